@@ -1,0 +1,44 @@
+# Everything that one does here; `make` alone lists it.
+.DEFAULT_GOAL := help
+.PHONY: help setup run test check format bench docs clean
+.SILENT:
+
+# The first Python that is new enough, 3.11 before others: that is what everything is tested with.
+PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3; do \
+	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
+BIN := .venv/bin
+CODE := server miniprogram_api admin handlers reports places accounts notices core sandbox bench tests
+
+help:  ## list the targets
+	awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' Makefile
+
+setup:  ## install what is needed into .venv; at once when nothing has changed
+	test -n "$(PYTHON)" || { echo "Python 3.11 or newer is needed: install it, or name it: make PYTHON=/path/to/python"; exit 1; }
+	$(PYTHON) -I server/setup.py
+
+run: setup  ## run it all on this machine: databases, WeChat sandbox, worker, application
+	exec $(BIN)/python -m server run
+
+test: setup  ## run the tests; ARGS="tests/core -k photos" runs some of them
+	$(BIN)/python -m pytest -n 2 --dist loadgroup $(ARGS)
+
+check: setup  ## check style, format, types and the floors between packages
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy $(CODE)
+	$(BIN)/lint-imports
+
+format: setup  ## put the code into its format, and mend what can be mended
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: setup  ## measure it; ARGS="--help" lists the measurements
+	$(BIN)/python -m bench $(ARGS)
+
+docs: setup  ## write docs/ anew where it is made from the code
+	$(BIN)/python -m server docs
+
+clean:  ## remove .venv, node_modules and caches; keeps var/, where the data is
+	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache .schemathesis
+	find . -name node_modules -prune -exec rm -rf {} +
+	find . -name __pycache__ -prune -exec rm -rf {} +

@@ -1,0 +1,81 @@
+"""People: citizens and staff, what they may do and where, and their sessions."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+ConsentSubject = Literal["privacy_policy", "location", "photos", "phone"]
+
+
+@dataclass(frozen=True)
+class CitizenSession:
+    """A signed-in citizen (市民)."""
+
+    citizen_id: str
+    openid: str
+
+
+@dataclass(frozen=True)
+class StaffSession:
+    """A signed-in member of staff, with what the roles allow and the areas and unit that this is limited to.
+
+    ``areas`` are area codes; a code covers everything inside it. ``unit_id`` None is the command centre, which works on
+    every unit's cases; a unit's staff work on their own unit's only.
+    """
+
+    staff_id: str
+    name: str
+    roles: tuple[str, ...]
+    permissions: frozenset[str]
+    areas: tuple[str, ...]
+    unit_id: str | None
+
+    def reaches(self, areas: list[str], unit_id: str | None) -> bool:
+        """Whether a case in ``areas`` (its district, street, community and grid) held by ``unit_id`` is in reach."""
+        return not set(self.areas).isdisjoint(areas) and (self.unit_id is None or self.unit_id == unit_id)
+
+
+class Role(BaseModel):
+    """A role (角色): a name for a set of permissions."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    key: Annotated[str, Field(pattern=r"^[a-z_]{2,40}$")]
+    name: str
+    permissions: list[str]
+
+
+class Unit(BaseModel):
+    """A disposal unit (处置部门): who puts a problem right."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    key: Annotated[str, Field(pattern=r"^[a-z0-9_]{2,40}$")]
+    name: str
+    short_name: str
+
+
+class NewStaff(BaseModel):
+    """A staff account to be made. ``areas`` are area codes, ``roles`` keys of roles."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    username: Annotated[str, Field(pattern=r"^[a-z0-9._-]{3,40}$")]
+    name: Annotated[str, Field(min_length=1, max_length=40)]
+    roles: Annotated[list[str], Field(min_length=1)]
+    areas: Annotated[list[str], Field(min_length=1)]
+    unit_id: str | None = None
+
+
+@dataclass(frozen=True)
+class Consent:
+    """One line of a citizen's consent log (PIPL articles 14 to 16): given or withdrawn, for which text's version."""
+
+    subject: ConsentSubject
+    version: str
+    given: bool
+    at: datetime

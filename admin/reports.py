@@ -1,0 +1,373 @@
+"""What staff do with reports: list, read, act, look at the reporter's phone."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from pydantic import Field
+from tornado.httputil import HTTPFile
+
+from core.clock import now
+from core.debts import Document
+from core.pictures import MAX_BYTES
+from handlers.base import BaseHandler
+from handlers.models import Answer, Body, GivenMoment, Moment, ObjectId, PlainText, Query
+from handlers.operations import operation
+from handlers.report_views import (
+    ActionView,
+    DueView,
+    Location,
+    PhotoView,
+    Place,
+    location_view,
+    photo_view,
+    photo_views,
+    place_view,
+    state_name,
+)
+from reports.models import Given
+from reports.queries import Filters, is_late
+from reports.rules import State, open_to_staff
+
+Words = Annotated[PlainText, Field(min_length=1, max_length=500)]
+
+
+class StaffPhotoTaken(Answer):
+    """A photo that was accepted. Use its id within a day, or it is deleted."""
+
+    photo_id: str
+    photo: PhotoView
+
+
+class CaseFilters(Query):
+    """How to list cases; all conditions must hold. Newest first."""
+
+    state: Annotated[list[State], Field(max_length=10, description="May be given several times.")] = []
+    category: Annotated[str | None, Field(max_length=40)] = None
+    unit: Annotated[str | None, Field(max_length=40)] = None
+    street: Annotated[str | None, Field(pattern=r"^\d{9}$")] = None
+    grid: Annotated[str | None, Field(pattern=r"^\d{15}$")] = None
+    channel: Annotated[str | None, Field(max_length=40)] = None
+    since: Annotated[GivenMoment | None, Field(description="Submitted at or after; ISO 8601 with an offset.")] = None
+    until: Annotated[GivenMoment | None, Field(description="Submitted before.")] = None
+    late: Annotated[bool | None, Field(description="Past the time limit, open or handled after it.")] = None
+    text: Annotated[PlainText | None, Field(min_length=1, max_length=40, description="In description or address.")] = (
+        None
+    )
+    number: Annotated[str | None, Field(pattern=r"^\d{1,20}$", description="The first digits of the number.")] = None
+    page: Annotated[str | None, Field(max_length=200)] = None
+    size: Annotated[int, Field(ge=1, le=100)] = 20
+
+
+class CaseLine(Answer):
+    """A case in a list."""
+
+    number: str
+    state: State
+    state_name: str
+    version: int
+    category: str | None
+    description: str
+    address: str
+    channel: str
+    unit: str | None
+    place: Place
+    location: Location
+    submitted_at: Moment
+    updated_at: Moment
+    due: DueView
+    photo: PhotoView | None
+
+
+class CasePage(Answer):
+    """One page of cases."""
+
+    reports: list[CaseLine]
+    next_page: str | None = Field(description="Give it as `page` for the rows after these; null at the end.")
+
+
+class Step(Answer):
+    """One entry of the timeline, whole."""
+
+    at: Moment
+    action: str
+    label: str
+    from_state: str | None
+    to_state: str
+    by_kind: str
+    by: str
+    unit: str | None
+    says: str
+    why: str | None
+    reason: str | None
+    note: str | None
+    given: dict[str, Any]
+    photos: list[PhotoView]
+    shown: bool
+    text_verdict: str | None
+
+
+class NoticeView(Answer):
+    """What became of a message to a citizen about the case."""
+
+    event: str
+    result: str
+    problem: str | None
+    msgid: str | None
+    to_reporter: bool
+    at: Moment
+
+
+class PhotoFact(Answer):
+    """What a photo of the report itself says of when and where it was taken."""
+
+    photo_id: str
+    taken_at: Moment | None
+    metres_away: int | None
+
+
+class OwedView(Answer):
+    """Work that is still to be done by the system."""
+
+    kind: str
+    due_at: Moment
+    attempts: int
+    last_problem: str | None
+
+
+class CaseDetail(CaseLine):
+    """A case with everything, and the actions open to whoever asks."""
+
+    condition: str | None
+    answers: dict[str, str]
+    photos: list[PhotoView]
+    photo_facts: list[PhotoFact]
+    reporter: str = Field(description="Whether the reporter is known, anonymous or has deleted the account.")
+    contact_phone: str | None = Field(description="Masked.")
+    text_verdict: str | None
+    public: bool
+    risk_rank: int | None = Field(description="WeChat's rank of the reporter, 0 to 4 (worst).")
+    followers: int
+    rating: dict[str, Any] | None
+    timeline: list[Step]
+    notices: list[NoticeView]
+    owed: list[OwedView]
+    actions: list[ActionView]
+
+
+class ActionBody(Body):
+    """What comes with an action; the action's row of the table says what is needed and what is taken."""
+
+    version: Annotated[
+        int | None, Field(ge=1, description="The version that the screen showed; 409 if not present.")
+    ] = None
+    reason: Words | None = None
+    note: Words | None = None
+    photo_ids: Annotated[list[ObjectId], Field(max_length=9)] = []
+    unit: Annotated[str | None, Field(max_length=40)] = None
+    category: Annotated[str | None, Field(max_length=40)] = None
+
+
+class Look(Body):
+    """Why unmasked data are looked at; it is recorded."""
+
+    reason: Annotated[PlainText, Field(min_length=2, max_length=200)]
+
+
+class Contact(Answer):
+    """The reporter's phone in clear."""
+
+    phone: str | None
+
+
+class StaffPhotos(BaseHandler):
+    """``/photos``."""
+
+    @operation(
+        "Upload a photo as evidence",
+        audience="staff",
+        answer=StaffPhotoTaken,
+        status=201,
+        permission="photo.upload",
+        limits=("write",),
+        form_file="photo",
+        max_body=MAX_BYTES + 4096,
+    )
+    async def post(self, file: HTTPFile) -> StaffPhotoTaken:
+        """The same checks as for citizens' photos."""
+        taken = await self.services.photos.take(file.body, {"kind": "staff", "id": self.staff.staff_id})
+        return StaffPhotoTaken(
+            photo_id=taken["_id"], photo=photo_view(self.services.photos, taken["_id"], taken["check"]["verdict"])
+        )
+
+
+class CaseHandler(BaseHandler):
+    """What handlers about cases share."""
+
+    def line(self, report: Document) -> dict[str, Any]:
+        """The fields of a case in a list."""
+        photos = report["photos"][:1]
+        shown = photo_views(self.services.photos, report, photos, everything=True)
+        return {
+            "number": report["_id"],
+            "state": report["state"],
+            "state_name": state_name(report),
+            "version": report["version"],
+            "category": report["category"],
+            "description": report["description"],
+            "address": report["address"],
+            "channel": report["channel"],
+            "unit": report["unit_id"],
+            "place": place_view(report),
+            "location": location_view(report),
+            "submitted_at": report["created_at"],
+            "updated_at": report["updated_at"],
+            "due": DueView(due_at=report["due_at"], late=is_late(report, now())),
+            "photo": shown[0] if shown else None,
+        }
+
+    def detail(self, report: Document) -> CaseDetail:
+        """The whole case, as this member of staff may see it."""
+        photos = self.services.photos
+        reporter = report["reporter"]
+        verdicts = report["text_verdicts"]
+        return CaseDetail(
+            **self.line(report),
+            condition=report.get("condition"),
+            answers=report["answers"],
+            photos=photo_views(photos, report, report["photos"], everything=True),
+            photo_facts=[
+                PhotoFact(photo_id=f["id"], taken_at=f["taken_at"], metres_away=f["metres_away"])
+                for f in report["photo_facts"]
+            ],
+            reporter="已注销" if reporter["citizen_id"] is None else "匿名" if reporter["anonymous"] else "实名",
+            contact_phone=self.services.reports.masked_phone(report),
+            text_verdict=verdicts.get(report["timeline"][0]["id"], {}).get("verdict"),
+            public=report["public"],
+            risk_rank=report.get("risk_rank"),
+            followers=len(report["followers"]),
+            rating=report["rating"] and {k: v for k, v in report["rating"].items() if k != "at"},
+            timeline=[
+                Step(
+                    at=e["at"],
+                    action=e["action"],
+                    label=e["label"],
+                    from_state=e["from"],
+                    to_state=e["to"],
+                    by_kind=e["by"]["kind"],
+                    by=e["by"]["name"],
+                    unit=e["by"].get("unit"),
+                    says=e["says"],
+                    why=e["by"].get("why"),
+                    reason=e["reason"],
+                    note=e["note"],
+                    given={k: v for k, v in e["given"].items() if isinstance(v, str)},
+                    photos=photo_views(photos, report, e["photos"], everything=True),
+                    shown=e["shown"],
+                    text_verdict=verdicts.get(e["id"], {}).get("verdict"),
+                )
+                for e in report["timeline"]
+            ],
+            notices=[
+                NoticeView(
+                    event=n["event"],
+                    result=n["result"],
+                    problem=n.get("problem"),
+                    msgid=n.get("msgid"),
+                    to_reporter=n["citizen_id"] == reporter["citizen_id"],
+                    at=n["at"],
+                )
+                for n in report["notices"]
+            ],
+            owed=[
+                OwedView(kind=d["kind"], due_at=d["due_at"], attempts=d["attempts"], last_problem=d.get("last_problem"))
+                for d in report["owed"]
+            ],
+            actions=[
+                ActionView(action=t.action, label=t.label, needs=list(t.needs), takes=[*t.takes, *t.some_of])
+                for t in open_to_staff(State(report["state"]), self.staff.permissions)
+            ],
+        )
+
+
+class Cases(CaseHandler):
+    """``/reports``."""
+
+    @operation("List cases", audience="staff", query=CaseFilters, answer=CasePage, permission="report.view")
+    async def get(self, query: CaseFilters) -> CasePage:
+        """Within the areas and unit of whoever asks."""
+        filters = Filters(
+            states=tuple(query.state),
+            category=query.category,
+            unit=query.unit,
+            areas=tuple(a for a in (query.street, query.grid) if a is not None),
+            channel=query.channel,
+            since=query.since,
+            until=query.until,
+            late=query.late,
+            text=query.text,
+            number=query.number,
+        )
+        found, following = await self.services.queries.staff_list(self.staff, filters, query.page, query.size)
+        return CasePage(reports=[CaseLine(**self.line(r)) for r in found], next_page=following)
+
+
+class Case(CaseHandler):
+    """``/reports/{number}``."""
+
+    @operation("A case with everything", audience="staff", answer=CaseDetail, permission="report.view")
+    async def get(self, number: str) -> CaseDetail:
+        """With the actions open to whoever asks, now."""
+        return self.detail(await self.services.queries.for_staff(number, self.staff))
+
+
+class CaseAction(CaseHandler):
+    """``/reports/{number}/actions/{action}``."""
+
+    @operation(
+        "Act on a case",
+        audience="staff",
+        body=ActionBody,
+        answer=CaseDetail,
+        permission="report.view",
+        limits=("write",),
+        idempotent=True,
+        errors=(409,),
+    )
+    async def post(self, number: str, action: str, body: ActionBody) -> CaseDetail:
+        """One of the actions that the case's ``actions`` list; 409 with the present state when it has moved on."""
+        given = Given(
+            reason=body.reason,
+            note=body.note,
+            photos=tuple(body.photo_ids),
+            unit=body.unit,
+            category=body.category,
+        )
+        report, _ = await self.services.reports.act(
+            number, action, self.staff, given, version=body.version, once=self.once
+        )
+        await self.services.wake("reports")
+        return self.detail(report)
+
+
+class CaseContact(CaseHandler):
+    """``/reports/{number}/contact``."""
+
+    @operation(
+        "Look at the reporter's phone",
+        audience="staff",
+        body=Look,
+        answer=Contact,
+        permission="report.view_contact",
+        limits=("write",),
+    )
+    async def post(self, number: str, body: Look) -> Contact:
+        """Who looked at it, when and why goes into the audit log first."""
+        phone = await self.services.reports.contact_phone(number, self.staff)
+        await self.services.audit.record(
+            "report.view_contact",
+            subject={"kind": "staff", "id": self.staff.staff_id},
+            object_={"kind": "report", "id": number},
+            reason=body.reason,
+        )
+        return Contact(phone=phone)

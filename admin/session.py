@@ -1,0 +1,143 @@
+"""Staff sign in and out, and look up what their screens choose from."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import Field
+
+from accounts.models import StaffSession
+from handlers.base import BaseHandler
+from handlers.models import Answer, Body
+from handlers.operations import operation
+
+
+class Credentials(Body):
+    """A user name and password."""
+
+    username: Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{3,40}$")]
+    password: Annotated[str, Field(min_length=1, max_length=128)]
+
+
+class StaffView(Answer):
+    """A member of staff, with what they may do and where."""
+
+    staff_id: str
+    name: str
+    roles: list[str]
+    permissions: list[str]
+    areas: list[str]
+    unit: str | None
+
+
+class StaffSessionOpened(Answer):
+    """A new session; the token goes into ``Authorization: Bearer``."""
+
+    token: str
+    expires_in: int = Field(description="Seconds at most; being idle ends it sooner.")
+    staff: StaffView
+
+
+class UnitView(Answer):
+    """A disposal unit."""
+
+    key: str
+    name: str
+    short_name: str
+
+
+class RoleView(Answer):
+    """A role and what it permits."""
+
+    key: str
+    name: str
+    permissions: list[str]
+
+
+class CategoryName(Answer):
+    """A category's key and name."""
+
+    key: str
+    name: str
+
+
+class AreaView(Answer):
+    """A district, street, community or grid."""
+
+    code: str
+    name: str
+    level: str
+    parent: str | None
+
+
+class Directory(Answer):
+    """What lists and forms choose from."""
+
+    units: list[UnitView]
+    roles: list[RoleView]
+    categories: list[CategoryName]
+    areas: list[AreaView]
+
+
+def staff_view(staff: StaffSession) -> StaffView:
+    """The signed-in member of staff."""
+    return StaffView(
+        staff_id=staff.staff_id,
+        name=staff.name,
+        roles=list(staff.roles),
+        permissions=sorted(staff.permissions),
+        areas=list(staff.areas),
+        unit=staff.unit_id,
+    )
+
+
+class Session(BaseHandler):
+    """``/session``."""
+
+    @operation(
+        "Sign in with a password",
+        audience="anyone",
+        body=Credentials,
+        answer=StaffSessionOpened,
+        limits=("sign_in",),
+        errors=(401,),
+    )
+    async def post(self, body: Credentials) -> StaffSessionOpened:
+        """A name locks for a while after repeated failures."""
+        token, seconds = await self.services.staff.sign_in(body.username, body.password)
+        return StaffSessionOpened(
+            token=token, expires_in=seconds, staff=staff_view(await self.services.sessions.staff(token))
+        )
+
+    @operation("Sign out", audience="staff", limits=("write",))
+    async def delete(self) -> None:
+        """Ends this session."""
+        await self.services.sessions.close(self.request.headers["Authorization"].partition(" ")[2].strip())
+
+
+class Me(BaseHandler):
+    """``/me``."""
+
+    @operation("Who I am", audience="staff", answer=StaffView)
+    async def get(self) -> StaffView:
+        """Roles, permissions and reach, as they are now."""
+        return staff_view(self.staff)
+
+
+class DirectoryHandler(BaseHandler):
+    """``/directory``."""
+
+    @operation("Units, roles, categories, areas", audience="staff", answer=Directory, permission="report.view")
+    async def get(self) -> Directory:
+        """What lists and forms choose from; grids are left out of the areas, there are thousands."""
+        services = self.services
+        return Directory(
+            units=[UnitView(**u.model_dump()) for u in await services.staff.units()],
+            roles=[RoleView(**r.model_dump()) for r in await services.staff.roles()],
+            categories=[CategoryName(key=c.key, name=c.name) for c in await services.catalogue.categories()],
+            areas=[
+                AreaView(code=a.code, name=a.name, level=a.level.value, parent=a.parent)
+                for a in await services.places.areas()
+                if a.level.value != "grid"
+            ],
+        )

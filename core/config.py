@@ -1,0 +1,292 @@
+"""Every setting, with its default: ``config.yaml`` says it, an environment variable overrides it.
+
+A nested setting ``wechat.appid`` is ``GONGZHI_WECHAT__APPID`` in the environment; ``MONGODB_URL`` and ``REDIS_URL``
+stand for the two that every host knows. An unknown key is an error, not a silent default.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, YamlConfigSettingsSource
+
+CONFIG_FILE = Path(__file__).resolve().parent.parent / "config.yaml"
+ENVIRONMENT_PREFIX = "GONGZHI_"
+
+# The keys that config.yaml carries so that a laptop needs no set-up. Public by nature: refused in production.
+BUILT_IN_KEYS = frozenset(
+    {
+        "development-only-data-key-0123456789ab",
+        "development-only-index-key-0123456789a",
+        "development-only-signing-key-012345678",
+        "0123456789abcdef0123456789abcdef",
+        "sandbox-push-token",
+        "Z29uZ3poaS1zYW5kYm94LWVuY29kaW5nLWFlcy1rZXk",
+    }
+)
+SANDBOX_APPID = "wx5a4db0c0ffee0001"
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Server(_Section):
+    """The HTTP front door."""
+
+    host: str = "127.0.0.1"
+    port: Annotated[int, Field(ge=0, le=65535)] = 8000
+    processes: Annotated[int, Field(ge=1, le=64)] = 2
+    public_url: str = ""
+    trusted_proxies: list[str] = []
+
+
+class MongoDB(_Section):
+    """The database; no URL means the embedded one."""
+
+    url: str | None = None
+    database: str = "gongzhi"
+    pool_size: Annotated[int, Field(ge=1, le=1000)] = 20
+
+
+class Redis(_Section):
+    """Caches, limits, locks, wake-ups; no URL means the embedded one."""
+
+    url: str | None = None
+
+
+class Sandbox(_Section):
+    """The stand-in for WeChat that `make run` starts."""
+
+    enabled: bool = True
+    port: Annotated[int, Field(ge=0, le=65535)] = 8100
+
+
+class Folders(_Section):
+    """Where the embedded services and the photo store keep their files, relative to the project folder."""
+
+    data: Path = Path("var")
+
+
+class Keys(_Section):
+    """Secrets of at least 32 characters each. Changing ``index`` makes stored phones unsearchable."""
+
+    data: SecretStr = SecretStr("development-only-data-key-0123456789ab")
+    index: SecretStr = SecretStr("development-only-index-key-0123456789a")
+    signing: SecretStr = SecretStr("development-only-signing-key-012345678")
+
+
+class Templates(_Section):
+    """Ids of the subscribe-message templates chosen in the WeChat console, by what they tell."""
+
+    filed: str = "tmpl-report-filed-0000000000000000000000001"
+    dispatched: str = "tmpl-report-dispatched-00000000000000000001"
+    closed: str = "tmpl-report-closed-000000000000000000000001"
+    rework: str = "tmpl-report-rework-000000000000000000000001"
+
+
+class WeChat(_Section):
+    """The mini-program's identity and the push callback."""
+
+    base_url: str = "https://api.weixin.qq.com"
+    appid: str = SANDBOX_APPID
+    appsecret: SecretStr = SecretStr("0123456789abcdef0123456789abcdef")
+    push_token: SecretStr = SecretStr("sandbox-push-token")
+    push_aes_key: SecretStr = SecretStr("Z29uZ3poaS1zYW5kYm94LWVuY29kaW5nLWFlcy1rZXk")
+    miniprogram_state: Literal["developer", "trial", "formal"] = "formal"
+    templates: Templates = Templates()
+
+
+class Photos(_Section):
+    """Where photos go, and for how long an unused one is kept."""
+
+    store: str = "file:var/photos"
+    store_options: dict[str, str] = {}
+    keep_unused_hours: Annotated[int, Field(ge=1)] = 24
+    url_minutes: Annotated[int, Field(ge=1)] = 60
+    threads: Annotated[int, Field(ge=1)] = 2
+
+
+class Sessions(_Section):
+    """How long people stay signed in, and when a staff account locks."""
+
+    citizen_days: Annotated[int, Field(ge=1)] = 30
+    staff_idle_minutes: Annotated[int, Field(ge=1)] = 30
+    staff_hours: Annotated[int, Field(ge=1)] = 12
+    staff_failures: Annotated[int, Field(ge=1)] = 5
+    staff_lock_minutes: Annotated[int, Field(ge=1)] = 15
+
+
+class Limit(_Section):
+    """At most ``count`` calls in any ``seconds`` (a sliding window of two halves)."""
+
+    count: Annotated[int, Field(ge=1)]
+    seconds: Annotated[int, Field(ge=1)]
+
+
+class Limits(_Section):
+    """Request limits: by citizen (or staff) where one is signed in, by address where not."""
+
+    enabled: bool = True
+    read: Limit = Limit(count=600, seconds=60)
+    write: Limit = Limit(count=120, seconds=60)
+    report: Limit = Limit(count=20, seconds=3600)
+    photo: Limit = Limit(count=60, seconds=3600)
+    sign_in: Limit = Limit(count=60, seconds=60)
+
+
+class Reports(_Section):
+    """How cases are numbered, and how near is near."""
+
+    division: Annotated[str, Field(pattern=r"^\d{6}$")] = "990101"
+    similar_metres: Annotated[int, Field(ge=1, le=5000)] = 200
+    similar_days: Annotated[int, Field(ge=1)] = 30
+    working_periods: list[tuple[str, str]] = [("08:30", "12:00"), ("14:00", "17:30")]
+    working_weekdays: list[Annotated[int, Field(ge=1, le=7)]] = [1, 2, 3, 4, 5]
+    holidays: list[str] = []
+    makeup_days: list[str] = []
+
+
+class Worker(_Section):
+    """What pays the debts that documents owe."""
+
+    concurrency: Annotated[int, Field(ge=1)] = 8
+    sweep_seconds: Annotated[float, Field(gt=0)] = 2.0
+    lease_seconds: Annotated[float, Field(gt=0)] = 60.0
+
+
+class Log(_Section):
+    """Logs go to standard error, one line an event."""
+
+    level: Literal["debug", "info", "warning", "error"] = "info"
+    format: Literal["json", "text"] = "json"
+
+
+class Settings(BaseSettings):
+    """Every setting of the product."""
+
+    model_config = SettingsConfigDict(
+        extra="forbid",
+        env_prefix=ENVIRONMENT_PREFIX,
+        env_nested_delimiter="__",
+        frozen=True,
+    )
+
+    environment: Literal["development", "production"] = "development"
+    demo: bool = True
+    server: Server = Server()
+    mongodb: MongoDB = MongoDB()
+    redis: Redis = Redis()
+    sandbox: Sandbox = Sandbox()
+    folders: Folders = Folders()
+    keys: Keys = Keys()
+    wechat: WeChat = WeChat()
+    photos: Photos = Photos()
+    sessions: Sessions = Sessions()
+    limits: Limits = Limits()
+    reports: Reports = Reports()
+    worker: Worker = Worker()
+    log: Log = Log()
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """What is given in code, then the environment, then the file."""
+        file = Path(os.environ.get("GONGZHI_CONFIG", CONFIG_FILE))
+        return (init_settings, env_settings, YamlConfigSettingsSource(settings_cls, yaml_file=file))
+
+
+class ConfigurationError(Exception):
+    """The settings cannot be used; the message lists each problem and what to set instead."""
+
+
+def load_settings(**overrides: Any) -> Settings:
+    """The settings in force: ``overrides``, then the environment, then ``config.yaml``, then the defaults.
+
+    Raises :class:`ConfigurationError` for an unknown key, a value out of range, or what production refuses.
+    """
+    for name, section in (("MONGODB_URL", "mongodb"), ("REDIS_URL", "redis")):
+        if value := os.environ.get(name):
+            os.environ.setdefault(f"{ENVIRONMENT_PREFIX}{section.upper()}__URL", value)
+    problems = _unknown_environment()
+    try:
+        settings = Settings(**overrides)
+    except ValidationError as error:
+        problems += [f"{'.'.join(str(p) for p in e['loc'])}: {e['msg']}" for e in error.errors()]
+        raise ConfigurationError(_listed(problems)) from error
+    problems += production_problems(settings)
+    if problems:
+        raise ConfigurationError(_listed(problems))
+    return settings
+
+
+def _listed(problems: list[str]) -> str:
+    return "The configuration cannot be used:\n" + "\n".join(f"  - {p}" for p in problems)
+
+
+def _unknown_environment() -> list[str]:
+    """Variables with our prefix that name no setting: pydantic-settings passes over them, people mistype them."""
+    known = {f"{ENVIRONMENT_PREFIX}CONFIG"}
+    for name, field in Settings.model_fields.items():
+        known.add(f"{ENVIRONMENT_PREFIX}{name}".upper())
+        _add_nested(known, f"{ENVIRONMENT_PREFIX}{name}".upper(), field.annotation)
+    return [
+        f"{name}: no such setting (an environment variable)"
+        for name in os.environ
+        if name.startswith(ENVIRONMENT_PREFIX) and name.upper() not in known
+    ]
+
+
+def _add_nested(known: set[str], path: str, annotation: Any) -> None:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        for name, field in annotation.model_fields.items():
+            known.add(f"{path}__{name}".upper())
+            _add_nested(known, f"{path}__{name}".upper(), field.annotation)
+
+
+def production_problems(settings: Settings) -> list[str]:
+    """What must be set before this configuration may serve real people; empty in development."""
+    if settings.environment != "production":
+        return []
+    problems = []
+    if settings.mongodb.url is None:
+        problems.append("mongodb.url: the embedded MongoDB is for development; set MONGODB_URL to your replica set")
+    if settings.redis.url is None:
+        problems.append("redis.url: the embedded Valkey is for development; set REDIS_URL to your Redis or Valkey")
+    if settings.sandbox.enabled:
+        problems.append("sandbox.enabled: the WeChat sandbox is for development; set it to false")
+    if settings.demo:
+        problems.append("demo: the demo district and its accounts are for development; set it to false")
+    if not settings.wechat.base_url.startswith("https://"):
+        problems.append("wechat.base_url: set it to https://api.weixin.qq.com")
+    if settings.wechat.appid == SANDBOX_APPID:
+        problems.append("wechat.appid: set it to the appid of your mini-program")
+    if not settings.server.public_url.startswith("https://"):
+        problems.append("server.public_url: set it to the https:// address that WeChat and phones reach")
+    secrets = {
+        "keys.data": settings.keys.data,
+        "keys.index": settings.keys.index,
+        "keys.signing": settings.keys.signing,
+        "wechat.appsecret": settings.wechat.appsecret,
+        "wechat.push_token": settings.wechat.push_token,
+        "wechat.push_aes_key": settings.wechat.push_aes_key,
+    }
+    for name, secret in secrets.items():
+        variable = ENVIRONMENT_PREFIX + name.replace(".", "__").upper()
+        if secret.get_secret_value() in BUILT_IN_KEYS:
+            problems.append(f"{name}: the built-in value is public; set {variable} to a secret of your own")
+        elif name.startswith("keys.") and len(secret.get_secret_value()) < 32:
+            problems.append(f"{name}: shorter than 32 characters; `openssl rand -hex 32` makes a good one")
+    for name, template in settings.wechat.templates.model_dump().items():
+        if template.startswith("tmpl-"):
+            problems.append(f"wechat.templates.{name}: set it to the template id from the WeChat console")
+    return problems

@@ -1,0 +1,24 @@
+"""The one id maker, and the serial numbers of cases.
+
+Ids are 26 characters of Crockford base32 (the ULID layout: 48 bits of milliseconds, 80 random bits): they sort by time,
+so new ones land at the end of an index, and cannot be guessed.
+"""
+
+from __future__ import annotations
+
+import secrets
+import time
+
+_ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"
+ID_PATTERN = r"^[0-9a-hjkmnp-tv-z]{26}$"
+
+
+def new_id() -> str:
+    """A new id: 26 characters matching :data:`ID_PATTERN`."""
+    value = (time.time_ns() // 1_000_000) << 80 | secrets.randbits(80)
+    return "".join(_ALPHABET[(value >> shift) & 31] for shift in range(125, -1, -5))
+
+
+def new_token() -> str:
+    """A new opaque bearer token with 256 random bits, URL-safe, 43 characters."""
+    return secrets.token_urlsafe(32)

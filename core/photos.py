@@ -1,0 +1,229 @@
+"""Photos (照片): taken in once, owned by who uploaded them, shown by signed links, checked by WeChat.
+
+A photo belongs to nothing until something attaches it; what nobody attaches is deleted after a day. The service knows
+no domain: what a photo is attached to is a kind and an id.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from datetime import timedelta
+from typing import Literal
+
+import structlog
+from pymongo import ASCENDING, IndexModel
+
+from core.clock import now
+from core.config import Photos as PhotoSettings
+from core.database import Database
+from core.debts import OWED_INDEX, Amendment, Document, Payment, Postponed, owe
+from core.encryption import Signer
+from core.errors import Forbidden, Invalid
+from core.ids import new_id
+from core.photo_store import PhotoStore
+from core.pictures import SizeName, read_picture
+from core.wechat import NotRecentlyActive, Scene, WeChat
+
+log = structlog.get_logger(__name__)
+
+Verdict = Literal["pending", "pass", "review", "risky", "unchecked"]
+
+INDEXES = {
+    "photos": [
+        OWED_INDEX,
+        IndexModel([("check.trace_id", ASCENDING)], name="trace", sparse=True),
+        IndexModel([("owner.id", ASCENDING)], name="owner"),
+        # Only what nothing has claimed is in it: the daily clearing reads no more than it deletes.
+        IndexModel([("created_at", ASCENDING)], name="unattached", partialFilterExpression={"attached_to": None}),
+    ]
+}
+
+# WeChat pushes its verdict within 30 minutes; past that it is asked again.
+_VERDICT_WITHIN = timedelta(minutes=35)
+_CHECK_ROUNDS = 5
+
+
+class PhotoService:
+    """Takes photos in, hands them out, and follows their content check."""
+
+    def __init__(
+        self,
+        database: Database,
+        store: PhotoStore,
+        wechat: WeChat,
+        signer: Signer,
+        settings: PhotoSettings,
+        public_url: str,
+    ) -> None:
+        self._photos = database["photos"]
+        self._store = store
+        self._wechat = wechat
+        self._signer = signer
+        self._settings = settings
+        self._public_url = public_url.rstrip("/")
+        # Decoding is the one thing here that takes a core for milliseconds: a bounded number at a time, off the loop.
+        self._decoding = asyncio.Semaphore(settings.threads)
+
+    async def take(self, data: bytes, owner: dict[str, str], *, openid: str | None = None) -> Document:
+        """Check, strip, resize and keep a photo; its document.
+
+        ``owner`` is {kind, id}. With ``openid`` the photo is a citizen's, and WeChat's content check is owed. Raises
+        what :func:`core.pictures.read_picture` raises.
+        """
+        async with self._decoding:
+            picture = await asyncio.to_thread(read_picture, data)
+        photo_id = new_id()
+        # The files come first: a document never promises a file that is not there. A crash between the two leaves files
+        # that no document names; they hold no name and are never served.
+        await self._store.put(photo_id, picture.sizes)
+        document: Document = {
+            "_id": photo_id,
+            "owner": owner,
+            "attached_to": None,
+            "created_at": now(),
+            "kind": picture.kind,
+            "width": picture.width,
+            "height": picture.height,
+            "bytes": len(data),
+            "sha256": picture.sha256,
+            "perceptual_hash": picture.perceptual_hash,
+            "taken_at": picture.taken_at,
+            "position": list(picture.position) if picture.position else None,
+            "openid": openid,
+            "check": {"verdict": "pending" if openid else "pass"},
+            "owed": [owe("check")] if openid else [],
+        }
+        await self._photos.insert_one(document)
+        return document
+
+    async def usable(self, photo_ids: Sequence[str], owner: dict[str, str]) -> list[Document]:
+        """The documents of ``photo_ids`` in that order.
+
+        Raises :class:`Invalid` when one is given twice, is not this owner's or does not exist: which of the two is not
+        told, so that ids cannot be tried out.
+        """
+        if len(set(photo_ids)) != len(photo_ids):
+            raise Invalid("同一张照片提交了两次，请检查。", code="PHOTO_REPEATED")
+        query = {"_id": {"$in": list(photo_ids)}, "owner.id": owner["id"], "owner.kind": owner["kind"]}
+        found = {p["_id"]: p async for p in self._photos.find(query)}
+        missing = [p for p in photo_ids if p not in found]
+        # An hour's margin: a photo that the clearing is about to delete is not accepted any more.
+        oldest = now() - timedelta(hours=self._settings.keep_unused_hours - 1)
+        stale = [p["_id"] for p in found.values() if p["attached_to"] is None and p["created_at"] < oldest]
+        if missing or stale:
+            raise Invalid(
+                "照片不存在或已过期，请重新上传。", code="PHOTO_UNKNOWN", details={"photo_ids": missing + stale}
+            )
+        return [found[p] for p in photo_ids]
+
+    async def attach(self, photo_ids: Sequence[str], to: dict[str, str]) -> dict[str, Verdict]:
+        """Mark the photos as used by ``to`` ({kind, id}); the content verdict that each has now. May be repeated."""
+        await self._photos.update_many(
+            {"_id": {"$in": list(photo_ids)}, "attached_to": None}, {"$set": {"attached_to": to}}
+        )
+        found = self._photos.find({"_id": {"$in": list(photo_ids)}}, {"check.verdict": 1})
+        return {p["_id"]: p["check"]["verdict"] async for p in found}
+
+    def link(self, photo_id: str, size: SizeName, *, life: timedelta | None = None) -> str:
+        """An address under which anyone who is given it sees the photo for a while.
+
+        Links made within the same quarter of their life are equal, so that phones and caches keep what they have.
+        """
+        seconds = int((life or timedelta(minutes=self._settings.url_minutes)).total_seconds())
+        step = max(seconds // 4, 1)
+        expires = (int(now().timestamp()) // step + 5) * step
+        signature = self._signer.sign(f"{photo_id}/{size}/{expires}")
+        return f"{self._public_url}/photos/{photo_id}/{size}?expires={expires}&signature={signature}"
+
+    async def read(self, photo_id: str, size: SizeName, expires: int, signature: str) -> bytes:
+        """The JPEG behind a link. Raises :class:`Forbidden` for a forged or expired one, :class:`NotFound` if gone."""
+        if not self._signer.check(f"{photo_id}/{size}/{expires}", signature) or expires < now().timestamp():
+            raise Forbidden("照片链接已失效，请刷新页面。", code="PHOTO_LINK")
+        return await self._store.get(photo_id, size)
+
+    async def pay_check(self, photo: Document, _debt: Document) -> Payment:
+        """Ask WeChat to check the photo; the verdict comes by push, and is asked for again when it does not come."""
+        check = photo["check"]
+        if check["verdict"] != "pending":
+            return Payment()
+        if check.get("rounds", 0) >= _CHECK_ROUNDS:
+            log.warning("photo.unchecked", photo=photo["_id"])
+            return Payment(self._judged("unchecked", "no verdict came"))
+        try:
+            trace_id = await self._wechat.check_picture(
+                photo["openid"], Scene.SOCIAL_LOG, self.link(photo["_id"], "large", life=_VERDICT_WITHIN)
+            )
+        except NotRecentlyActive:
+            return Payment(self._judged("unchecked", "the citizen was not active of late"))
+        return Payment(
+            Amendment(
+                set={"check.trace_id": trace_id, "check.asked_at": now()},
+                owe=[owe("await_verdict", delay=_VERDICT_WITHIN)],
+            )
+        )
+
+    async def pay_await_verdict(self, photo: Document, _debt: Document) -> Payment:
+        """Ask again when the verdict has not come in time."""
+        if photo["check"]["verdict"] != "pending":
+            return Payment()
+        return Payment(Amendment(increment={"check.rounds": 1}, owe=[owe("check")]))
+
+    async def judge(self, trace_id: str, verdict: Verdict, label: str) -> bool:
+        """Record WeChat's verdict for the check ``trace_id``; False when no such check is known. May be repeated.
+
+        What has the photo attached learns of it by the debt ``tell_verdict``, which the worker pays.
+        """
+        return await self._answered(trace_id, self._judged(verdict, label))
+
+    async def ask_again(self, trace_id: str, problem: str) -> bool:
+        """WeChat could not check the photo: ask again in a minute. False when no such check is known."""
+        later = Amendment(set={"check.problem": problem}, increment={"check.rounds": 1})
+        later.owe = [owe("check", delay=timedelta(minutes=1))]
+        return await self._answered(trace_id, later)
+
+    async def _answered(self, trace_id: str, amendment: Amendment) -> bool:
+        changed = await self._photos.update_one(
+            {"check.trace_id": trace_id, "check.verdict": "pending"}, amendment.pipeline()
+        )
+        return bool(changed.matched_count) or await self._photos.find_one({"check.trace_id": trace_id}) is not None
+
+    @staticmethod
+    def _judged(verdict: Verdict, label: str) -> Amendment:
+        return Amendment(
+            set={"check.verdict": verdict, "check.label": label, "check.judged_at": now()}, owe=[owe("tell_verdict")]
+        )
+
+    async def clear_unused(self, limit: int = 500) -> int:
+        """Delete photos that nothing has claimed in time; how many. Called by the timetable."""
+        oldest = now() - timedelta(hours=self._settings.keep_unused_hours)
+        cleared = 0
+        async for photo in self._photos.find({"attached_to": None, "created_at": {"$lt": oldest}}).limit(limit):
+            # The document goes first, on condition that it is still unclaimed; then nothing can attach it any more.
+            gone = await self._photos.delete_one({"_id": photo["_id"], "attached_to": None})
+            if gone.deleted_count:
+                await self._store.delete(photo["_id"])
+                cleared += 1
+        return cleared
+
+    async def owned_by(self, owner_id: str) -> list[Document]:
+        """Every photo of a person, oldest first, for their own data export."""
+        found = self._photos.find({"owner.id": owner_id}).sort("_id", ASCENDING).limit(10_000)
+        return [
+            {k: p[k] for k in ("_id", "created_at", "sha256", "taken_at", "position", "width", "height")}
+            async for p in found
+        ]
+
+    async def forget_owner(self, owner_id: str) -> None:
+        """Take the person out of their photos, for account deletion: the pictures stay with their cases."""
+        await self._photos.update_many(
+            {"owner.id": owner_id},
+            {"$set": {"owner": {"kind": "nobody", "id": ""}, "openid": None, "position": None, "taken_at": None}},
+        )
+
+
+def postpone_unattached(photo: Document) -> str:
+    """The id of what ``photo`` is attached to. Raises :class:`Postponed` while that is nothing."""
+    if photo["attached_to"] is None:
+        raise Postponed("attached to nothing yet", timedelta(minutes=10))
+    return str(photo["attached_to"]["id"])

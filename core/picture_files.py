@@ -1,0 +1,340 @@
+"""Picture files taken apart without decoding them: kind, dimensions, EXIF facts, colour profile and the bare picture.
+
+Everything here works on bytes that a stranger sent. A file that contradicts its format raises ``ValueError``,
+``IndexError`` or ``struct.error``; the caller answers them all with one message. EXIF never fails: what cannot be read
+of it is None. HEIC alone is decoded at once, in a process of its own.
+"""
+
+from __future__ import annotations
+
+import re
+import struct
+import zlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from io import BytesIO
+from typing import Final, Literal, NamedTuple
+
+from PIL import Image
+from PIL.JpegImagePlugin import JpegImageFile
+from PIL.PngImagePlugin import PngImageFile
+from PIL.WebPImagePlugin import WebPImageFile
+
+from core.clock import SHANGHAI
+from core.heic import decode_heic
+
+Kind = Literal["jpeg", "png", "webp", "heic"]
+
+MAX_PIXELS: Final = 50_000_000
+LARGE_SIDE: Final = 2048
+"""The longest side of the largest picture that is kept, in pixels."""
+
+_MAX_SCANS = 100  # cameras write about 10; each scan of a progressive JPEG passes over the whole picture
+_MAX_PARTS = 10_000  # segments or chunks; photos have hundreds, and walking past millions of empty ones takes seconds
+_MAX_PROFILE = 4 * 1024 * 1024
+
+
+class ExifFacts(NamedTuple):
+    """What is taken out of EXIF (CIPA DC-008): ``orientation`` 1 to 8, time as aware UTC, (longitude, latitude)."""
+
+    orientation: int
+    taken_at: datetime | None
+    position: tuple[float, float] | None
+
+
+@dataclass(frozen=True, slots=True)
+class Decoding:
+    """A way to decode: ``pixels`` is how many it will hold in this process, ``run`` gives the image, loaded or not."""
+
+    pixels: int
+    run: Callable[[], Image.Image]
+
+
+@dataclass(frozen=True, slots=True)
+class PictureFile:
+    """A file taken apart. ``width`` and ``height`` are pixels as stored, before ``exif.orientation`` turns them.
+
+    ``decoding(side)`` decodes with the longest side at least three quarters of ``side``, or whole where the format
+    knows nothing cheaper. ``stripped`` is the same picture bit for bit without any metadata, for JPEG alone; it is
+    fit to be shown as it is when ``exif.orientation`` is 1, ``icc`` is empty or sRGB and it is not CMYK (then None).
+    """
+
+    width: int
+    height: int
+    exif: ExifFacts
+    icc: bytes
+    decoding: Callable[[int], Decoding]
+    stripped: bytes | None = None
+
+
+def picture_kind(data: bytes) -> Kind | None:
+    """The kind of picture that ``data`` opens as, by the signature each format begins with; None for anything else."""
+    if data[:3] == b"\xff\xd8\xff" and data[3:4] >= b"\xc0":
+        return "jpeg"
+    if data[:16] == b"\x89PNG\r\n\x1a\n\x00\x00\x00\rIHDR":
+        return "png"
+    if data[:4] == b"RIFF" and data[8:15] == b"WEBPVP8":
+        return "webp"
+    if data[4:8] == b"ftyp":
+        # ISO/IEC 23008-12: the brands of HEVC stills. AVIF shares the brand "mif1" with them, but none of these.
+        brands = data[8 : min(int.from_bytes(data[:4]), 256)]
+        if {brands[i : i + 4] for i in (0, *range(8, len(brands), 4))} & {b"heic", b"heix", b"heim", b"heis"}:
+            return "heic"
+    return None
+
+
+def open_picture_file(kind: Kind, data: bytes) -> PictureFile:
+    """``data`` taken apart as ``kind``; see the module for what it raises."""
+    return _READERS[kind](data)
+
+
+# A marker inside entropy-coded data: not a stuffed 0xFF 0x00, a restart marker or fill.
+_NEXT_MARKER = re.compile(rb"\xff(?=[^\x00\xd0-\xd7\xff])")
+_JPEG_FRAMES = frozenset({0xC0, 0xC1, 0xC2})  # baseline, extended, progressive: what browsers show
+_JPEG_TABLES = frozenset({0xC4, 0xDB, 0xDD})
+
+
+def _jpeg_segments(data: bytes) -> Iterator[tuple[int, bytes, bytes]]:
+    """Marker, body and (after SOS) entropy-coded data of each segment up to the first EOI marker (ITU-T T.81, B.1)."""
+    at = 2
+    for _ in range(_MAX_PARTS):
+        if data[at] != 0xFF:
+            raise ValueError("no marker where one is due")
+        while data[at] == 0xFF:
+            at += 1
+        marker = data[at]
+        at += 1
+        if marker == 0xD9:
+            return
+        (length,) = struct.unpack_from(">H", data, at)
+        body = data[at + 2 : at + length]
+        if len(body) != length - 2:
+            raise ValueError("a segment runs past the end")
+        at += length
+        coded = b""
+        if marker == 0xDA:
+            end = _NEXT_MARKER.search(data, at)
+            if end is None:
+                raise ValueError("a scan runs past the end")
+            coded = data[at : end.start()]
+            at = end.start()
+        yield marker, body, coded
+    raise ValueError("segments without end")
+
+
+def _read_jpeg(data: bytes) -> PictureFile:
+    """Keep of a JPEG what decoding needs: tables, frame, scans, and the JFIF and Adobe markers that tell its colours.
+
+    A phone's second picture or video behind the end is left out.
+    """
+    kept = [b"\xff\xd8"]
+    exif, icc = b"", bytearray()
+    width = height = components = frame = scans = 0
+    for marker, body, coded in _jpeg_segments(data):
+        if marker == 0xE1 and body.startswith(b"Exif\0"):
+            exif = exif or body[6:]
+        elif marker == 0xE2 and body.startswith(b"ICC_PROFILE\0"):
+            icc += body[14:]
+        if marker == 0xE0 and body.startswith(b"JFIF\0"):
+            body = body[:12] + b"\0\0"  # without the preview that may follow
+        elif marker == 0xEE and body.startswith(b"Adobe"):
+            body = body[:12]
+        elif 0xE0 <= marker <= 0xEF or marker == 0xFE:
+            continue
+        elif marker in _JPEG_FRAMES and not frame:
+            frame, components = marker, body[5]
+            height, width = struct.unpack_from(">HH", body, 1)
+        elif marker == 0xDA and scans < _MAX_SCANS:
+            scans += 1
+        elif marker not in _JPEG_TABLES:
+            raise ValueError(f"marker {marker:#x} has no place in a photo")
+        kept += (struct.pack(">BBH", 0xFF, marker, len(body) + 2), body, coded)
+    if not (frame and scans):
+        raise ValueError("no picture before the end marker")
+    stripped = b"".join((*kept, b"\xff\xd9"))
+
+    def decoding(side: int) -> Decoding:
+        # The decoder's own 1/2, 1/4 and 1/8 scales cost less than decoding all and resizing, and look as good. Three
+        # quarters of the side are enough: half of a 12 MP photo's 4032 pixels serve as its 2048.
+        scale = next((s for s in (8, 4, 2) if max(width, height) / s >= side * 3 / 4), 1)
+
+        def run() -> Image.Image:
+            image = JpegImageFile(BytesIO(stripped))
+            image.draft(None, (max(width // scale, 1), max(height // scale, 1)))
+            return image
+
+        progressive = frame == 0xC2  # then the decoder keeps every coefficient of the whole picture
+        return Decoding(width * height if progressive else width * height // scale**2, run)
+
+    shown = stripped if components in {1, 3} else None
+    return PictureFile(width, height, read_exif(exif), bytes(icc), decoding, shown)
+
+
+def _read_png(data: bytes) -> PictureFile:
+    """Keep of a PNG the chunks that make the still picture: text, profile and animation chunks never reach Pillow."""
+    kept = [data[:8]]
+    exif = icc = b""
+    at = 8
+    for _ in range(_MAX_PARTS):
+        length, name = struct.unpack_from(">I4s", data, at)
+        body = data[at + 8 : at + 8 + length]
+        if at + 12 + length > len(data):
+            raise ValueError("a chunk runs past the end")
+        if name in {b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND"}:
+            kept.append(data[at : at + 12 + length])
+        elif name == b"eXIf":
+            exif = body
+        elif name == b"iCCP":
+            icc = _inflate_profile(body)
+        at += 12 + length
+        if name == b"IEND":
+            break
+    else:
+        raise ValueError("chunks without end")
+    width, height = struct.unpack_from(">II", data, 16)
+    whole = _whole(width, height, lambda: PngImageFile(BytesIO(b"".join(kept))))
+    return PictureFile(width, height, read_exif(exif), icc, whole)
+
+
+def _inflate_profile(body: bytes) -> bytes:
+    """The colour profile in an iCCP chunk; nothing when it is damaged or would grow beyond what a profile can need."""
+    _, _, rest = body.partition(b"\0")
+    inflater = zlib.decompressobj()
+    try:
+        profile = inflater.decompress(rest[1:], _MAX_PROFILE)
+    except zlib.error:
+        return b""
+    return profile if inflater.eof else b""
+
+
+def _read_webp(data: bytes) -> PictureFile:
+    """The canvas, EXIF and profile of a WebP (RFC 9649), read before libwebp reserves the canvas by opening it."""
+    end = int.from_bytes(data[4:8], "little") + 8
+    width = height = 0
+    exif = icc = b""
+    at = 12
+    while at + 8 <= end:
+        name, length = struct.unpack_from("<4sI", data, at)
+        body = data[at + 8 : at + 8 + length]
+        if name == b"VP8X":
+            width = int.from_bytes(body[4:7], "little") + 1
+            height = int.from_bytes(body[7:10], "little") + 1
+        elif name == b"VP8 " and not width:
+            width, height = (side & 0x3FFF for side in struct.unpack_from("<HH", body, 6))
+        elif name == b"VP8L" and not width:
+            (bits,) = struct.unpack_from("<I", body, 1)
+            width, height = (bits & 0x3FFF) + 1, (bits >> 14 & 0x3FFF) + 1
+        elif name == b"EXIF":
+            exif = body.removeprefix(b"Exif\0\0")
+        elif name == b"ICCP":
+            icc = body
+        at += 8 + length + length % 2
+    whole = _whole(width, height, lambda: WebPImageFile(BytesIO(data[:end])))
+    return PictureFile(width, height, read_exif(exif), icc, whole)
+
+
+def _read_heic(data: bytes) -> PictureFile:
+    """The primary picture of a HEIC file, decoded already: nothing less tells what is in it (:mod:`core.heic`)."""
+    heic = decode_heic(data, side=LARGE_SIDE, max_pixels=MAX_PIXELS)
+
+    def run() -> Image.Image:
+        if heic.image is None:
+            raise ValueError("more pixels than are decoded")
+        return heic.image
+
+    # HEIF turns by properties of its own, which the decoder obeys; the orientation in EXIF only repeats them.
+    exif = read_exif(heic.exif)._replace(orientation=1)
+    return PictureFile(heic.width, heic.height, exif, heic.icc, lambda _side: Decoding(0, run))
+
+
+_READERS: dict[Kind, Callable[[bytes], PictureFile]] = {
+    "jpeg": _read_jpeg,
+    "png": _read_png,
+    "webp": _read_webp,
+    "heic": _read_heic,
+}
+
+
+def _whole(width: int, height: int, run: Callable[[], Image.Image]) -> Callable[[int], Decoding]:
+    return lambda _side: Decoding(width * height, run)
+
+
+# EXIF is read here and not by Pillow, whose reader reports damage through process-wide warnings and takes in every
+# tag: five tags of a stranger's file are wanted, and what is wrong with the rest is of no interest.
+_ORIENTATION, _EXIF_IFD, _GPS_IFD, _TIME_ORIGINAL, _OFFSET_ORIGINAL = 0x0112, 0x8769, 0x8825, 0x9003, 0x9011
+_LATITUDE_REF, _LATITUDE, _LONGITUDE_REF, _LONGITUDE = 1, 2, 3, 4
+_TYPE_BYTES = {2: 1, 3: 2, 4: 4, 5: 8, 10: 8}  # ASCII, SHORT, LONG, RATIONAL, SRATIONAL
+_MAX_ENTRIES = 200
+
+
+def read_exif(tiff: bytes) -> ExifFacts:
+    """The facts in an EXIF block ``tiff`` (without the ``Exif`` prefix); whatever is missing or absurd in it is None.
+
+    A time without an offset is taken for Asia/Shanghai. A position needs both references, whole rationals, a place
+    on the globe, and is not (0, 0), which phones write when they have no fix.
+    """
+    order = {b"II": "<", b"MM": ">"}.get(tiff[:2])
+    if order is None or len(tiff) < 8:
+        return ExifFacts(1, None, None)
+    (first,) = struct.unpack_from(order + "I", tiff, 4)
+    root = _directory(tiff, order, first)
+    details = _directory(tiff, order, _integer(root.get(_EXIF_IFD, b""), order))
+    gps = _directory(tiff, order, _integer(root.get(_GPS_IFD, b""), order))
+    orientation = _integer(root.get(_ORIENTATION, b""), order)
+    latitude = _degrees(gps.get(_LATITUDE, b""), gps.get(_LATITUDE_REF, b""), order, b"NS", 90)
+    longitude = _degrees(gps.get(_LONGITUDE, b""), gps.get(_LONGITUDE_REF, b""), order, b"EW", 180)
+    position = None
+    if latitude is not None and longitude is not None and (longitude, latitude) != (0, 0):
+        position = (longitude, latitude)
+    return ExifFacts(
+        orientation if 1 <= orientation <= 8 else 1,
+        _moment(details.get(_TIME_ORIGINAL, b""), details.get(_OFFSET_ORIGINAL, b"")),
+        position,
+    )
+
+
+def _directory(tiff: bytes, order: str, at: int) -> dict[int, bytes]:
+    """The values of the image file directory at ``at``, by tag, as far as they lie within ``tiff``."""
+    values: dict[int, bytes] = {}
+    if not 0 < at <= len(tiff) - 2:
+        return values
+    (entries,) = struct.unpack_from(order + "H", tiff, at)
+    for entry in range(at + 2, min(at + 2 + 12 * min(entries, _MAX_ENTRIES), len(tiff) - 11), 12):
+        tag, form, count = struct.unpack_from(order + "HHI", tiff, entry)
+        size = _TYPE_BYTES.get(form, 0) * count
+        (start,) = (entry + 8,) if size <= 4 else struct.unpack_from(order + "I", tiff, entry + 8)
+        if start + size <= len(tiff):
+            values.setdefault(tag, tiff[start : start + size])
+    return values
+
+
+def _integer(value: bytes, order: str) -> int:
+    return int.from_bytes(value, "little" if order == "<" else "big") if len(value) in {2, 4} else 0
+
+
+def _degrees(value: bytes, reference: bytes, order: str, references: bytes, limit: int) -> float | None:
+    if len(value) != 24 or not reference or reference[0] not in references:
+        return None
+    parts = struct.unpack(order + "6I", value)
+    if 0 in parts[1::2]:
+        return None
+    degrees, minutes, seconds = (parts[i] / parts[i + 1] for i in (0, 2, 4))
+    angle: float = degrees + minutes / 60 + seconds / 3600
+    if minutes >= 60 or seconds >= 60 or angle > limit:
+        return None
+    return -angle if reference[0] == references[1] else angle
+
+
+def _moment(time: bytes, offset: bytes) -> datetime | None:
+    try:
+        local = datetime.strptime(time.rstrip(b"\0 ").decode("ascii"), "%Y:%m:%d %H:%M:%S")  # noqa: DTZ007
+    except ValueError:
+        return None
+    if not 1990 <= local.year <= 2100:
+        return None
+    try:
+        zone = datetime.strptime(offset.rstrip(b"\0 ").decode("ascii"), "%z").tzinfo
+    except ValueError:
+        zone = SHANGHAI
+    return local.replace(tzinfo=zone).astimezone(UTC)

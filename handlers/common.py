@@ -1,0 +1,224 @@
+"""The endpoints that belong to no one: health, figures, photo files, WeChat's pushes, the API's own description."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import Annotated, Any, cast
+
+import orjson
+import structlog
+from pydantic import ConfigDict, Field
+
+from core import metrics
+from core.clock import now
+from core.database import is_answering
+from core.debts import count_debts
+from core.errors import NotFound, Unavailable
+from core.pictures import SizeName
+from core.wechat import WeChatError, dedup_key, picture_verdict
+from handlers.base import BaseHandler
+from handlers.models import Answer, Query
+from handlers.operations import Route, operation
+
+log = structlog.get_logger(__name__)
+
+DOCS_ASSETS = Path(__file__).parent / "docs_page" / "node_modules" / "swagger-ui-dist"
+DEBT_KINDS = {
+    "reports": ("route", "check_text", "attach", "notify"),
+    "photos": ("check", "await_verdict", "tell_verdict"),
+    "citizens": ("forget",),
+}
+"""What each collection may owe: a figure that has fallen to nought must be said, not left at its last value."""
+
+
+class Health(Answer):
+    """Whether the process runs, and which parts answer it."""
+
+    status: str
+    parts: dict[str, bool]
+
+
+class Healthz(BaseHandler):
+    """``/healthz``."""
+
+    @operation("Whether this process runs", audience="anyone", answer=Health, limits=())
+    async def get(self) -> Health:
+        """Answers as long as the event loop turns; asks nothing of other parts."""
+        return Health(status="ok", parts={})
+
+
+class Readyz(BaseHandler):
+    """``/readyz``."""
+
+    @operation("Whether this process can serve", audience="anyone", answer=Health, limits=(), errors=(503,))
+    async def get(self) -> Health:
+        """503 while MongoDB does not answer. Without Redis things are only slower, so it is told, not needed."""
+        mongodb, redis = await asyncio.gather(is_answering(self.services.database), self.services.cache.is_answering())
+        if not mongodb:
+            raise Unavailable("数据库没有响应。", code="NOT_READY", details={"mongodb": mongodb, "redis": redis})
+        return Health(status="ready", parts={"mongodb": mongodb, "redis": redis})
+
+
+class Metrics(BaseHandler):
+    """``/metrics``."""
+
+    @operation("Figures for Prometheus", audience="anyone", limits=(), produces="text/plain")
+    async def get(self) -> None:
+        """Requests, latency, event-loop lag, debts owed and calls to WeChat, over all processes of this host."""
+        figures = {(name, kind): (0, 0.0) for name, kinds in DEBT_KINDS.items() for kind in kinds}
+        for name, kind, owed, oldest in await count_debts([self.services.database[name] for name in DEBT_KINDS]):
+            figures[name, kind] = (owed, oldest)
+        for labels, (owed, oldest) in figures.items():
+            metrics.DEBTS_OWED.labels(*labels).set(owed)
+            metrics.DEBTS_OLDEST.labels(*labels).set(oldest)
+        self.set_header("Content-Type", metrics.CONTENT_TYPE)
+        self.write(metrics.render())
+
+
+class PhotoLink(Query):
+    """What makes a photo's address valid."""
+
+    expires: Annotated[int, Field(ge=0, le=2**40, description="Unix seconds.")]
+    signature: Annotated[str, Field(pattern=r"^[0-9a-f]{32}$")]
+
+
+class PhotoFile(BaseHandler):
+    """``/photos/{photo_id}/{size}``."""
+
+    @operation(
+        "A photo's JPEG", audience="anyone", query=PhotoLink, limits=(), produces="image/jpeg", errors=(403, 404)
+    )
+    async def get(self, photo_id: str, size: str, query: PhotoLink) -> None:
+        """The address with its signature is given in answers that name the photo; it is good for about an hour."""
+        data = await self.services.photos.read(photo_id, cast(SizeName, size), query.expires, query.signature)
+        self.set_header("Content-Type", "image/jpeg")
+        self.set_header("Content-Security-Policy", "default-src 'none'; sandbox")
+        # A photo never changes under its id, and the link in the address is itself the permission.
+        self.set_header(
+            "Cache-Control", f"private, max-age={max(0, query.expires - int(now().timestamp()))}, immutable"
+        )
+        self.write(data)
+
+
+class PushQuery(Query):
+    """What WeChat puts behind the callback address. WeChat may add keys, so unknown ones pass."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    signature: Annotated[str, Field(max_length=200)] = ""
+    timestamp: Annotated[str, Field(max_length=20)] = ""
+    nonce: Annotated[str, Field(max_length=100)] = ""
+    echostr: Annotated[str, Field(max_length=500)] = ""
+    encrypt_type: Annotated[str, Field(max_length=20)] = ""
+    msg_signature: Annotated[str, Field(max_length=200)] = ""
+
+
+class WeChatPush(BaseHandler):
+    """``/wechat/push``: what WeChat tells of its own accord."""
+
+    @operation(
+        "WeChat checks the callback address",
+        audience="anyone", query=PushQuery, limits=(), produces="text/plain", errors=(403,),
+    )  # fmt: skip
+    async def get(self, query: PushQuery) -> None:
+        """Answers ``echostr`` when the signature is right."""
+        self.set_header("Content-Type", "text/plain; charset=utf-8")
+        self.write(self.services.push.verify_url(query.signature, query.timestamp, query.nonce, query.echostr))
+
+    @operation(
+        "WeChat pushes an event",
+        audience="anyone", query=PushQuery, limits=(), produces="text/plain", consumes="*/*", errors=(403,),
+    )  # fmt: skip
+    async def post(self, query: PushQuery, body: bytes) -> None:
+        """Verdicts on pictures, withdrawn authorisations. ``success`` once it is stored; may be repeated."""
+        event = self.services.push.open(query.model_dump(), body)
+        kind = str(event.get("Event", ""))
+        if kind == "wxa_media_check":
+            await self._judge(event)
+        elif kind == "user_authorization_revoke":
+            await self.services.citizens.delete_by_openid(str(event.get("OpenID", "")))
+        else:
+            log.info("wechat.push_passed_over", kind=kind, key=dedup_key(event))
+        self.set_header("Content-Type", "text/plain; charset=utf-8")
+        self.write("success")
+
+    async def _judge(self, event: dict[str, Any]) -> None:
+        trace_id = str(event.get("trace_id", ""))
+        try:
+            verdict = picture_verdict(event)
+            known = await self.services.photos.judge(trace_id, verdict.suggest, str(verdict.label))
+        except WeChatError as error:
+            known = await self.services.photos.ask_again(trace_id, str(error.errcode))
+        if not known:
+            # The push can overtake the note of what was asked; WeChat repeats what is not answered with success.
+            raise Unavailable("尚未登记这次检测。", code="TRACE_UNKNOWN")
+        await self.services.wake("photos")
+
+
+class OpenAPI(BaseHandler):
+    """``/openapi.json``."""
+
+    @operation("This API's description", audience="anyone", limits=(), produces="application/vnd.oai.openapi+json")
+    async def get(self) -> None:
+        """OpenAPI 3.1, made from the models that check the requests."""
+        self.set_header("Content-Type", "application/json; charset=utf-8")
+        self.write(orjson.dumps(self.application.settings["openapi"]))
+
+
+_DOCS_PAGE = """<!doctype html>
+<html lang="zh-CN"><head><meta charset="utf-8"><title>共治接口文档</title>
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<link rel="icon" href="data:,"><link rel="stylesheet" href="docs/swagger-ui.css"></head>
+<body><div id="ui"></div>
+<script src="docs/swagger-ui-bundle.js"></script><script src="docs/start.js"></script></body></html>
+"""
+_DOCS_START = b"""window.ui = SwaggerUIBundle({url: "openapi.json", dom_id: "#ui", deepLinking: true,
+  defaultModelsExpandDepth: 0, docExpansion: "none", filter: true, persistAuthorization: false, validatorUrl: null});
+"""
+_DOCS_FILES = {"swagger-ui.css": "text/css", "swagger-ui-bundle.js": "text/javascript"}
+
+
+class Docs(BaseHandler):
+    """``/docs``: a page over ``/openapi.json`` that needs no other host."""
+
+    @operation("This API as a page", audience="anyone", limits=(), produces="text/html")
+    async def get(self) -> None:
+        """Swagger UI, served from here."""
+        self.set_header("Content-Type", "text/html; charset=utf-8")
+        self.set_header(
+            "Content-Security-Policy",
+            "default-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; frame-ancestors 'none'",
+        )
+        self.write(_DOCS_PAGE)
+
+
+class DocsFile(BaseHandler):
+    """``/docs/{file}``: what the page is made of."""
+
+    @operation("A file of the page", audience="anyone", limits=(), produces="application/octet-stream")
+    async def get(self, docs_file: str) -> None:
+        """The style sheet or the scripts."""
+        if docs_file == "start.js":
+            data, kind = _DOCS_START, "text/javascript"
+        else:
+            kind = _DOCS_FILES[docs_file]
+            path = DOCS_ASSETS / docs_file
+            if not path.is_file():
+                raise NotFound("文档页面的文件没有安装，请运行 make setup。", code="DOCS_NOT_INSTALLED")
+            data = await asyncio.to_thread(path.read_bytes)
+        self.set_header("Content-Type", f"{kind}; charset=utf-8")
+        self.set_header("Cache-Control", "public, max-age=86400")
+        self.write(data)
+
+
+ROUTES = (
+    Route("/healthz", Healthz, "System"),
+    Route("/readyz", Readyz, "System"),
+    Route("/metrics", Metrics, "System"),
+    Route("/openapi.json", OpenAPI, "System"),
+    Route("/docs", Docs, "System"),
+    Route("/docs/{docs_file}", DocsFile, "System"),
+    Route("/photos/{photo_id}/{size}", PhotoFile, "Photos"),
+    Route("/wechat/push", WeChatPush, "WeChat"),
+)

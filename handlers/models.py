@@ -1,0 +1,66 @@
+"""The base of every request and answer model, and the few that all endpoints share."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field, PlainSerializer, WithJsonSchema
+
+from core.clock import SHANGHAI
+from core.ids import ID_PATTERN
+
+
+class Body(BaseModel):
+    """What a client sends. Unknown keys are refused, so that a misspelt one is noticed and not passed over."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, str_strip_whitespace=True)
+
+
+class Query(Body):
+    """The parameters behind the question mark of an address."""
+
+
+class Answer(BaseModel):
+    """What a client gets."""
+
+    model_config = ConfigDict(extra="forbid")
+
+
+Moment = Annotated[
+    datetime,
+    PlainSerializer(lambda t: t.astimezone(SHANGHAI).isoformat(timespec="seconds"), return_type=str),
+    WithJsonSchema({"type": "string", "format": "date-time", "examples": ["2026-11-22T10:30:00+08:00"]}),
+]
+"""A moment, written with the offset of Asia/Shanghai: 2026-11-22T10:30:00+08:00."""
+
+GivenMoment = AwareDatetime
+"""A moment that a client gives: ISO 8601 with an offset."""
+
+
+def _plain(text: str) -> str:
+    if any((ord(c) < 32 and c not in "\n\t") or 0xD800 <= ord(c) <= 0xDFFF for c in text):
+        raise ValueError("control characters are not accepted")
+    return text
+
+
+PlainText = Annotated[str, AfterValidator(_plain)]
+"""Text without control characters other than line breaks and tabs."""
+
+ObjectId = Annotated[str, Field(pattern=ID_PATTERN)]
+"""An id made by :func:`core.ids.new_id`."""
+
+
+class Problem(Answer):
+    """The body of every error."""
+
+    code: str = Field(description="Stable, for programs.", examples=["INVALID"])
+    message: str = Field(description="Chinese; says what to do.", examples=["请检查填写的内容。"])
+    details: dict[str, Any] = Field(description="What the code needs to be acted on; no personal data.")
+    request_id: str = Field(description="To be quoted when asking for help; it is in the logs.")
+
+
+class Done(Answer):
+    """Nothing more to tell than that it was done."""
+
+    done: bool = True

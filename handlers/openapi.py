@@ -1,0 +1,157 @@
+"""The OpenAPI 3.1 document, made from the declarations that also check the requests."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from http import HTTPStatus
+from typing import Any, cast
+
+from pydantic import BaseModel
+from pydantic.json_schema import models_json_schema
+
+from handlers.models import Problem
+from handlers.operations import PATH_PARAMETERS, Operation, Route
+
+_REF = "#/components/schemas/{model}"
+
+
+def document(routes: Iterable[Route], *, title: str, version: str) -> dict[str, Any]:
+    """The whole API of ``routes`` as an OpenAPI 3.1 document."""
+    routes = list(routes)
+    schemas, definitions = _schemas(routes)
+    paths: dict[str, Any] = {}
+    for route in routes:
+        for method, declared in route.operations.items():
+            paths.setdefault(route.path, {})[method] = _operation(route, method, declared, schemas)
+    return {
+        "openapi": "3.1.0",
+        "info": {"title": title, "version": version, "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"}},
+        "tags": [{"name": tag} for tag in dict.fromkeys(r.tag for r in routes)],
+        "paths": paths,
+        "components": {
+            "schemas": definitions,
+            "securitySchemes": {
+                "citizen": {"type": "http", "scheme": "bearer", "description": "From POST /api/v1/session."},
+                "staff": {"type": "http", "scheme": "bearer", "description": "From POST /admin/api/v1/session."},
+            },
+        },
+    }
+
+
+def _schemas(routes: list[Route]) -> tuple[dict[tuple[type[BaseModel], str], Any], dict[str, Any]]:
+    wanted: dict[tuple[type[BaseModel], Any], None] = {(Problem, "serialization"): None}
+    for route in routes:
+        for declared in route.operations.values():
+            if declared.body is not None:
+                wanted[declared.body, "validation"] = None
+            if declared.answer is not None:
+                wanted[declared.answer, "serialization"] = None
+    schemas, top = models_json_schema(list(wanted), ref_template=_REF)
+    return {(cast(type[BaseModel], model), mode): s for (model, mode), s in schemas.items()}, top.get("$defs", {})
+
+
+def _operation(
+    route: Route, method: str, declared: Operation, schemas: dict[tuple[type[BaseModel], str], Any]
+) -> dict[str, Any]:
+    shown: dict[str, Any] = {
+        "operationId": f"{method}_{route.path.strip('/').replace('/', '_').replace('{', '').replace('}', '')}",
+        "tags": [route.tag],
+        "summary": declared.summary,
+        "description": declared.description,
+        "parameters": [*_path_parameters(route), *_query_parameters(declared), *_headers(declared)],
+        "responses": _responses(declared, schemas, bool(route.parameters)),
+    }
+    if declared.audience != "anyone":
+        shown["security"] = [{declared.audience: []}]
+    if declared.permission is not None:
+        shown["x-permission"] = declared.permission
+    if declared.body is not None:
+        shown["requestBody"] = {
+            "required": True,
+            "content": {"application/json": {"schema": schemas[declared.body, "validation"]}},
+        }
+    elif declared.form_file is not None:
+        form = {
+            "type": "object",
+            "properties": {declared.form_file: {"type": "string", "format": "binary"}},
+            "required": [declared.form_file],
+            "additionalProperties": False,
+        }
+        shown["requestBody"] = {"required": True, "content": {"multipart/form-data": {"schema": form}}}
+    elif declared.consumes is not None:
+        shown["requestBody"] = {"required": True, "content": {declared.consumes: {"schema": {"type": "string"}}}}
+    return shown
+
+
+def _path_parameters(route: Route) -> list[dict[str, Any]]:
+    return [
+        {
+            "name": name,
+            "in": "path",
+            "required": True,
+            "description": PATH_PARAMETERS[name][1],
+            "schema": {"type": "string", "pattern": f"^({PATH_PARAMETERS[name][0]})$"},
+        }
+        for name in route.parameters
+    ]
+
+
+def _query_parameters(declared: Operation) -> list[dict[str, Any]]:
+    if declared.query is None:
+        return []
+    schema = declared.query.model_json_schema(ref_template=_REF)
+    return [
+        {
+            "name": name,
+            "in": "query",
+            "required": name in schema.get("required", []),
+            "description": of_field.pop("description", ""),
+            "schema": of_field,
+        }
+        for name, of_field in schema["properties"].items()
+    ]
+
+
+def _headers(declared: Operation) -> list[dict[str, Any]]:
+    if not declared.idempotent:
+        return []
+    return [
+        {
+            "name": "Idempotency-Key",
+            "in": "header",
+            "required": False,
+            "description": "The same key with the same body is answered the same and done once; kept for 7 days.",
+            "schema": {"type": "string", "pattern": "^[!-~]{8,128}$"},
+        }
+    ]
+
+
+def _responses(
+    declared: Operation, schemas: dict[tuple[type[BaseModel], str], Any], has_path_parameters: bool
+) -> dict[str, Any]:
+    good: dict[str, Any] = {"description": HTTPStatus(declared.status).phrase}
+    if declared.answer is not None:
+        good["content"] = {"application/json": {"schema": schemas[declared.answer, "serialization"]}}
+    elif declared.status != 204:
+        binary = (
+            {"type": "string", "format": "binary"} if not declared.produces.startswith("text/") else {"type": "string"}
+        )
+        good["content"] = {declared.produces: {"schema": binary}}
+    codes = {400, 413, 503, *declared.errors}
+    if declared.limits:
+        codes.add(429)
+    if declared.audience != "anyone":
+        codes.add(401)
+    if declared.permission is not None:
+        codes.add(403)
+    if has_path_parameters:
+        codes.add(404)
+    if declared.body is not None or declared.query is not None or declared.form_file is not None:
+        codes |= {415, 422}
+    problem = {"application/json": {"schema": schemas[Problem, "serialization"]}}
+    answers = {str(declared.status): good}
+    for code in sorted(codes):
+        answers[str(code)] = {"description": HTTPStatus(code).phrase, "content": problem}
+        if code == 429:
+            answers["429"]["headers"] = {"Retry-After": {"schema": {"type": "integer"}, "description": "Seconds."}}
+    return answers

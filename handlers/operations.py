@@ -1,0 +1,138 @@
+"""What an endpoint declares about itself, and the table of routes.
+
+The declaration is used three times: to check requests, to write ``/openapi.json``, and by the tests that try every
+endpoint as every role. Nothing about an endpoint is said in a second place.
+"""
+
+from __future__ import annotations
+
+import functools
+import re
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from handlers.models import Answer, Body, Query
+
+LimitName = Literal["read", "write", "report", "photo", "sign_in"]
+Audience = Literal["anyone", "citizen", "staff"]
+METHODS = ("get", "post", "put", "patch", "delete")
+
+# What a path parameter looks like; a path that does not fit is not found.
+PATH_PARAMETERS: dict[str, tuple[str, str]] = {
+    "number": (r"\d{20}", "The case number: division (6), date (8), serial (6)."),
+    "action": (r"[a-z_]{1,40}", "An action of the table of transitions, e.g. dispatch."),
+    "photo_id": (r"[0-9a-hjkmnp-tv-z]{26}", "The id that POST /photos returned."),
+    "docs_file": (r"swagger-ui\.css|swagger-ui-bundle\.js|start\.js", "A file of the page."),
+    "size": (r"large|medium|thumb", "Longest side at most 2048, 800 or 200 pixels."),
+}
+
+
+@dataclass(frozen=True)
+class Operation:
+    """One method of one endpoint.
+
+    ``permission`` is what a staff member must hold; None on a staff endpoint means that being signed in is enough.
+    ``form_file`` names the one file field of a multipart body. ``idempotent`` honours the Idempotency-Key header.
+    """
+
+    summary: str
+    answer: type[Answer] | None
+    status: int
+    audience: Audience
+    body: type[Body] | None
+    query: type[Query] | None
+    permission: str | None
+    limits: tuple[LimitName, ...]
+    form_file: str | None
+    idempotent: bool
+    max_body: int
+    errors: tuple[int, ...]
+    description: str
+    produces: str
+    consumes: str | None = None
+
+
+Method = Callable[..., Awaitable[Any]]
+
+
+def operation(
+    summary: str,
+    *,
+    audience: Audience,
+    answer: type[Answer] | None = None,
+    status: int = 200,
+    body: type[Body] | None = None,
+    query: type[Query] | None = None,
+    permission: str | None = None,
+    limits: tuple[LimitName, ...] = ("read",),
+    form_file: str | None = None,
+    idempotent: bool = False,
+    max_body: int = 256 * 1024,
+    errors: tuple[int, ...] = (),
+    produces: str = "application/json",
+    consumes: str | None = None,
+) -> Callable[[Method], Callable[..., Awaitable[None]]]:
+    """Declare the method of a handler: who may call it, what it takes and what it answers.
+
+    The method is called with the path parameters as strings, then ``body=`` and ``query=`` as far as declared (and
+    ``file=`` for a multipart file), and returns an instance of ``answer``, or None for an empty 204.
+    """
+
+    def declare(method: Method) -> Callable[..., Awaitable[None]]:
+        declared = Operation(
+            summary=summary,
+            answer=answer,
+            status=status if answer or produces != "application/json" else 204,
+            audience=audience,
+            body=body,
+            query=query,
+            permission=permission,
+            limits=limits,
+            form_file=form_file,
+            idempotent=idempotent,
+            max_body=max_body,
+            errors=errors,
+            description=(method.__doc__ or "").strip(),
+            produces=produces,
+            consumes=consumes,
+        )
+
+        @functools.wraps(method)
+        async def serve(handler: Any, **path: str) -> None:
+            await handler.serve(declared, method, path)
+
+        serve.operation = declared  # type: ignore[attr-defined]
+        return serve
+
+    return declare
+
+
+def operation_of(handler: type, method: str) -> Operation | None:
+    """What ``handler`` declares for ``method``; None when it does not serve it."""
+    found: Operation | None = getattr(getattr(handler, method.lower(), None), "operation", None)
+    return found
+
+
+@dataclass(frozen=True)
+class Route:
+    """An address such as ``/api/v1/reports/{number}`` and the handler that serves it."""
+
+    path: str
+    handler: type
+    tag: str
+    parameters: tuple[str, ...] = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Read the parameters out of the path."""
+        object.__setattr__(self, "parameters", tuple(re.findall(r"{(\w+)}", self.path)))
+
+    @property
+    def pattern(self) -> str:
+        """The path as a regular expression for Tornado."""
+        return re.sub(r"{(\w+)}", lambda m: f"(?P<{m[1]}>{PATH_PARAMETERS[m[1]][0]})", self.path) + "$"
+
+    @property
+    def operations(self) -> dict[str, Operation]:
+        """Method name (lower case) to its declaration."""
+        return {m: op for m in METHODS if (op := operation_of(self.handler, m)) is not None}

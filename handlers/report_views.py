@@ -1,0 +1,116 @@
+"""How a case is shown: what citizens and staff see of one, built from its document. No rule and no query in here."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any, Literal, cast
+
+from pydantic import Field
+
+from core.debts import Document
+from core.photos import PhotoService
+from handlers.models import Answer, Moment
+from reports.rules import STATE_NAMES, State
+
+
+class Named(Answer):
+    """A code or key with the name that people read."""
+
+    code: str
+    name: str
+
+
+class Place(Answer):
+    """Where a case lies; a level is null where the map has a gap."""
+
+    district: Named | None
+    street: Named | None
+    community: Named | None
+    grid: Named | None
+
+
+class Location(Answer):
+    """A WGS-84 position in degrees."""
+
+    longitude: float
+    latitude: float
+
+
+class PhotoView(Answer):
+    """A photo with signed addresses for its three sizes, good for about an hour."""
+
+    photo_id: str
+    verdict: Literal["pending", "pass", "review", "risky", "unchecked"]
+    large: str
+    medium: str
+    thumb: str
+
+
+class TimelineView(Answer):
+    """One step in the life of a case, in plain Chinese."""
+
+    at: Moment
+    action: str
+    says: str
+    by: str
+    note: str | None
+    photos: list[PhotoView]
+
+
+class DueView(Answer):
+    """The time limit: when it is due, and whether the case is, or was, late."""
+
+    due_at: Moment | None
+    late: bool
+
+
+class ActionView(Answer):
+    """What may be done now, and what has to come with it."""
+
+    action: str
+    label: str
+    needs: list[str] = Field(description="Must be given.")
+    takes: list[str] = Field(description="May be given.")
+
+
+def state_name(report: Document) -> str:
+    """The state as people read it."""
+    return STATE_NAMES[State(report["state"])]
+
+
+def place_view(report: Document) -> Place:
+    """Where the case lies."""
+    return Place.model_validate(report["place"])
+
+
+def location_view(report: Document) -> Location:
+    """The position of the case."""
+    longitude, latitude = report["location"]["coordinates"]
+    return Location(longitude=longitude, latitude=latitude)
+
+
+def photo_view(photos: PhotoService, photo_id: str, verdict: str) -> PhotoView:
+    """A photo with its addresses."""
+    links = {size: photos.link(photo_id, size) for size in ("large", "medium", "thumb")}
+    return PhotoView(photo_id=photo_id, verdict=cast(Any, verdict), **links)
+
+
+def photo_views(photos: PhotoService, report: Document, photo_ids: list[str], *, everything: bool) -> list[PhotoView]:
+    """The photos of ``photo_ids``; without ``everything`` only those whose content check passed."""
+    verdicts = report["photo_verdicts"]
+    return [
+        photo_view(photos, photo_id, verdicts.get(photo_id, "pending"))
+        for photo_id in photo_ids
+        if everything or verdicts.get(photo_id) == "pass"
+    ]
+
+
+def may_show_text(report: Document, entry: Document) -> bool:
+    """Whether other citizens may read what the reporter wrote in ``entry``."""
+    verdict = report["text_verdicts"].get(entry["id"])
+    return verdict is None or verdict["verdict"] == "pass"
+
+
+def closed_at(report: Document) -> datetime | None:
+    """When the case was last closed."""
+    return next((e["at"] for e in reversed(report["timeline"]) if e["action"] == "close"), None)

@@ -1,0 +1,45 @@
+"""Everything that handlers call, built once a process by ``server``."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from accounts.citizens import CitizenService
+from accounts.sessions import SessionService
+from accounts.staff import StaffService
+from core.audit import Audit
+from core.cache import Cache
+from core.config import Settings
+from core.database import Database
+from core.debts import WAKE_CHANNEL
+from core.photos import PhotoService
+from core.wechat import PushReceiver
+from notices.service import NoticeService
+from places.service import PlaceService
+from reports.catalogue import Catalogue
+from reports.queries import ReportQueries
+from reports.service import ReportService
+
+
+@dataclass(frozen=True)
+class Services:
+    """The services of one process."""
+
+    settings: Settings
+    database: Database
+    cache: Cache
+    audit: Audit
+    sessions: SessionService
+    citizens: CitizenService
+    staff: StaffService
+    places: PlaceService
+    photos: PhotoService
+    notices: NoticeService
+    catalogue: Catalogue
+    reports: ReportService
+    queries: ReportQueries
+    push: PushReceiver
+
+    async def wake(self, collection: str) -> None:
+        """Tell the worker that ``collection`` has new debts; without it they wait for the next sweep."""
+        await self.cache.publish(WAKE_CHANNEL, collection)

@@ -1,0 +1,82 @@
+"""Categories and routing rules: data in the database, read often and changed seldom."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, TypeVar
+
+import yaml
+from pymongo import ASCENDING
+
+from core.database import Database
+from core.errors import Invalid
+from reports.models import Category, RoutingRule
+
+M = TypeVar("M", Category, RoutingRule)
+
+STARTING_CATEGORIES = Path(__file__).parent / "data" / "categories.yaml"
+
+
+def starting_categories() -> list[Category]:
+    """The citizen's dozen that a new district starts with."""
+    return [Category.model_validate(c) for c in yaml.safe_load(STARTING_CATEGORIES.read_text("utf-8"))["categories"]]
+
+
+class Catalogue:
+    """The categories and routing rules in force."""
+
+    def __init__(self, database: Database) -> None:
+        self._categories = database["categories"]
+        self._rules = database["routing_rules"]
+
+    async def categories(self) -> list[Category]:
+        """All categories, in the order in which citizens see them."""
+        return [_model(Category, c) async for c in self._categories.find().sort("order", ASCENDING)]
+
+    async def category(self, key: str) -> Category:
+        """The category ``key``. Raises :class:`Invalid` (``NO_SUCH_CATEGORY``)."""
+        found = await self._categories.find_one({"_id": key})
+        if found is None:
+            raise Invalid("没有这个问题类别，请重新选择。", code="NO_SUCH_CATEGORY")
+        return _model(Category, found)
+
+    async def rules(self) -> list[RoutingRule]:
+        """All routing rules, in the order in which they are tried."""
+        cursor = self._rules.find().sort([("order", ASCENDING), ("_id", ASCENDING)])
+        return [_model(RoutingRule, r) async for r in cursor]
+
+    async def put_category(self, category: Category) -> None:
+        """Add or replace a category."""
+        await self._put(self._categories, category)
+
+    async def put_rule(self, rule: RoutingRule) -> None:
+        """Add or replace a routing rule."""
+        await self._put(self._rules, rule)
+
+    @staticmethod
+    async def _put(collection: Any, item: Category | RoutingRule) -> None:
+        document = item.model_dump(mode="json")
+        key = document.pop("key")
+        await collection.replace_one({"_id": key}, {"_id": key, **document}, upsert=True)
+
+
+def check_answers(category: Category, answers: dict[str, str]) -> None:
+    """Raise :class:`Invalid` unless ``answers`` answer the category's questions, and only those."""
+    questions = {q.key: q for q in category.questions}
+    problems = [{"field": f"answers.{key}", "problem": "没有这个问题"} for key in answers if key not in questions]
+    for key, question in questions.items():
+        answer = answers.get(key)
+        if answer is None:
+            if question.required:
+                problems.append({"field": f"answers.{key}", "problem": f"请回答：{question.text}"})
+        elif question.kind == "choice" and answer not in question.options:
+            problems.append({"field": f"answers.{key}", "problem": f"应为以下之一：{'、'.join(question.options)}"})
+        elif question.kind == "yes_no" and answer not in {"yes", "no"}:
+            problems.append({"field": f"answers.{key}", "problem": "应为 yes 或 no"})
+    if problems:
+        first = problems[0]
+        raise Invalid(f"请检查填写的内容。{first['problem']}", details={"fields": problems})
+
+
+def _model(model: type[M], document: dict[str, Any]) -> M:
+    return model.model_validate({"key": document["_id"], **{k: v for k, v in document.items() if k != "_id"}})

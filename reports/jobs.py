@@ -1,0 +1,157 @@
+"""What the worker does for reports: route them, check their words, mark their photos, tell their people.
+
+Each function pays one kind of debt; it may run twice for one debt and says so where that shows outside.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+
+from core.database import Database
+from core.debts import Amendment, Document, Payment, Postponed
+from core.photos import PhotoService, postpone_unattached
+from core.wechat import MAX_CHECKED_CHARACTERS, NotRecentlyActive, Scene, WeChat
+from notices.models import Message
+from notices.service import NoticeService
+from reports.catalogue import Catalogue
+from reports.models import Given, RoutingRule, System
+from reports.rules import STATE_NAMES, State, rows
+from reports.service import ReportService
+
+
+class ReportJobs:
+    """Pays the debts of reports, and of photos towards them."""
+
+    def __init__(
+        self,
+        database: Database,
+        *,
+        reports: ReportService,
+        catalogue: Catalogue,
+        photos: PhotoService,
+        notices: NoticeService,
+        wechat: WeChat,
+    ) -> None:
+        self._collection = database["reports"]
+        self._reports = reports
+        self._catalogue = catalogue
+        self._photos = photos
+        self._notices = notices
+        self._wechat = wechat
+
+    async def pay_route(self, report: Document, _debt: Document) -> Payment:
+        """File what has a category, and dispatch it where a rule names the unit; else it waits for a dispatcher."""
+        state = State(report["state"])
+        if state not in (State.SUBMITTED, State.FILED) or report["category"] is None:
+            return Payment()
+        amendment = Amendment()
+        if state is State.SUBMITTED:
+            by = System("市民已选择类别，自动立案")
+            filing, _ = await self._reports.plan(
+                rows("file", "system")[0], report, by, Given(category=report["category"])
+            )
+            # The row of filing owes the routing that is being done here.
+            filing.owe = [d for d in filing.owe if d["kind"] != "route"]
+            amendment = amendment.also(filing)
+            report = {**report, **filing.set}
+        rule = first_match(await self._catalogue.rules(), report)
+        if rule is not None:
+            why = f"按派遣规则「{rule.name}」"
+            dispatch, entry = await self._reports.plan(
+                rows("dispatch", "system")[0], report, System(why), Given(unit=rule.unit, reason=why)
+            )
+            entry["given"]["rule"] = rule.key
+            amendment = amendment.also(dispatch)
+        return Payment(amendment, condition={"state": state, "category": report["category"], "unit_id": None})
+
+    async def pay_check_text(self, report: Document, debt: Document) -> Payment:
+        """Have WeChat check what the reporter wrote; only what passes is shown to other citizens."""
+        entry = next(e for e in report["timeline"] if e["id"] == debt["entry"])
+        first = entry["action"] == "submit"
+        openid = report["reporter"]["openid"]
+        if openid is None:  # the reporter has deleted their account: nothing more of theirs becomes public
+            return Payment(_judged(debt["entry"], {"verdict": "unchecked"}, public=False if first else None))
+        words = [report["description"], report["address"], *report["answers"].values()] if first else []
+        words += [entry["note"] or "", entry["reason"] or ""]
+        text = "\n".join(w for w in words if w)[:MAX_CHECKED_CHARACTERS]
+        try:
+            verdict = await self._wechat.check_text(openid, Scene.SOCIAL_LOG, text)
+            rank = await self._wechat.risk_rank(openid, 2, debt.get("client_ip", "127.0.0.1")) if first else None
+        except NotRecentlyActive:
+            return Payment(_judged(debt["entry"], {"verdict": "unchecked"}, public=False if first else None))
+        found: Document = {"verdict": verdict.suggest, "label": verdict.label}
+        payment = Payment(_judged(debt["entry"], found, public=verdict.suggest == "pass" if first else None))
+        if rank is not None:
+            payment.amendment.set["risk_rank"] = rank
+        return payment
+
+    async def pay_attach(self, report: Document, debt: Document) -> Payment:
+        """Mark the photos as this report's, and take over the verdicts that came before they were."""
+        verdicts = await self._photos.attach(debt["photos"], {"kind": "report", "id": report["_id"]})
+        return Payment(Amendment(set={f"photo_verdicts.{p}": v for p, v in verdicts.items()}))
+
+    async def pay_notify(self, report: Document, debt: Document) -> Payment:
+        """Send one subscribe message to one person, and write down what became of it.
+
+        What was being sent when the worker died may or may not have arrived: that is written down as such and not sent
+        again, since a message twice uses up an accept that the citizen gave for another one.
+        """
+        entry = next(e for e in report["timeline"] if e["id"] == debt["entry"])
+        if debt.get("sending"):
+            outcome: Document = {"result": "uncertain", "problem": "the worker stopped while sending"}
+        else:
+            message = Message(
+                event=debt["event"],
+                page=f"pages/report/detail?number={report['_id']}",
+                number=report["_id"],
+                title=report["description"],
+                status=STATE_NAMES[State(entry["to"])],
+                at=entry["at"],
+                remark=entry["says"],
+            )
+            sent = await self._notices.send(
+                debt["citizen"],
+                message,
+                debt_id=debt["id"],
+                attempt=debt["attempts"],
+                before=self._sending(report, debt),
+            )
+            outcome = {"result": sent.result, "problem": sent.problem, "msgid": sent.msgid}
+        line = {
+            "event": debt["event"],
+            "citizen_id": debt["citizen"],
+            "entry": debt["entry"],
+            "at": entry["at"],
+            **outcome,
+        }
+        return Payment(Amendment(push={"notices": [line]}))
+
+    def _sending(self, report: Document, debt: Document) -> Callable[[bool], Awaitable[None]]:
+        mine = {"_id": report["_id"], "owed": {"$elemMatch": {"id": debt["id"], "claim": debt["claim"]}}}
+
+        async def mark(sending: bool) -> None:
+            result = await self._collection.update_one(mine, {"$set": {"owed.$.sending": sending}})
+            if not result.matched_count:
+                raise Postponed("another worker has taken this over")
+
+        return mark
+
+    async def pay_tell_verdict(self, photo: Document, _debt: Document) -> Payment:
+        """Tell the report that holds ``photo`` of its verdict. The debt is the photo's."""
+        report_id = postpone_unattached(photo)
+        await self._collection.update_one(
+            {"_id": report_id}, {"$set": {f"photo_verdicts.{photo['_id']}": photo["check"]["verdict"]}}
+        )
+        return Payment()
+
+
+def first_match(rules: list[RoutingRule], report: Document) -> RoutingRule | None:
+    """The first of ``rules`` (in their order) that fits the report's category and areas."""
+    return next((r for r in rules if r.fits(report["category"], report["areas"])), None)
+
+
+def _judged(entry_id: str, verdict: Document, *, public: bool | None) -> Amendment:
+    amendment = Amendment(set={f"text_verdicts.{entry_id}": verdict})
+    if public is not None:
+        amendment.set["public"] = public
+    return amendment

@@ -1,0 +1,144 @@
+"""What a case is made of, and the tables that classify and route it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from accounts.models import StaffSession
+from reports.deadlines import Limit
+
+Key = Annotated[str, Field(pattern=r"^[a-z0-9_]{2,40}$")]
+
+
+class _Data(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class CatalogueCode(_Data):
+    """A type in a published catalogue of components (部件) and matters (事项)."""
+
+    standard_ref: str
+    kind: Literal["部件", "事项"]
+    code: str
+    name: str
+
+
+class Question(_Data):
+    """Something more to ask the citizen for a category."""
+
+    key: Key
+    text: str
+    kind: Literal["choice", "text", "yes_no"]
+    options: tuple[str, ...] = ()
+    required: bool = False
+
+
+class When(_Data):
+    """A condition of filing that an answer selects."""
+
+    question: Key
+    equals: str
+
+
+class Condition(_Data):
+    """A filing condition (立案条件) with the condition of closing (结案条件) and the time limit that goes with it."""
+
+    key: Key
+    text: str
+    closing_condition: str
+    limit: Limit
+    when: When | None = None
+
+
+class Category(_Data):
+    """One of the citizen's plain categories, with the catalogue types that it stands for."""
+
+    key: Key
+    name: str
+    icon: str
+    order: int
+    hint: str
+    codes: tuple[CatalogueCode, ...]
+    questions: tuple[Question, ...] = ()
+    conditions: Annotated[tuple[Condition, ...], Field(min_length=1)]
+
+    def condition_for(self, answers: dict[str, str]) -> Condition:
+        """The filing condition that ``answers`` select; the first one where they select none."""
+        for condition in self.conditions:
+            if condition.when is not None and answers.get(condition.when.question) == condition.when.equals:
+                return condition
+        return self.conditions[0]
+
+
+class RoutingRule(_Data):
+    """Who is responsible: cases of ``categories`` in ``areas`` go to ``unit``. An empty tuple means any.
+
+    Rules are tried by ``order``; the first that fits wins. ``name`` is what the timeline gives as the reason.
+    """
+
+    key: Key
+    order: int
+    name: str
+    categories: tuple[str, ...] = ()
+    areas: tuple[str, ...] = ()
+    unit: str
+
+    def fits(self, category: str, areas: list[str]) -> bool:
+        """Whether a case of ``category`` in ``areas`` (its district, street, community, grid) goes by this rule."""
+        return (not self.categories or category in self.categories) and (
+            not self.areas or not set(self.areas).isdisjoint(areas)
+        )
+
+
+@dataclass(frozen=True)
+class Reporter:
+    """The citizen who acts on a case of their own."""
+
+    citizen_id: str
+    openid: str
+
+
+@dataclass(frozen=True)
+class System:
+    """The worker, acting by a rule."""
+
+    why: str
+
+
+Actor = Reporter | StaffSession | System
+
+
+@dataclass(frozen=True)
+class Given:
+    """What came with an action. Which of it is needed, may come or is refused, the row of the table says."""
+
+    reason: str | None = None
+    note: str | None = None
+    photos: tuple[str, ...] = ()
+    unit: str | None = None
+    category: str | None = None
+    resolved: Literal["yes", "partly", "no"] | None = None
+    score: int | None = None
+
+    def names(self) -> set[str]:
+        """The names of what is there."""
+        return {n for n in ("reason", "note", "photos", "unit", "category", "resolved", "score") if getattr(self, n)}
+
+
+@dataclass(frozen=True)
+class NewReport:
+    """A problem as a citizen reports it. ``longitude``, ``latitude`` are WGS-84; ``given`` is what came in."""
+
+    description: str
+    category: str | None
+    photo_ids: tuple[str, ...]
+    longitude: float
+    latitude: float
+    given: dict[str, Any]
+    address: str
+    contact_phone: str | None
+    anonymous: bool
+    answers: dict[str, str] = field(default_factory=dict)

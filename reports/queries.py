@@ -1,0 +1,222 @@
+"""Reading reports: one, lists with keyset paging, and those nearby. Nothing here writes."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+import re
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from accounts.models import StaffSession
+from core.clock import now
+from core.database import Database
+from core.debts import Document
+from core.errors import BadRequest, NotFound
+from reports.rules import OPEN, State
+from reports.search import query_grams
+
+# What a list needs; the timeline and the index's character pairs are most of a document's bytes.
+_LISTED = {"grams": 0, "timeline": 0, "owed": 0, "notices": 0, "given_location": 0}
+HIDDEN = (State.VOID, State.WITHDRAWN)
+"""States that other citizens do not see."""
+
+
+@dataclass(frozen=True)
+class Filters:
+    """What staff can list by; None and empty mean any."""
+
+    states: tuple[str, ...] = ()
+    category: str | None = None
+    unit: str | None = None
+    areas: tuple[str, ...] = ()
+    channel: str | None = None
+    since: datetime | None = None
+    until: datetime | None = None
+    late: bool | None = None
+    text: str | None = None
+    number: str | None = None
+
+
+def page_token(created_at: datetime, number: str) -> str:
+    """An opaque mark of the last row of a page."""
+    return base64.urlsafe_b64encode(json.dumps([created_at.isoformat(), number]).encode()).decode().rstrip("=")
+
+
+def _read_token(token: str) -> tuple[datetime, str]:
+    try:
+        at, number = json.loads(base64.urlsafe_b64decode(token + "=" * (-len(token) % 4)))
+        moment = datetime.fromisoformat(at)
+        if not isinstance(number, str) or moment.tzinfo is None:
+            raise ValueError("not a mark of ours")
+    except (ValueError, TypeError, binascii.Error) as error:
+        raise BadRequest("翻页标记不正确，请从第一页重新查看。", code="BAD_PAGE") from error
+    return moment.astimezone(UTC), number
+
+
+class ReportQueries:
+    """Lists and look-ups over the reports."""
+
+    def __init__(self, database: Database, *, similar_metres: int, similar_days: int) -> None:
+        self._reports = database["reports"]
+        self._similar_metres = similar_metres
+        self._similar_days = similar_days
+
+    async def _page(self, query: Document, page: str | None, size: int) -> tuple[list[Document], str | None]:
+        """One page, newest first, and the mark of the next one. The cost does not grow with the page's number."""
+        if page is not None:
+            at, number = _read_token(page)
+            after = {"$or": [{"created_at": {"$lt": at}}, {"created_at": at, "_id": {"$lt": number}}]}
+            # created_at stands outside the $or as well: that bound is what the index is entered by.
+            query = {"$and": [query, {"created_at": {"$lte": at}}, after]}
+        found = await (
+            self._reports.find(query, _LISTED).sort([("created_at", -1), ("_id", -1)]).limit(size + 1).to_list(size + 1)
+        )
+        more = page_token(found[size - 1]["created_at"], found[size - 1]["_id"]) if len(found) > size else None
+        return found[:size], more
+
+    async def mine(
+        self, citizen_id: str, states: tuple[str, ...], page: str | None, size: int
+    ) -> tuple[list[Document], str | None]:
+        """The citizen's own reports."""
+        query: Document = {"reporter.citizen_id": citizen_id}
+        if states:
+            query["state"] = {"$in": list(states)}
+        return await self._page(query, page, size)
+
+    async def followed(self, citizen_id: str, page: str | None, size: int) -> tuple[list[Document], str | None]:
+        """The reports that the citizen follows."""
+        return await self._page({"followers": citizen_id}, page, size)
+
+    async def public(self, states: tuple[str, ...], page: str | None, size: int) -> tuple[list[Document], str | None]:
+        """What every citizen may see: checked, and neither void nor withdrawn."""
+        shown = [s for s in (states or tuple(State)) if s not in HIDDEN]
+        return await self._page({"public": True, "state": {"$in": shown}}, page, size)
+
+    async def near(
+        self,
+        longitude: float,
+        latitude: float,
+        *,
+        metres: int,
+        states: tuple[str, ...] = (),
+        category: str | None = None,
+        since: datetime | None = None,
+        limit: int = 50,
+    ) -> list[Document]:
+        """Public reports around a WGS-84 point, nearest first; each has ``metres`` (float) added."""
+        query: Document = {"public": True, "state": {"$in": [s for s in (states or tuple(State)) if s not in HIDDEN]}}
+        if category is not None:
+            query["category"] = category
+        if since is not None:
+            query["created_at"] = {"$gte": since}
+        pipeline: list[Document] = [
+            {
+                "$geoNear": {
+                    "near": {"type": "Point", "coordinates": [longitude, latitude]},
+                    "key": "location",
+                    "distanceField": "metres",
+                    "maxDistance": metres,
+                    "query": query,
+                }
+            },
+            {"$limit": limit},
+            {"$project": _LISTED},
+        ]
+        return [dict(r) async for r in self._reports.aggregate(pipeline)]
+
+    async def similar(self, longitude: float, latitude: float, category: str | None) -> list[Document]:
+        """Open reports close by and of late that may be the same problem, nearest first."""
+        return await self.near(
+            longitude,
+            latitude,
+            metres=self._similar_metres,
+            states=tuple(OPEN),
+            category=category,
+            since=now() - timedelta(days=self._similar_days),
+            limit=10,
+        )
+
+    async def for_citizen(self, number: str, citizen_id: str) -> Document:
+        """A case that the citizen may see: their own, or a public one. Raises :class:`NotFound`."""
+        found = await self._reports.find_one({"_id": number}, {"grams": 0})
+        if found is None or not (
+            found["reporter"]["citizen_id"] == citizen_id or (found["public"] and found["state"] not in HIDDEN)
+        ):
+            raise NotFound("没有找到这个案件，请核对编号。", code="NO_SUCH_REPORT")
+        return dict(found)
+
+    async def for_staff(self, number: str, staff: StaffSession) -> Document:
+        """A case within the staff member's reach. Raises :class:`NotFound`."""
+        found = await self._reports.find_one({"_id": number}, {"grams": 0})
+        if found is None or not staff.reaches(found["areas"], found["unit_id"]):
+            raise NotFound("没有找到这个案件，请核对编号。", code="NO_SUCH_REPORT")
+        return dict(found)
+
+    async def staff_list(
+        self, staff: StaffSession, filters: Filters, page: str | None, size: int
+    ) -> tuple[list[Document], str | None]:
+        """The cases within reach that pass ``filters``."""
+        return await self._page(_staff_query(staff, filters), page, size)
+
+
+def _staff_query(staff: StaffSession, filters: Filters) -> Document:
+    conditions: list[Document] = []
+    # An area code covers what is inside it, and codes are prefixes: 6 digits are the whole district.
+    conditions += [{"areas": code} for code in filters.areas]
+    if not any(len(code) == 6 for code in staff.areas):
+        conditions.append({"areas": {"$in": list(staff.areas)}})
+    else:
+        conditions.append({"areas.0": {"$in": [code for code in staff.areas if len(code) == 6]}})
+    if staff.unit_id is not None:
+        conditions.append({"unit_id": staff.unit_id})
+    if filters.unit is not None:
+        conditions.append({"unit_id": filters.unit})
+    if filters.states:
+        conditions.append({"state": {"$in": list(filters.states)}})
+    if filters.category is not None:
+        conditions.append({"category": filters.category})
+    if filters.channel is not None:
+        conditions.append({"channel": filters.channel})
+    if filters.since is not None:
+        conditions.append({"created_at": {"$gte": filters.since}})
+    if filters.until is not None:
+        conditions.append({"created_at": {"$lt": filters.until}})
+    if filters.late is not None:
+        conditions.append(_late(filters.late))
+    if filters.number is not None:
+        conditions.append({"_id": {"$regex": f"^{re.escape(filters.number)}"}})
+    if filters.text is not None:
+        conditions += _containing(filters.text)
+    return {"$and": conditions} if conditions else {}
+
+
+def _late(late: bool) -> Document:
+    """Past its time limit: still open after it, or handled after it."""
+    moment = now()
+    past: list[Document] = [
+        {"state": {"$in": list(OPEN)}, "due_at": {"$lt": moment}, "handled_at": None},
+        {"$expr": {"$gt": ["$handled_at", "$due_at"]}, "handled_at": {"$ne": None}, "due_at": {"$ne": None}},
+    ]
+    return {"$or": past} if late else {"$nor": past}
+
+
+def _containing(text: str) -> list[Document]:
+    """The index narrows by pairs of characters; the pattern then decides."""
+    pattern = {"$regex": re.escape(text), "$options": "i"}
+    conditions: list[Document] = [{"$or": [{"description": pattern}, {"address": pattern}]}]
+    if pairs := query_grams(text):
+        conditions.insert(0, {"grams": {"$all": pairs}})
+    return conditions
+
+
+def is_late(report: dict[str, Any], moment: datetime) -> bool:
+    """Whether the case is, or was, past its time limit."""
+    due, handled = report.get("due_at"), report.get("handled_at")
+    if due is None:
+        return False
+    if handled is not None:
+        return bool(handled > due)
+    return report["state"] in OPEN and bool(due < moment)

@@ -1,0 +1,74 @@
+"""The command line: ``python -m server run|app|worker|check``."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import os
+import sys
+from pathlib import Path
+
+from core import log
+from core.config import ConfigurationError, Settings, load_settings
+
+_COMMANDS = {
+    "run": "start everything: databases, sandbox, worker, application (what `make run` does)",
+    "app": "one application process",
+    "worker": "one worker process",
+    "check": "check the configuration and say what is wrong with it",
+}
+
+
+def main() -> int:
+    """Run the command; its exit status."""
+    parser = argparse.ArgumentParser(prog="python -m server")
+    commands = parser.add_subparsers(dest="command", required=True)
+    for name, text in _COMMANDS.items():
+        commands.add_parser(name, help=text)
+    command = parser.parse_args().command
+    try:
+        settings = load_settings()
+        if command == "check":
+            print("The configuration is in order.")
+            return 0
+        if command == "run":
+            return asyncio.run(_run(settings))
+        log.configure(settings.log.level, settings.log.format)
+        if command == "app":
+            from server.application import serve
+
+            asyncio.run(serve(settings))
+        else:
+            from server.worker import work
+
+            asyncio.run(work(settings))
+    except ConfigurationError as error:
+        print(error, file=sys.stderr)
+        return 2
+    return 0
+
+
+async def _run(settings: Settings) -> int:
+    from server import demo, run
+
+    if settings.environment == "production":
+        raise ConfigurationError(
+            "`server run` starts embedded parts for development; in production run `server app` and `server worker` "
+            "under your own process manager (README, going to production)"
+        )
+    figures = Path(settings.folders.data).resolve() / "metrics"
+    os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(figures)
+    figures.mkdir(parents=True, exist_ok=True)
+    for old in figures.glob("*.db"):
+        old.unlink()
+
+    async def prepare(addresses: run.Addresses) -> None:
+        os.environ.update(addresses.environment())
+        if settings.demo:
+            await demo.load(load_settings(), addresses.sandbox)
+
+    return await run.run(settings, demo.announce if settings.demo else lambda _: None, prepare)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,88 @@
+"""The application: every route, one process of it, and its HTTP server."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from typing import Any
+
+import structlog
+from tornado.httpserver import HTTPServer
+from tornado.netutil import bind_sockets
+from tornado.web import Application, RequestHandler
+
+import admin
+import miniprogram_api
+from core import metrics
+from core.config import Settings
+from handlers import common, openapi
+from handlers.base import BaseHandler, UnknownAddress
+from handlers.operations import Route
+from handlers.services import Services
+from server.services import open_services
+
+VERSION = "0.1.0"
+ROUTES: tuple[Route, ...] = (*miniprogram_api.ROUTES, *admin.ROUTES, *common.ROUTES)
+
+# A body over its endpoint's limit is read and forgotten up to here, so that the refusal arrives; past it Tornado hangs up.
+_MAX_BODY = 64 * 1024 * 1024
+
+log = structlog.get_logger("access")
+
+
+def make_application(services: Services) -> Application:
+    """The whole API over ``services``."""
+    return Application(
+        [(route.pattern, route.handler, {}, route.path) for route in ROUTES],
+        services=services,
+        openapi=openapi.document(ROUTES, title="共治 Gongzhi API", version=VERSION),
+        default_handler_class=UnknownAddress,
+        log_function=_log_request,
+    )
+
+
+_NAMES = {route.handler: route.path for route in ROUTES}
+
+
+def _log_request(handler: RequestHandler) -> None:
+    """The access log and the figures. The route is named, never the address: addresses hold numbers and links."""
+    route = _NAMES.get(type(handler), "unknown")
+    status, seconds = handler.get_status(), handler.request.request_time()
+    method = handler.request.method or ""
+    metrics.REQUESTS.labels(route, method, str(status)).inc()
+    metrics.LATENCY.labels(route).observe(seconds)
+    if isinstance(handler, BaseHandler):
+        report = handler.path_kwargs.get("number")
+        write = log.warning if status >= 500 else log.info
+        write("request", method=method, route=route, status=status, ms=round(seconds * 1e3, 1), report=report)
+
+
+async def serve(settings: Settings) -> None:
+    """Serve until told to stop, then finish what has begun."""
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    async with open_services(settings) as (services, _):
+        server = start_server(services, settings)
+        lag = asyncio.create_task(metrics.watch_loop())
+        await stop.wait()
+        server.stop()
+        await server.close_all_connections()
+        lag.cancel()
+
+
+def start_server(services: Services, settings: Settings, *, sockets: Any = None) -> HTTPServer:
+    """Listen on the configured port, which several processes may share, or on the ``sockets`` given."""
+    server = HTTPServer(
+        make_application(services),
+        xheaders=bool(settings.server.trusted_proxies),
+        trusted_downstream=settings.server.trusted_proxies,
+        max_body_size=_MAX_BODY,
+        idle_connection_timeout=75,
+        body_timeout=60,
+    )
+    server.add_sockets(
+        sockets or bind_sockets(settings.server.port, settings.server.host, reuse_port=True, backlog=1024)
+    )
+    return server

@@ -1,0 +1,161 @@
+"""Builds the services of one process, and the indexes that they need."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import date, time
+
+from accounts import citizens as citizens_room
+from accounts import sessions as sessions_room
+from accounts import staff as staff_room
+from accounts.citizens import CitizenService
+from accounts.sessions import SessionService
+from accounts.staff import StaffService
+from core import audit as audit_room
+from core import idempotency as idempotency_room
+from core import metrics
+from core import photos as photos_room
+from core.audit import Audit
+from core.cache import Cache
+from core.config import CONFIG_FILE, ConfigurationError, Settings
+from core.database import connect, ensure_indexes, merge_indexes
+from core.encryption import Signer, Vault
+from core.idempotency import Idempotency
+from core.photo_store import PhotoStore
+from core.photos import PhotoService
+from core.serials import Serials
+from core.wechat import PushReceiver, WeChat
+from handlers.services import Services
+from notices import service as notices_room
+from notices.service import NoticeService
+from places import service as places_room
+from places.service import PlaceService
+from reports import service as reports_room
+from reports.catalogue import Catalogue
+from reports.deadlines import WorkCalendar
+from reports.jobs import ReportJobs
+from reports.queries import ReportQueries
+from reports.service import ReportService
+
+INDEXES = merge_indexes([
+    audit_room.INDEXES,
+    idempotency_room.INDEXES,
+    photos_room.INDEXES,
+    sessions_room.INDEXES,
+    staff_room.INDEXES,
+    citizens_room.INDEXES,
+    notices_room.INDEXES,
+    places_room.INDEXES,
+    reports_room.INDEXES,
+])
+
+
+def work_calendar(settings: Settings) -> WorkCalendar:
+    """The district's working time, from the settings. Raises :class:`ConfigurationError`."""
+    reports = settings.reports
+    periods = tuple((time.fromisoformat(a), time.fromisoformat(b)) for a, b in reports.working_periods)
+    try:
+        return WorkCalendar(
+            periods=periods,
+            weekday_periods={d - 1: periods if d in reports.working_weekdays else () for d in range(1, 8)},
+            holidays=frozenset(date.fromisoformat(d) for d in reports.holidays),
+            makeup_workdays=frozenset(date.fromisoformat(d) for d in reports.makeup_days),
+        )
+    except ValueError as error:
+        raise ConfigurationError(f"reports: {error}") from error
+
+
+def public_url(settings: Settings) -> str:
+    """The address that phones and WeChat reach us under; in development, the one that we listen on."""
+    return settings.server.public_url or f"http://{settings.server.host}:{settings.server.port}"
+
+
+def _observe_wechat(path: str, errcode: int, seconds: float) -> None:
+    metrics.WECHAT_CALLS.labels(path, str(errcode)).inc()
+    metrics.WECHAT_SECONDS.labels(path).observe(seconds)
+
+
+@asynccontextmanager
+async def open_services(settings: Settings) -> AsyncIterator[tuple[Services, ReportJobs]]:
+    """The services of this process, and what its worker runs; closed on leaving."""
+    if settings.mongodb.url is None or settings.redis.url is None:
+        raise ConfigurationError("MONGODB_URL and REDIS_URL must be set; `make run` sets them for its own servers")
+    database = connect(settings.mongodb.url, settings.mongodb.database, pool_size=settings.mongodb.pool_size)
+    cache = Cache.connect(settings.redis.url)
+    wechat = WeChat(
+        settings.wechat.base_url,
+        settings.wechat.appid,
+        settings.wechat.appsecret.get_secret_value(),
+        cache.redis,
+        observe=_observe_wechat,
+    )
+    try:
+        await ensure_indexes(database, INDEXES)
+        audit = Audit(database)
+        vault = Vault(settings.keys.data.get_secret_value(), settings.keys.index.get_secret_value())
+        sessions = SessionService(database, settings.sessions)
+        staff = StaffService(database, sessions, audit, settings.sessions)
+        places = PlaceService(database)
+        photos = PhotoService(
+            database,
+            _photo_store(settings),
+            wechat,
+            Signer(settings.keys.signing.get_secret_value()),
+            settings.photos,
+            public_url(settings),
+        )
+        notices = NoticeService(database, wechat, settings.wechat.templates, settings.wechat.miniprogram_state)
+        catalogue = Catalogue(database)
+        reports = ReportService(
+            database,
+            catalogue=catalogue,
+            places=places,
+            photos=photos,
+            staff=staff,
+            vault=vault,
+            idempotency=Idempotency(database),
+            serials=Serials(database),
+            calendar=work_calendar(settings),
+            division=settings.reports.division,
+        )
+        services = Services(
+            settings=settings,
+            database=database,
+            cache=cache,
+            audit=audit,
+            sessions=sessions,
+            citizens=CitizenService(database, sessions, wechat, vault),
+            staff=staff,
+            places=places,
+            photos=photos,
+            notices=notices,
+            catalogue=catalogue,
+            reports=reports,
+            queries=ReportQueries(
+                database,
+                similar_metres=settings.reports.similar_metres,
+                similar_days=settings.reports.similar_days,
+            ),
+            push=PushReceiver(
+                settings.wechat.push_token.get_secret_value(),
+                settings.wechat.push_aes_key.get_secret_value(),
+                settings.wechat.appid,
+            ),
+        )
+        jobs = ReportJobs(
+            database, reports=reports, catalogue=catalogue, photos=photos, notices=notices, wechat=wechat
+        )
+        yield services, jobs
+    finally:
+        await wechat.close()
+        await cache.close()
+        database.client.close()
+
+
+def _photo_store(settings: Settings) -> PhotoStore:
+    scheme, _, path = settings.photos.store.partition(":")
+    if scheme == "file" and not path.startswith("/"):
+        # A relative folder lies in the project's, wherever the program was started.
+        return PhotoStore.from_url((CONFIG_FILE.parent / path).resolve().as_uri())
+    return PhotoStore.from_url(settings.photos.store, **settings.photos.store_options)

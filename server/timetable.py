@@ -1,0 +1,52 @@
+"""What happens by the clock, on the SAQ queue: once over all workers, however many run."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import structlog
+from saq import CronJob, Queue
+from saq import Worker as SaqWorker
+
+from core.config import Settings
+from core.metrics import QUEUED_JOBS
+from handlers.services import Services
+
+log = structlog.get_logger(__name__)
+
+
+async def clear_unused_photos(context: dict[str, Any]) -> int:
+    """Delete photos that nothing has used within a day."""
+    services: Services = context["services"]
+    cleared = await services.photos.clear_unused()
+    if cleared:
+        log.info("photos.cleared", count=cleared)
+    return cleared
+
+
+async def count_jobs(context: dict[str, Any]) -> None:
+    """Put the length of the queue into the figures."""
+    QUEUED_JOBS.set(await context["queue"].count("queued"))
+
+
+async def run_timetable(services: Services, settings: Settings) -> None:
+    """Run the timetable until cancelled."""
+    assert settings.redis.url is not None  # noqa: S101 - open_services has seen to it
+    queue = Queue.from_url(settings.redis.url, name="timetable")
+
+    async def hand_over(context: dict[str, Any]) -> None:
+        context.update(services=services, queue=queue)
+
+    worker: SaqWorker[Any] = SaqWorker(
+        queue,
+        functions=[],
+        cron_jobs=[CronJob(clear_unused_photos, cron="7 * * * *"), CronJob(count_jobs, cron="* * * * *")],
+        concurrency=2,
+        startup=hand_over,
+    )
+    # Signals are the program's own business: this is one of its tasks.
+    worker.SIGNALS = []
+    try:
+        await worker.start()
+    finally:
+        await queue.disconnect()

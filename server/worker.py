@@ -1,0 +1,114 @@
+"""The worker: pays the debts that documents owe, and keeps the timetable.
+
+Debts are found in MongoDB; a word over Redis only makes the worker look at once. Any number of workers may run.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import signal
+from datetime import timedelta
+from typing import Any
+
+import structlog
+from pymongo.errors import PyMongoError
+
+from core.config import Settings
+from core.debts import WAKE_CHANNEL, Collector, Document, Payer, Payment
+from handlers.services import Services
+from reports.jobs import ReportJobs
+from server.services import open_services
+from server.timetable import run_timetable
+
+log = structlog.get_logger(__name__)
+
+
+def payers(services: Services, jobs: ReportJobs) -> dict[str, dict[str, Payer]]:
+    """Who pays which debt, by collection and kind."""
+
+    async def forget(citizen: Document, _debt: Document) -> Payment:
+        """Every room forgets the deleted citizen; each may be asked again."""
+        await services.sessions.close_all(citizen["_id"])
+        await services.reports.forget(citizen["_id"])
+        await services.notices.forget(citizen["_id"])
+        await services.photos.forget_owner(citizen["_id"])
+        return Payment()
+
+    return {
+        "reports": {
+            "route": jobs.pay_route,
+            "check_text": jobs.pay_check_text,
+            "attach": jobs.pay_attach,
+            "notify": jobs.pay_notify,
+        },
+        "photos": {
+            "check": services.photos.pay_check,
+            "await_verdict": services.photos.pay_await_verdict,
+            "tell_verdict": jobs.pay_tell_verdict,
+        },
+        "citizens": {"forget": forget},
+    }
+
+
+class Worker:
+    """Settles debts in every collection, woken by Redis and by the clock."""
+
+    def __init__(self, services: Services, jobs: ReportJobs, settings: Settings) -> None:
+        self._services = services
+        self._sweep = settings.worker.sweep_seconds
+        self._collectors = {
+            name: Collector(
+                services.database[name],
+                by_kind,
+                lease=timedelta(seconds=settings.worker.lease_seconds),
+                concurrency=settings.worker.concurrency,
+            )
+            for name, by_kind in payers(services, jobs).items()
+        }
+        self._wake = {name: asyncio.Event() for name in self._collectors}
+
+    async def run(self) -> None:
+        """Work until cancelled."""
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._listen())
+            for name, collector in self._collectors.items():
+                group.create_task(self._settle(name, collector))
+
+    async def _listen(self) -> None:
+        async for _, name in self._services.cache.listen(WAKE_CHANNEL):
+            if event := self._wake.get(name):
+                event.set()
+
+    async def _settle(self, name: str, collector: Collector) -> None:
+        wake = self._wake[name]
+        while True:
+            wake.clear()
+            try:
+                busy = await collector.settle_due()
+            except PyMongoError as error:
+                log.warning("worker.database", error=type(error).__name__)
+                busy = 0
+            if not busy:
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(wake.wait(), self._sweep)
+
+
+async def work(settings: Settings) -> None:
+    """Run the worker until told to stop. What it was at falls due again when its lease runs out."""
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    async with open_services(settings) as (services, jobs):
+        tasks: list[asyncio.Task[Any]] = [
+            asyncio.create_task(Worker(services, jobs, settings).run()),
+            asyncio.create_task(run_timetable(services, settings)),
+        ]
+        stopped = asyncio.create_task(stop.wait())
+        done, _ = await asyncio.wait([stopped, *tasks], return_when=asyncio.FIRST_COMPLETED)
+        for task in (stopped, *tasks):
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        for task in done - {stopped}:
+            task.result()  # a task that ended by itself has failed: say why, and let the supervisor start anew

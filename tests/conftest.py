@@ -1,0 +1,65 @@
+"""The real servers that all tests share: one mongod and one Valkey for each process of the test run."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import httpx
+import pytest_asyncio
+
+from core.ids import new_id
+from sandbox.application import Sandbox
+from sandbox.settings import Settings as SandboxSettings
+from server.embedded import start_mongod, start_valkey
+from tests.district import open_district
+
+
+@pytest_asyncio.fixture(scope="session")
+async def mongodb_url(tmp_path_factory):
+    """A real mongod 6.0, a replica set of one."""
+    folder = tmp_path_factory.mktemp("mongod")
+    (folder / "logs").mkdir()
+    mongod = await start_mongod(folder / "data", folder / "logs", cache_gb=0.5)
+    yield mongod.url
+    await mongod.stop()
+
+
+@pytest_asyncio.fixture(scope="session")
+async def redis_url(tmp_path_factory):
+    """A real Valkey."""
+    folder = tmp_path_factory.mktemp("valkey")
+    (folder / "logs").mkdir()
+    valkey = await start_valkey(folder / "data", folder / "logs")
+    yield valkey.url
+    await valkey.stop()
+
+
+@pytest_asyncio.fixture(scope="session")
+async def district(mongodb_url, redis_url, tmp_path_factory):
+    """A seeded district with its application, worker and sandbox, in this process, over sockets."""
+    folder = tmp_path_factory.mktemp("district")
+    async with open_district(mongodb_url, redis_url, folder, database=f"test_{new_id()}") as opened:
+        yield opened
+
+
+class SandboxControl:
+    """A sandbox of its own, for tests that disturb it, and the orders given to it."""
+
+    def __init__(self, url: str, http: httpx.AsyncClient) -> None:
+        self.url = url
+        self._http = http
+
+    async def control(self, method: str, path: str, json: Any = None) -> Any:
+        """The answer to ``path``, such as /control/reset."""
+        answer = await self._http.request(method, self.url + path, json=json)
+        answer.raise_for_status()
+        return answer.json()
+
+
+@pytest_asyncio.fixture(scope="session")
+async def sandbox():
+    """The stand-in for WeChat, with the identity that the product's defaults have."""
+    running = await Sandbox.start(SandboxSettings())
+    async with httpx.AsyncClient(trust_env=False) as http:
+        yield SandboxControl(running.url, http)
+    await running.stop()

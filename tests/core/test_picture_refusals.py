@@ -1,0 +1,167 @@
+"""Damaged, disguised and hostile files are refused in a controlled way."""
+
+import time
+import warnings
+import zlib
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from core.errors import Invalid, TooLarge, UnsupportedMedia
+from core.pictures import MAX_BYTES, Picture, read_picture
+from tests.core.picture_samples import (
+    assert_bare,
+    busy_scene,
+    chunk,
+    exif,
+    jpeg,
+    outcome,
+    png_header_bomb,
+    refusal,
+    saved,
+    scan_bomb,
+    scene,
+    segment,
+    webp_canvas_bomb,
+    wide_gamut_profile,
+    with_chunks,
+    with_segments,
+)
+
+
+@pytest.mark.parametrize(
+    "disguised",
+    [
+        b"",
+        b"\xff",
+        b"<html><script>alert(1)</script></html>",
+        b'<?xml version="1.0"?><svg xmlns="http://www.w3.org/2000/svg" onload="alert(1)"/>',
+        b"PK\x03\x04" + bytes(100),
+        b"%PDF-1.7\n" + bytes(100),
+        b"\xff\xd8\xff<?php system($_GET['c']); ?>",
+        b"\x89PNG\r\n\x1a\n<script>alert(1)</script>",
+        b"RIFF\x24\0\0\0WAVEfmt " + bytes(30),
+        b"\0\0\0\x1cftypisom\0\0\2\0isomiso2mp41" + bytes(100),
+        b"\0\0\0\x1cftypavif\0\0\0\0avifmif1miaf" + bytes(100),
+        saved(scene(), "GIF"),
+        saved(scene(), "BMP"),
+        saved(scene(), "TIFF"),
+        saved(scene(), "AVIF"),
+        jpeg()[1:],
+    ],
+    ids=range(16),
+)
+def test_what_is_no_photo_by_its_bytes_is_refused(disguised):
+    with pytest.raises(UnsupportedMedia) as caught:
+        read_picture(disguised)
+    assert caught.value.code == "PHOTO_KIND"
+
+
+def test_more_than_ten_megabytes_is_refused_unread():
+    with pytest.raises(TooLarge) as caught:
+        read_picture(jpeg() + bytes(MAX_BYTES))
+    assert caught.value.code == "PHOTO_TOO_LARGE"
+
+
+@pytest.mark.parametrize("size", [(1, 1), (31, 500), (500, 31)])
+def test_a_picture_too_small_to_show_anything_is_refused(size):
+    assert refusal(saved(scene(*size), "PNG")) == "PHOTO_TOO_SMALL"
+
+
+def test_bombs_are_refused_by_their_header_without_a_warning_and_without_being_decoded(recwarn):
+    huge = bytearray(jpeg())
+    frame = huge.index(b"\xff\xc0")
+    huge[frame + 5 : frame + 9] = b"\xff\xff\xff\xff"
+    started = time.process_time()
+
+    for bomb in (png_header_bomb(), webp_canvas_bomb(), bytes(huge), png_header_bomb(7072, 7072)):
+        assert refusal(bomb) == "PHOTO_TOO_MANY_PIXELS"
+
+    assert time.process_time() - started < 0.5
+    assert not recwarn.list
+
+
+def test_a_picture_just_within_the_limit_of_pixels_is_taken():
+    assert read_picture(saved(Image.new("1", (7000, 7000)), "PNG")).width == 7000
+
+
+def test_a_jpeg_of_a_thousand_scans_is_refused_before_any_is_decoded():
+    bomb = scan_bomb()
+    started = time.process_time()
+
+    assert refusal(bomb) == "PHOTO_DAMAGED"
+    assert time.process_time() - started < 0.5
+
+
+def test_millions_of_empty_segments_or_chunks_are_not_walked_through():
+    room = MAX_BYTES - 100_000
+    hollow = [
+        with_segments(jpeg(), segment(0xFE, b"") * (room // 4)),
+        with_chunks(saved(scene(), "PNG"), chunk(b"tEXt", b"") * (room // 12)),
+    ]
+    for photo in hollow:
+        started = time.process_time()
+        assert refusal(photo) == "PHOTO_DAMAGED"
+        assert time.process_time() - started < 0.5
+
+
+def test_text_and_profile_bombs_in_a_png_never_unfold():
+    bomb = zlib.compress(bytes(200_000_000), 9)
+    photo = with_chunks(
+        saved(scene(), "PNG"),
+        chunk(b"iCCP", b"x\0\0" + bomb),
+        *[chunk(b"zTXt", b"Comment\0\0" + bomb)] * 20,
+    )
+    started = time.process_time()
+
+    assert_bare(read_picture(photo))
+    assert time.process_time() - started < 0.5
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP"])
+def test_a_photo_cut_short_anywhere_is_refused(kind):
+    photo = saved(busy_scene(160, 120), kind, exif=exif())
+    cuts = sorted({*range(64), *range(64, len(photo) - 1, max(len(photo) // 60, 1)), len(photo) - 1})
+
+    for cut in cuts:
+        if cut == len(photo) - 1 and kind == "WEBP":
+            continue  # the last byte may be padding
+        assert refusal(photo[:cut]) in {"PHOTO_DAMAGED", "PHOTO_KIND"}, cut
+
+
+def test_a_png_whose_pixels_were_changed_is_refused_by_its_checksum():
+    photo = bytearray(saved(busy_scene(160, 120), "PNG"))
+    photo[len(photo) // 2] ^= 1
+
+    with pytest.raises(Invalid):
+        read_picture(bytes(photo))
+
+
+SEEDS = [
+    jpeg(busy_scene(64, 48), exif=exif(), icc_profile=wide_gamut_profile()),
+    jpeg(busy_scene(64, 48), progressive=True),
+    jpeg(scene(64, 48, mode="CMYK")),
+    saved(scene(64, 48), "PNG", exif=exif()),
+    saved(scene(64, 48, mode="RGBA"), "WEBP", exif=exif()),
+    saved(scene(64, 48), "WEBP", lossless=True),
+]
+
+
+@settings(max_examples=400, deadline=None)
+@given(st.data())
+def test_damaged_bytes_give_a_picture_or_a_refusal_and_nothing_else(data):
+    photo = bytearray(data.draw(st.sampled_from(SEEDS)))
+    for _ in range(data.draw(st.integers(1, 6))):
+        photo[data.draw(st.integers(0, len(photo) - 1))] = data.draw(st.integers(0, 255))
+    if data.draw(st.booleans()):
+        del photo[data.draw(st.integers(1, len(photo))) :]
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        result = outcome(bytes(photo))
+    if isinstance(result, Picture):
+        assert_bare(result)
+    else:
+        assert result.startswith("PHOTO_")

@@ -1,0 +1,246 @@
+"""A whole small district for tests: real servers, the sandbox, one application and its worker, over sockets."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import io
+import random
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+import yaml
+from PIL import Image
+from tornado.netutil import bind_sockets
+
+import accounts
+from accounts.models import NewStaff, Role, Unit
+from core.config import Settings
+from handlers.services import Services
+from places.importer import import_areas
+from places.models import Level
+from reports.catalogue import starting_categories
+from reports.jobs import ReportJobs
+from reports.models import RoutingRule
+from sandbox.application import Sandbox
+from sandbox.settings import Settings as SandboxSettings
+from server.application import start_server
+from server.services import open_services
+from server.worker import Worker
+
+ROOT = Path(__file__).resolve().parent.parent
+DEMO_DATA = ROOT / "server" / "demo_data"
+PASSWORD = "Right-Password-1"
+INSIDE = (113.2610, 23.1610)
+"""A place in the test district, WGS-84."""
+UNITS = ("sanitation", "roads")
+# Categories that a rule of the test district sends to a unit; "other" has none and waits for a dispatcher.
+RULES = {"exposed_garbage": "sanitation", "road_damage": "roads"}
+
+
+class Client:
+    """Someone with a token (or nobody), talking to the application."""
+
+    def __init__(self, http: httpx.AsyncClient, prefix: str, token: str | None = None, **facts: Any) -> None:
+        self._http = http
+        self._prefix = prefix
+        self.token = token
+        self.facts = facts
+
+    async def call(self, method: str, path: str, **kwargs: Any) -> httpx.Response:
+        headers = dict(kwargs.pop("headers", {}))
+        if self.token is not None:
+            headers.setdefault("Authorization", f"Bearer {self.token}")
+        if path.startswith("~"):
+            path = path[1:]
+        else:
+            path = self._prefix + path
+        return await self._http.request(method, path, headers=headers, **kwargs)
+
+    async def get(self, path: str, **params: Any) -> Any:
+        return good(await self.call("GET", path, params=params or None))
+
+    async def post(self, path: str, json: Any = None, *, key: str | None = None, **kwargs: Any) -> Any:
+        headers = {"Idempotency-Key": key} if key else {}
+        return good(await self.call("POST", path, json={} if json is None else json, headers=headers, **kwargs))
+
+    async def photo(self, data: bytes | None = None) -> str:
+        answer = await self.call("POST", "/photos", files={"photo": ("p.jpg", data or picture(), "image/jpeg")})
+        return str(good(answer)["photo_id"])
+
+
+def good(answer: httpx.Response) -> Any:
+    """The body of an answer that must be a success."""
+    assert answer.is_success, f"{answer.request.method} {answer.request.url}: {answer.status_code} {answer.text}"
+    return answer.json() if answer.content else None
+
+
+def picture(seed: int | None = None, size: tuple[int, int] = (320, 240)) -> bytes:
+    """A small JPEG, another one each time."""
+    rng = random.Random(seed)
+    image = Image.effect_noise(size, 40 + rng.random() * 40).convert("RGB")
+    image.paste((rng.randrange(256), rng.randrange(256), rng.randrange(256)), (20, 20, 120, 120))
+    out = io.BytesIO()
+    image.save(out, "JPEG")
+    return out.getvalue()
+
+
+@dataclass
+class District:
+    """What a test needs to play citizens, staff, worker and WeChat."""
+
+    settings: Settings
+    services: Services
+    jobs: ReportJobs
+    sandbox: Sandbox
+    http: httpx.AsyncClient
+    url: str
+    _staff: dict[str, Client]
+    _people: int = 0
+
+    def nobody(self, prefix: str = "/api/v1") -> Client:
+        """A caller who is not signed in."""
+        return Client(self.http, prefix)
+
+    async def control(self, method: str, path: str, json: Any = None, **params: Any) -> Any:
+        """Give the sandbox an order."""
+        answer = await self.http.request(method, f"{self.sandbox.url}/control{path}", json=json, params=params or None)
+        return good(answer)
+
+    async def citizen(self, name: str | None = None) -> Client:
+        """A signed-in citizen, a new one unless ``name`` was used before."""
+        self._people += 1
+        name = name or f"citizen-{self._people}-{random.randrange(10**9)}"
+        code = await self.control("GET", "/login-code", user=name)
+        opened = await self.nobody().post("/session", {"code": code["code"]})
+        return Client(
+            self.http,
+            "/api/v1",
+            opened["token"],
+            name=name,
+            openid=code["openid"],
+            citizen_id=opened["citizen"]["citizen_id"],
+        )
+
+    async def staff(self, username: str) -> Client:
+        """A signed-in member of staff: a role's key, or unit-sanitation, unit-roads, street-dispatcher."""
+        if username not in self._staff:
+            opened = await self.nobody("/admin/api/v1").post("/session", {"username": username, "password": PASSWORD})
+            self._staff[username] = Client(self.http, "/admin/api/v1", opened["token"], staff=opened["staff"])
+        return self._staff[username]
+
+    async def submit(self, citizen: Client, *, key: str | None = None, **fields: Any) -> str:
+        """Report a problem; its number."""
+        body = {"description": "人行道上有一堆垃圾没人清理", "location": location(), "category": "other", **fields}
+        body.setdefault("photo_ids", [await citizen.photo()])
+        return str((await citizen.post("/reports", body, key=key))["number"])
+
+    async def settled(self, number: str, seconds: float = 15.0) -> dict[str, Any]:
+        """The report's document once nothing is owed that is due now."""
+        reports = self.services.database["reports"]
+        async with asyncio.timeout(seconds):
+            while True:
+                report = await reports.find_one({"_id": number})
+                assert report is not None, number
+                if not report["owed"]:
+                    return dict(report)
+                await asyncio.sleep(0.02)
+
+    async def action(self, who: str, number: str, action: str, **fields: Any) -> Any:
+        """One action of a member of staff, which must succeed."""
+        return await (await self.staff(who)).post(f"/reports/{number}/actions/{action}", fields)
+
+    async def drive(self, number: str, to: str, unit: str = "sanitation") -> None:
+        """Take a report of category "other" to the state ``to`` by the ordinary way."""
+        await self.settled(number)
+        worker = f"unit-{unit}"
+        if to == "filed":
+            return
+        await self.action("dispatcher", number, "dispatch", unit=unit)
+        if to == "dispatched":
+            return
+        await self.action(worker, number, "accept")
+        if to == "accepted":
+            return
+        photo = await (await self.staff(worker)).photo()
+        await self.action(worker, number, "handle", note="已清理", photo_ids=[photo])
+        if to == "handled":
+            return
+        if to == "rework":
+            await self.action("verifier", number, "rework", reason="还有残留")
+            return
+        await self.action("verifier", number, "close")
+        assert to == "closed", to
+
+
+def location(longitude: float = INSIDE[0], latitude: float = INSIDE[1], crs: str = "wgs84") -> dict[str, Any]:
+    """A position as citizens send it."""
+    return {"longitude": longitude, "latitude": latitude, "crs": crs}
+
+
+async def seed(services: Services) -> None:
+    """Areas, roles, units, staff of every role, categories and rules."""
+    for level in Level:
+        name = {"district": "district", "street": "streets", "community": "communities", "grid": "grids"}[level]
+        await import_areas(services.database, DEMO_DATA / f"{name}.geojson", level=level)
+    roles = yaml.safe_load((Path(accounts.__file__).parent / "data" / "roles.yaml").read_text("utf-8"))
+    for role in roles:
+        await services.staff.put_role(Role(**role))
+    for unit in UNITS:
+        await services.staff.put_unit(Unit(key=unit, name=f"{unit}所", short_name=unit))
+    for category in starting_categories():
+        await services.catalogue.put_category(category)
+    for order, (category, unit) in enumerate(RULES.items()):
+        rule = RoutingRule(key=f"rule_{category}", order=order, name=f"{category} 归口", categories=(category,), unit=unit)
+        await services.catalogue.put_rule(rule)
+    district = services.settings.reports.division
+    street = (await services.places.areas(Level.STREET))[0].code
+    people = [
+        *(NewStaff(username=r["key"], name=r["name"], roles=[r["key"]], areas=[district]) for r in roles if r["key"] != "unit"),
+        *(NewStaff(username=f"unit-{u}", name=u, roles=["unit"], areas=[district], unit_id=u) for u in UNITS),
+        NewStaff(username="street-dispatcher", name="街道派遣员", roles=["dispatcher"], areas=[street]),
+    ]
+    for person in people:
+        await services.staff.create(person, PASSWORD)
+
+
+@asynccontextmanager
+async def open_district(
+    mongodb_url: str, redis_url: str, folder: Path, *, database: str, worker: bool = True, **more: Any
+) -> AsyncIterator[District]:
+    """A seeded district, served on a free port, with its worker running unless told otherwise."""
+    sockets = bind_sockets(0, "127.0.0.1")
+    port = sockets[0].getsockname()[1]
+    sandbox = await Sandbox.start(
+        SandboxSettings(push_url=f"http://127.0.0.1:{port}/wechat/push", verdict_delay_s=0.05)
+    )
+    settings = Settings(
+        **{
+            "mongodb": {"url": mongodb_url, "database": database},
+            "redis": {"url": redis_url},
+            "wechat": {"base_url": sandbox.url},
+            "server": {"port": port},
+            "photos": {"store": (folder / "photos").as_uri()},
+            "limits": {"enabled": False},
+            "worker": {"sweep_seconds": 0.2, "lease_seconds": 5.0},
+            **more,
+        }
+    )
+    async with open_services(settings) as (services, jobs):
+        await seed(services)
+        server = start_server(services, settings, sockets=sockets)
+        async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", trust_env=False, timeout=30) as http:
+            task = asyncio.create_task(Worker(services, jobs, settings).run()) if worker else None
+            yield District(settings, services, jobs, sandbox, http, f"http://127.0.0.1:{port}", {})
+            if task is not None:
+                task.cancel()
+                with contextlib.suppress(asyncio.CancelledError):
+                    await task
+        server.stop()
+        await server.close_all_connections()
+        await services.database.client.drop_database(database)
+    await sandbox.stop()
