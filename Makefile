@@ -26,7 +26,7 @@ check: setup  ## check style, format, types and the floors between packages
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy $(CODE)
-	$(BIN)/lint-imports
+	$(BIN)/lint-imports --no-logo
 
 format: setup  ## put the code into its format, and mend what can be mended
 	$(BIN)/ruff check --fix .
@@ -36,7 +36,7 @@ bench: setup  ## measure it; ARGS="--help" lists the measurements
 	$(BIN)/python -m bench $(ARGS)
 
 docs: setup  ## write docs/ anew where it is made from the code
-	$(BIN)/python -m server docs
+	$(BIN)/python -m reports document
 
 clean:  ## remove .venv, node_modules and caches; keeps var/, where the data is
 	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache .schemathesis

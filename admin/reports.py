@@ -50,7 +50,9 @@ class CaseFilters(Query):
     channel: Annotated[str | None, Field(max_length=40)] = None
     since: Annotated[GivenMoment | None, Field(description="Submitted at or after; ISO 8601 with an offset.")] = None
     until: Annotated[GivenMoment | None, Field(description="Submitted before.")] = None
-    late: Annotated[bool | None, Field(description="Past the time limit, open or handled after it.")] = None
+    late: Annotated[
+        bool | None, Field(description="Past the time limit, open or handled after it; up to a minute old.")
+    ] = None
     text: Annotated[PlainText | None, Field(min_length=1, max_length=40, description="In description or address.")] = (
         None
     )

@@ -100,11 +100,21 @@ class WeChat(_Section):
     templates: Templates = Templates()
 
 
+class S3(_Section):
+    """How to reach the bucket, where photos are kept in one; what is empty is left to the service's own defaults."""
+
+    endpoint: str | None = None
+    region: str | None = None
+    access_key_id: str | None = None
+    secret_access_key: SecretStr | None = None
+    virtual_hosted_style: bool = False
+
+
 class Photos(_Section):
     """Where photos go, and for how long an unused one is kept."""
 
     store: str = "file:var/photos"
-    store_options: dict[str, str] = {}
+    s3: S3 = S3()
     keep_unused_hours: Annotated[int, Field(ge=1)] = 24
     url_minutes: Annotated[int, Field(ge=1)] = 60
     threads: Annotated[int, Field(ge=1)] = 2

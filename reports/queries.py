@@ -185,22 +185,13 @@ def _staff_query(staff: StaffSession, filters: Filters) -> Document:
     if filters.until is not None:
         conditions.append({"created_at": {"$lt": filters.until}})
     if filters.late is not None:
-        conditions.append(_late(filters.late))
+        conditions.append({"late": filters.late})
     if filters.number is not None:
-        conditions.append({"_id": {"$regex": f"^{re.escape(filters.number)}"}})
+        whole = len(filters.number) == 20
+        conditions.append({"_id": filters.number if whole else {"$regex": f"^{re.escape(filters.number)}"}})
     if filters.text is not None:
         conditions += _containing(filters.text)
     return {"$and": conditions} if conditions else {}
-
-
-def _late(late: bool) -> Document:
-    """Past its time limit: still open after it, or handled after it."""
-    moment = now()
-    past: list[Document] = [
-        {"state": {"$in": list(OPEN)}, "due_at": {"$lt": moment}, "handled_at": None},
-        {"$expr": {"$gt": ["$handled_at", "$due_at"]}, "handled_at": {"$ne": None}, "due_at": {"$ne": None}},
-    ]
-    return {"$or": past} if late else {"$nor": past}
 
 
 def _containing(text: str) -> list[Document]:
@@ -213,10 +204,7 @@ def _containing(text: str) -> list[Document]:
 
 
 def is_late(report: dict[str, Any], moment: datetime) -> bool:
-    """Whether the case is, or was, past its time limit."""
-    due, handled = report.get("due_at"), report.get("handled_at")
-    if due is None:
-        return False
-    if handled is not None:
-        return bool(handled > due)
-    return report["state"] in OPEN and bool(due < moment)
+    """Whether the case is, or was, past its time limit. The mark in the document lags by up to a minute."""
+    due = report["due_at"]
+    running = due is not None and report["handled_at"] is None and report["state"] in OPEN
+    return bool(report["late"]) or (running and due < moment)

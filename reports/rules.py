@@ -140,11 +140,11 @@ TRANSITIONS: tuple[Transition, ...] = (
     ),
     Transition(
         "void", "作废", (S.SUBMITTED, S.FILED), ("staff",), S.VOID, "不予立案：{reason}",
-        needs=("reason",),
+        needs=("reason",), clock="cancels",
     ),
     Transition(
         "withdraw", "撤回", (S.SUBMITTED, S.FILED), ("reporter",), S.WITHDRAWN, "上报人已撤回",
-        takes=("reason",),
+        takes=("reason",), clock="cancels",
     ),
     Transition(
         "supplement", "补充", OPEN, ("reporter",), None, "上报人补充了情况",

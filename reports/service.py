@@ -48,7 +48,13 @@ INDEXES = {
     "reports": [
         IndexModel(_NEWEST, name="newest"),
         IndexModel([("state", ASCENDING), *_NEWEST], name="state"),
-        IndexModel([("unit_id", ASCENDING), ("state", ASCENDING), *_NEWEST], name="unit"),
+        IndexModel([("unit_id", ASCENDING), *_NEWEST], name="unit"),
+        IndexModel([("unit_id", ASCENDING), ("state", ASCENDING), *_NEWEST], name="unit_state"),
+        IndexModel(_NEWEST, name="late", partialFilterExpression={"late": True}),
+        # What may become late: it shrinks as cases are handled, so marking reads no more than it marks.
+        IndexModel(
+            [("due_at", ASCENDING)], name="running", partialFilterExpression={"late": False, "handled_at": None}
+        ),
         IndexModel([("areas", ASCENDING), *_NEWEST], name="areas"),
         IndexModel([("category", ASCENDING), *_NEWEST], name="category"),
         IndexModel([("reporter.citizen_id", ASCENDING), *_NEWEST], name="reporter", sparse=True),
@@ -135,6 +141,7 @@ class ReportService:
             "unit_id": None,
             "due_at": None,
             "handled_at": None,
+            "late": False,
             "rating": None,
             "followers": [],
             "notices": [],
@@ -301,9 +308,10 @@ class ReportService:
     async def _clock(self, row: Transition, category: Category | None, report: Document, moment: datetime) -> Document:
         """What the row does to the time limit: the fields of the case that change."""
         if row.clock == "cancels":
-            return {"due_at": None, "limit": None, "handled_at": None}
+            return {"due_at": None, "limit": None, "handled_at": None, "late": False}
         if row.clock == "ends":
-            return {"handled_at": moment}
+            due = report["due_at"]
+            return {"handled_at": moment, "late": due is not None and due < moment}
         refiled = category is not None and report["due_at"] is not None
         if row.clock != "starts" and not refiled:
             return {}
@@ -311,7 +319,13 @@ class ReportService:
         condition = category.condition_for(report["answers"])
         limit: Limit = condition.limit
         due = due_at(moment, limit, self._calendar)
-        return {"due_at": due, "handled_at": None, "condition": condition.key, "limit": limit.model_dump()}
+        return {
+            "due_at": due,
+            "handled_at": None,
+            "late": False,
+            "condition": condition.key,
+            "limit": limit.model_dump(),
+        }
 
     @staticmethod
     def _entry(
@@ -339,6 +353,14 @@ class ReportService:
             "photos": [],
             "given": {},
         }
+
+    async def mark_late(self) -> int:
+        """Mark the cases whose time limit has passed unhandled; how many. Called by the timetable, may be repeated."""
+        result = await self._reports.update_many(
+            {"late": False, "handled_at": None, "due_at": {"$lt": now()}, "state": {"$in": OPEN}},
+            {"$set": {"late": True}},
+        )
+        return int(result.modified_count)
 
     async def follow(self, number: str, citizen_id: str) -> Document:
         """Tell ``citizen_id`` what becomes of the case too; done twice it changes nothing. The case after it.

@@ -48,6 +48,14 @@ def main() -> int:
     return 0
 
 
+def _gather_figures_in(folder: Path) -> None:
+    """Have all processes write their figures to ``folder``, so that /metrics of any one tells of all."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for old in folder.glob("*.db"):
+        old.unlink()
+    os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(folder)
+
+
 async def _run(settings: Settings) -> int:
     from server import demo, run
 
@@ -56,13 +64,9 @@ async def _run(settings: Settings) -> int:
             "`server run` starts embedded parts for development; in production run `server app` and `server worker` "
             "under your own process manager (README, going to production)"
         )
-    figures = Path(settings.folders.data).resolve() / "metrics"
-    os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(figures)
-    figures.mkdir(parents=True, exist_ok=True)
-    for old in figures.glob("*.db"):
-        old.unlink()
 
     async def prepare(addresses: run.Addresses) -> None:
+        _gather_figures_in(run.ROOT / settings.folders.data / "metrics")
         os.environ.update(addresses.environment())
         if settings.demo:
             await demo.load(load_settings(), addresses.sandbox)

@@ -24,7 +24,8 @@ from server.services import open_services
 VERSION = "0.1.0"
 ROUTES: tuple[Route, ...] = (*miniprogram_api.ROUTES, *admin.ROUTES, *common.ROUTES)
 
-# A body over its endpoint's limit is read and forgotten up to here, so that the refusal arrives; past it Tornado hangs up.
+# A body over its endpoint's limit is read and forgotten up to here, so that the refusal arrives;
+# past it Tornado hangs up.
 _MAX_BODY = 64 * 1024 * 1024
 
 log = structlog.get_logger("access")

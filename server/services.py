@@ -38,17 +38,19 @@ from reports.jobs import ReportJobs
 from reports.queries import ReportQueries
 from reports.service import ReportService
 
-INDEXES = merge_indexes([
-    audit_room.INDEXES,
-    idempotency_room.INDEXES,
-    photos_room.INDEXES,
-    sessions_room.INDEXES,
-    staff_room.INDEXES,
-    citizens_room.INDEXES,
-    notices_room.INDEXES,
-    places_room.INDEXES,
-    reports_room.INDEXES,
-])
+INDEXES = merge_indexes(
+    [
+        audit_room.INDEXES,
+        idempotency_room.INDEXES,
+        photos_room.INDEXES,
+        sessions_room.INDEXES,
+        staff_room.INDEXES,
+        citizens_room.INDEXES,
+        notices_room.INDEXES,
+        places_room.INDEXES,
+        reports_room.INDEXES,
+    ]
+)
 
 
 def work_calendar(settings: Settings) -> WorkCalendar:
@@ -143,9 +145,7 @@ async def open_services(settings: Settings) -> AsyncIterator[tuple[Services, Rep
                 settings.wechat.appid,
             ),
         )
-        jobs = ReportJobs(
-            database, reports=reports, catalogue=catalogue, photos=photos, notices=notices, wechat=wechat
-        )
+        jobs = ReportJobs(database, reports=reports, catalogue=catalogue, photos=photos, notices=notices, wechat=wechat)
         yield services, jobs
     finally:
         await wechat.close()
@@ -158,4 +158,12 @@ def _photo_store(settings: Settings) -> PhotoStore:
     if scheme == "file" and not path.startswith("/"):
         # A relative folder lies in the project's, wherever the program was started.
         return PhotoStore.from_url((CONFIG_FILE.parent / path).resolve().as_uri())
-    return PhotoStore.from_url(settings.photos.store, **settings.photos.store_options)
+    s3 = settings.photos.s3
+    return PhotoStore.from_url(
+        settings.photos.store,
+        endpoint=s3.endpoint,
+        region=s3.region,
+        access_key_id=s3.access_key_id,
+        secret_access_key=s3.secret_access_key.get_secret_value() if s3.secret_access_key else None,
+        virtual_hosted_style=s3.virtual_hosted_style,
+    )

@@ -24,6 +24,12 @@ async def clear_unused_photos(context: dict[str, Any]) -> int:
     return cleared
 
 
+async def mark_late_reports(context: dict[str, Any]) -> int:
+    """Mark the cases whose time limit has passed."""
+    services: Services = context["services"]
+    return await services.reports.mark_late()
+
+
 async def count_jobs(context: dict[str, Any]) -> None:
     """Put the length of the queue into the figures."""
     QUEUED_JOBS.set(await context["queue"].count("queued"))
@@ -40,7 +46,11 @@ async def run_timetable(services: Services, settings: Settings) -> None:
     worker: SaqWorker[Any] = SaqWorker(
         queue,
         functions=[],
-        cron_jobs=[CronJob(clear_unused_photos, cron="7 * * * *"), CronJob(count_jobs, cron="* * * * *")],
+        cron_jobs=[
+            CronJob(clear_unused_photos, cron="7 * * * *"),
+            CronJob(mark_late_reports, cron="* * * * *"),
+            CronJob(count_jobs, cron="* * * * *"),
+        ],
         concurrency=2,
         startup=hand_over,
     )

@@ -55,11 +55,9 @@ class Client:
         headers = dict(kwargs.pop("headers", {}))
         if self.token is not None:
             headers.setdefault("Authorization", f"Bearer {self.token}")
-        if path.startswith("~"):
-            path = path[1:]
-        else:
-            path = self._prefix + path
-        return await self._http.request(method, path, headers=headers, **kwargs)
+        # "~/healthz" is an address of its own; all others lie behind the prefix.
+        whole = path[1:] if path.startswith("~") else self._prefix + path
+        return await self._http.request(method, whole, headers=headers, **kwargs)
 
     async def get(self, path: str, **params: Any) -> Any:
         return good(await self.call("GET", path, params=params or None))
@@ -194,13 +192,14 @@ async def seed(services: Services) -> None:
         await services.staff.put_unit(Unit(key=unit, name=f"{unit}所", short_name=unit))
     for category in starting_categories():
         await services.catalogue.put_category(category)
-    for order, (category, unit) in enumerate(RULES.items()):
-        rule = RoutingRule(key=f"rule_{category}", order=order, name=f"{category} 归口", categories=(category,), unit=unit)
+    for order, (key, unit) in enumerate(RULES.items()):
+        rule = RoutingRule(key=f"rule_{key}", order=order, name=f"{key} 归口", categories=(key,), unit=unit)
         await services.catalogue.put_rule(rule)
     district = services.settings.reports.division
     street = (await services.places.areas(Level.STREET))[0].code
+    centre = {r["key"]: r["name"] for r in roles if r["key"] != "unit"}
     people = [
-        *(NewStaff(username=r["key"], name=r["name"], roles=[r["key"]], areas=[district]) for r in roles if r["key"] != "unit"),
+        *(NewStaff(username=key, name=name, roles=[key], areas=[district]) for key, name in centre.items()),
         *(NewStaff(username=f"unit-{u}", name=u, roles=["unit"], areas=[district], unit_id=u) for u in UNITS),
         NewStaff(username="street-dispatcher", name="街道派遣员", roles=["dispatcher"], areas=[street]),
     ]

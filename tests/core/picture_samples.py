@@ -1,4 +1,4 @@
-"""Photos made for tests: every kind and mode, with and without metadata, damaged, disguised and hostile; and what is looked at in the result.
+"""Photos made for tests, of every kind, bare or with metadata, damaged or hostile; and what results are judged by.
 
 The two HEIC files are here as bytes, because the decoder that the product uses cannot write them.
 """

@@ -16,6 +16,7 @@ import httpx
 import pytest
 from pymongo import AsyncMongoClient
 
+from core.config import load_settings
 from server.logs import Follower, summary
 from tests.server.processes import is_alive, until
 
@@ -347,7 +348,7 @@ async def test_everything_comes_up_shares_a_port_and_survives_the_loss_of_each_p
             ready = (await client.get(f"{http}/readyz")).json()
             assert ready["things"] == 1, "the data was not prepared before the application was ready"
             sandbox = await client.get(ready["wechat"])
-            assert sandbox.text == f"wxsandbox000000001 {http}/wechat/push"
+            assert sandbox.text == f"{load_settings().wechat.appid} {http}/wechat/push"
 
             for name in ("mongod", "valkey", "app-1"):
                 os.kill(pids[name], signal.SIGKILL)
