@@ -243,7 +243,7 @@ class CaseHandler(BaseHandler):
                 for f in report["photo_facts"]
             ],
             reporter="已注销" if reporter["citizen_id"] is None else "匿名" if reporter["anonymous"] else "实名",
-            contact_phone=self.services.reports.masked_phone(report),
+            contact_phone=self.services.reports.masked_phone(report, self.staff),
             text_verdict=verdicts.get(report["timeline"][0]["id"], {}).get("verdict"),
             public=report["public"],
             risk_rank=report.get("risk_rank"),

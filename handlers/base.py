@@ -186,6 +186,8 @@ class BaseHandler(RequestHandler):
                 given[name] = texts
             elif len(texts) > 1:
                 raise BadRequest(f"参数 {name} 只能给一次。", code="QUERY_REPEATED")
+            elif texts[0] == "" and field is not None and "bool" in str(field.annotation):
+                given[name] = True  # ?mine says it as well as ?mine=true
             else:
                 given[name] = texts[0]
         try:

@@ -432,14 +432,26 @@ class ReportService:
         """The numbers of the cases that a person follows."""
         return [r["_id"] async for r in self._reports.find({"followers": citizen_id}, {"_id": 1})]
 
-    def masked_phone(self, report: Document) -> str | None:
-        """The contact phone as ``138****1234``, if one was given."""
-        return mask_phone(self._vault.open(report["contact_phone"], "phone")) if report["contact_phone"] else None
+    def masked_phone(self, report: Document, actor: StaffSession) -> str | None:
+        """The contact phone as ``138****1234``, if one was given and ``actor`` may learn of it."""
+        if report["contact_phone"] is None or _hides_reporter(report, actor):
+            return None
+        return mask_phone(self._vault.open(report["contact_phone"], "phone"))
 
     async def contact_phone(self, number: str, actor: StaffSession) -> str | None:
-        """The reporter's phone in clear, None if none was given. The caller has to record who looked, and why."""
+        """The reporter's phone in clear, None if none was given. The caller has to record who looked, and why.
+
+        Raises :class:`Forbidden` (``ANONYMOUS_REPORT``) for a unit's staff when the citizen wished to stay unknown.
+        """
         report = await self._within_reach(number, actor)
+        if _hides_reporter(report, actor):
+            raise Forbidden("上报人选择了匿名，请通过指挥中心联系。", code="ANONYMOUS_REPORT")
         return self._vault.open(report["contact_phone"], "phone") if report["contact_phone"] else None
+
+
+def _hides_reporter(report: Document, actor: StaffSession) -> bool:
+    """Whether the case keeps its reporter from ``actor``: an anonymous one is known to the command centre only."""
+    return bool(report["reporter"]["anonymous"]) and actor.unit_id is not None
 
 
 def _kind(actor: Actor) -> Any:

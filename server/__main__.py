@@ -42,6 +42,8 @@ def main() -> int:
             from server.worker import work
 
             asyncio.run(work(settings))
+    except KeyboardInterrupt:  # pressed before the supervisor listens for it: nothing has been started yet
+        return 130
     except ConfigurationError as error:
         print(error, file=sys.stderr)
         return 2
