@@ -32,7 +32,6 @@ class SessionService:
     def __init__(self, database: Database, settings: SessionSettings) -> None:
         self._sessions = database["sessions"]
         self._staff = database["staff"]
-        self._roles = database["roles"]
         self._settings = settings
 
     async def open_citizen(self, citizen_id: str, openid: str) -> tuple[str, int]:
@@ -75,17 +74,19 @@ class SessionService:
             raise NotSignedIn("您长时间没有操作，已自动退出，请重新登录。", code="SESSION_IDLE")
         if moment - session["seen_at"] > _SEEN_EVERY:
             await self._sessions.update_one({"_id": session["_id"]}, {"$set": {"seen_at": moment}})
-        person = await self._staff.find_one({"_id": session["subject"], "disabled": False}, {"password_hash": 0})
+        with_roles = [
+            {"$match": {"_id": session["subject"], "disabled": False}},
+            {"$project": {"password_hash": 0}},
+            {"$lookup": {"from": "roles", "localField": "roles", "foreignField": "_id", "as": "granted"}},
+        ]
+        person = next(iter(await self._staff.aggregate(with_roles).to_list(1)), None)
         if person is None:
             raise NotSignedIn("账号已停用，请联系管理员。", code="ACCOUNT_DISABLED")
-        granted: set[str] = set()
-        async for role in self._roles.find({"_id": {"$in": person["roles"]}}):
-            granted.update(role["permissions"])
         return StaffSession(
             staff_id=person["_id"],
             name=person["name"],
             roles=tuple(person["roles"]),
-            permissions=frozenset(granted),
+            permissions=frozenset(p for role in person["granted"] for p in role["permissions"]),
             areas=tuple(person["areas"]),
             unit_id=person["unit_id"],
         )

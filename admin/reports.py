@@ -19,6 +19,7 @@ from handlers.report_views import (
     Location,
     PhotoView,
     Place,
+    first_photo,
     location_view,
     photo_view,
     photo_views,
@@ -208,8 +209,6 @@ class CaseHandler(BaseHandler):
 
     def line(self, report: Document) -> dict[str, Any]:
         """The fields of a case in a list."""
-        photos = report["photos"][:1]
-        shown = photo_views(self.services.photos, report, photos, everything=True)
         return {
             "number": report["_id"],
             "state": report["state"],
@@ -225,7 +224,7 @@ class CaseHandler(BaseHandler):
             "submitted_at": report["created_at"],
             "updated_at": report["updated_at"],
             "due": DueView(due_at=report["due_at"], late=is_late(report, now())),
-            "photo": shown[0] if shown else None,
+            "photo": first_photo(self.services.photos, report, everything=True),
         }
 
     def detail(self, report: Document) -> CaseDetail:

@@ -50,6 +50,7 @@ class Amendment:
     increment: dict[str, int] = field(default_factory=dict)
     owe: list[Document] = field(default_factory=list)
     settle: list[str] = field(default_factory=list)
+    """Ids of debts that are paid by this change, or kinds of which none is owed any more after it."""
 
     def pipeline(self) -> list[Document]:
         """The stages to give to ``find_one_and_update``."""
@@ -61,7 +62,8 @@ class Amendment:
         if self.owe or self.settle:
             kept: Any = {"$ifNull": ["$owed", []]}
             if self.settle:
-                kept = {"$filter": {"input": kept, "as": "debt", "cond": {"$not": {"$in": ["$$debt.id", self.settle]}}}}
+                paid = {"$or": [{"$in": [f"$$debt.{key}", self.settle]} for key in ("id", "kind")]}
+                kept = {"$filter": {"input": kept, "as": "debt", "cond": {"$not": paid}}}
             stage["owed"] = {"$concatArrays": [kept, {"$literal": self.owe}]}
         stages: list[Document] = [{"$set": stage}] if stage else []
         if self.unset:
@@ -131,8 +133,10 @@ class Collector:
 
     async def settle_due(self) -> int:
         """Pay what is due now; returns how many documents were worked on (0: nothing is due)."""
+        # The index gives the longest due first. Asking for that order as well would make each call read everything that
+        # is due: MongoDB does not take the order of a range in an array from its index.
         cursor = self._collection.find({"owed.due_at": {"$lte": now()}}, {"_id": 1})
-        due = [d["_id"] async for d in cursor.sort("owed.due_at", ASCENDING).limit(self._batch)]
+        due = [d["_id"] async for d in cursor.limit(self._batch)]
         # Several workers read the same list; in the same order they would queue up behind each other's leases.
         random.shuffle(due)
         async with asyncio.TaskGroup() as group:
@@ -145,11 +149,14 @@ class Collector:
             try:
                 claim = new_id()
                 document = await self._claim(document_id, claim)
-                for debt in document["owed"] if document else ():
-                    if document is not None and debt.get("claim") == claim:
-                        document = await self._pay(document, debt) or await self._collection.find_one(
-                            {"_id": document_id}
-                        )
+                renew_at = now() + self._lease / 2
+                while document is not None and (debt := _claimed(document, claim)) is not None:
+                    if now() >= renew_at:
+                        # A document may owe hundreds of messages: the lease has to outlast one payment, not all.
+                        renew_at = now() + self._lease / 2
+                        document = await self._renew(document_id, claim)
+                        continue
+                    document = await self._pay(document, debt) or await self._collection.find_one({"_id": document_id})
             except PyMongoError as error:
                 # The lease runs out and the debt falls due again; the next sweep meets it.
                 log.warning("debts.database", collection=self._collection.name, error=type(error).__name__)
@@ -163,6 +170,16 @@ class Collector:
                 "$inc": {"owed.$[due].attempts": 1},
             },
             array_filters=[{"due.due_at": {"$lte": moment}}],
+            return_document=ReturnDocument.AFTER,
+        )
+        return found
+
+    async def _renew(self, document_id: Any, claim: str) -> Document | None:
+        """Hold what is still claimed for a whole lease more; None when it was lost."""
+        found: Document | None = await self._collection.find_one_and_update(
+            {"_id": document_id, "owed.claim": claim},
+            {"$set": {"owed.$[mine].due_at": now() + self._lease}},
+            array_filters=[{"mine.claim": claim}],
             return_document=ReturnDocument.AFTER,
         )
         return found
@@ -202,6 +219,11 @@ class Collector:
             mine,
             {"$set": {"owed.$.due_at": now() + wait, "owed.$.last_problem": reason}, "$unset": {"owed.$.claim": ""}},
         )
+
+
+def _claimed(document: Document, claim: str) -> Document | None:
+    """The next debt that is still held by ``claim``."""
+    return next((d for d in document["owed"] if d.get("claim") == claim), None)
 
 
 async def count_debts(collections: Sequence[Collection]) -> list[tuple[str, str, int, float]]:

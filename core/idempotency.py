@@ -18,7 +18,12 @@ from core.database import Database
 from core.errors import BadRequest, Invalid
 
 KEEP_SECONDS = 7 * 24 * 3600
-INDEXES = {"idempotency": [IndexModel([("at", ASCENDING)], name="expiry", expireAfterSeconds=KEEP_SECONDS)]}
+INDEXES = {
+    "idempotency": [
+        IndexModel([("at", ASCENDING)], name="expiry", expireAfterSeconds=KEEP_SECONDS),
+        IndexModel([("person", ASCENDING)], name="person"),
+    ]
+}
 
 
 @dataclass(frozen=True)
@@ -67,3 +72,7 @@ class Idempotency:
                 ) from None
             return str(earlier["result"])
         return result
+
+    async def forget(self, person: str) -> None:
+        """Delete a person's keys, for account deletion: each ties them to what they did."""
+        await self._keys.delete_many({"person": person})

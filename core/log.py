@@ -12,10 +12,12 @@ import structlog
 
 # A net under the rule that nobody logs personal data: numbers that look like phones or identity cards, and tokens.
 _PATTERNS = (
-    (re.compile(r"(?<![\d.])(1[3-9]\d)\d{4}(\d{4})(?!\d)"), r"\1****\2"),
+    (re.compile(r"(?<![\d.])((?:\+?86)?1[3-9]\d)\d{4}(\d{4})(?!\d)"), r"\1****\2"),
     (re.compile(r"(?<!\d)(\d{4})\d{10}(\d{3}[\dXx])(?!\d)"), r"\1**********\2"),
     (
-        re.compile(r"(?i)(access_token|secret|js_code|session_key|authorization|bearer)([\"'=:\s]+)[\w.\-+/=]{6,}"),
+        re.compile(
+            r"(?i)(access_token|secret|js_code|session_key|authorization|bearer)([\"'=:\s]+(?:bearer\s+)?)[\w.\-+/=]{6,}"
+        ),
         r"\1\2***",
     ),
 )
@@ -62,8 +64,10 @@ def configure(level: str, form: str) -> None:
     root.handlers = [handler]
     root.setLevel(level.upper())
     # httpx writes whole addresses, which carry WeChat's secret; our own access log replaces Tornado's.
-    for noisy in ("httpx", "httpcore", "tornado.access", "saq", "pymongo"):
+    for noisy in ("httpx", "httpcore", "tornado.access", "pymongo"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
+    # SAQ warns at every orderly stop that its idle loops were cancelled.
+    logging.getLogger("saq").setLevel(logging.ERROR)
     structlog.configure(
         processors=[
             structlog.stdlib.filter_by_level,

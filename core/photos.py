@@ -147,6 +147,8 @@ class PhotoService:
         check = photo["check"]
         if check["verdict"] != "pending":
             return Payment()
+        if photo["openid"] is None:  # whoever took it has deleted their account: there is nobody to check it for
+            return Payment(self._judged("unchecked", "the account was deleted"))
         if check.get("rounds", 0) >= _CHECK_ROUNDS:
             log.warning("photo.unchecked", photo=photo["_id"])
             return Payment(self._judged("unchecked", "no verdict came"))
@@ -179,19 +181,26 @@ class PhotoService:
     async def ask_again(self, trace_id: str, problem: str) -> bool:
         """WeChat could not check the photo: ask again in a minute. False when no such check is known."""
         later = Amendment(set={"check.problem": problem}, increment={"check.rounds": 1})
-        later.owe = [owe("check", delay=timedelta(minutes=1))]
+        later.owe, later.settle = [owe("check", delay=timedelta(minutes=1))], ["await_verdict"]
         return await self._answered(trace_id, later)
 
     async def _answered(self, trace_id: str, amendment: Amendment) -> bool:
         changed = await self._photos.update_one(
             {"check.trace_id": trace_id, "check.verdict": "pending"}, amendment.pipeline()
         )
-        return bool(changed.matched_count) or await self._photos.find_one({"check.trace_id": trace_id}) is not None
+        if changed.matched_count:
+            return True
+        # A repeat finds its verdict recorded. Pending means that the check was noted between the two lines: the push
+        # came too early and has to come again.
+        known = {"check.trace_id": trace_id, "check.verdict": {"$ne": "pending"}}
+        return await self._photos.find_one(known, {"_id": 1}) is not None
 
     @staticmethod
     def _judged(verdict: Verdict, label: str) -> Amendment:
         return Amendment(
-            set={"check.verdict": verdict, "check.label": label, "check.judged_at": now()}, owe=[owe("tell_verdict")]
+            set={"check.verdict": verdict, "check.label": label, "check.judged_at": now()},
+            owe=[owe("tell_verdict")],
+            settle=["await_verdict"],
         )
 
     async def clear_unused(self, limit: int = 500) -> int:

@@ -159,7 +159,7 @@ class WeChatPush(BaseHandler):
 class OpenAPI(BaseHandler):
     """``/openapi.json``."""
 
-    @operation("This API's description", audience="anyone", limits=(), produces="application/vnd.oai.openapi+json")
+    @operation("This API's description", audience="anyone", limits=(), produces="application/json")
     async def get(self) -> None:
         """OpenAPI 3.1, made from the models that check the requests."""
         self.set_header("Content-Type", "application/json; charset=utf-8")
@@ -174,7 +174,7 @@ _DOCS_PAGE = """<!doctype html>
 <script src="docs/swagger-ui-bundle.js"></script><script src="docs/start.js"></script></body></html>
 """
 _DOCS_START = b"""window.ui = SwaggerUIBundle({url: "openapi.json", dom_id: "#ui", deepLinking: true,
-  defaultModelsExpandDepth: 0, docExpansion: "none", filter: true, persistAuthorization: false, validatorUrl: null});
+  defaultModelsExpandDepth: 0, docExpansion: "list", filter: true, persistAuthorization: false, validatorUrl: null});
 """
 _DOCS_FILES = {"swagger-ui.css": "text/css", "swagger-ui-bundle.js": "text/javascript"}
 
@@ -196,7 +196,7 @@ class Docs(BaseHandler):
 class DocsFile(BaseHandler):
     """``/docs/{file}``: what the page is made of."""
 
-    @operation("A file of the page", audience="anyone", limits=(), produces="application/octet-stream")
+    @operation("A file of the page", audience="anyone", limits=(), produces="text/*")
     async def get(self, docs_file: str) -> None:
         """The style sheet or the scripts."""
         if docs_file == "start.js":

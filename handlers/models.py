@@ -34,13 +34,21 @@ Moment = Annotated[
 ]
 """A moment, written with the offset of Asia/Shanghai: 2026-11-22T10:30:00+08:00."""
 
-GivenMoment = AwareDatetime
+
+def _countable(moment: datetime) -> datetime:
+    if not 1970 <= moment.year <= 9998:
+        # At the ends of the calendar a moment has no counterpart in UTC, which is what it is stored and compared as.
+        raise ValueError("应为 1970 年以后的时间")
+    return moment
+
+
+GivenMoment = Annotated[AwareDatetime, AfterValidator(_countable)]
 """A moment that a client gives: ISO 8601 with an offset."""
 
 
 def _plain(text: str) -> str:
     if any((ord(c) < 32 and c not in "\n\t") or 0xD800 <= ord(c) <= 0xDFFF for c in text):
-        raise ValueError("control characters are not accepted")
+        raise ValueError("含有不可见的控制字符，请删除后重试")
     return text
 
 

@@ -12,6 +12,12 @@ from pydantic.json_schema import models_json_schema
 from handlers.models import Problem
 from handlers.operations import PATH_PARAMETERS, Operation, Route
 
+# What a method writes that writes its answer itself, by the kind of media.
+_WRITTEN = {
+    "application": {"type": "object"},
+    "text": {"type": "string"},
+    "image": {"type": "string", "format": "binary"},
+}
 _REF = "#/components/schemas/{model}"
 
 
@@ -133,10 +139,7 @@ def _responses(
     if declared.answer is not None:
         good["content"] = {"application/json": {"schema": schemas[declared.answer, "serialization"]}}
     elif declared.status != 204:
-        binary = (
-            {"type": "string", "format": "binary"} if not declared.produces.startswith("text/") else {"type": "string"}
-        )
-        good["content"] = {declared.produces: {"schema": binary}}
+        good["content"] = {declared.produces: {"schema": _WRITTEN[declared.produces.partition("/")[0]]}}
     codes = {400, 413, 503, *declared.errors}
     if declared.limits:
         codes.add(429)

@@ -70,20 +70,21 @@ def operation(
     idempotent: bool = False,
     max_body: int = 256 * 1024,
     errors: tuple[int, ...] = (),
-    produces: str = "application/json",
+    produces: str | None = None,
     consumes: str | None = None,
 ) -> Callable[[Method], Callable[..., Awaitable[None]]]:
     """Declare the method of a handler: who may call it, what it takes and what it answers.
 
     The method is called with the path parameters as strings, then ``body=`` and ``query=`` as far as declared (and
-    ``file=`` for a multipart file), and returns an instance of ``answer``, or None for an empty 204.
+    ``file=`` for a multipart file), and returns an instance of ``answer``, or None for an empty 204. A method that
+    writes its answer itself says what it ``produces`` instead, as a media type.
     """
 
     def declare(method: Method) -> Callable[..., Awaitable[None]]:
         declared = Operation(
             summary=summary,
             answer=answer,
-            status=status if answer or produces != "application/json" else 204,
+            status=status if answer or produces else 204,
             audience=audience,
             body=body,
             query=query,
@@ -94,7 +95,7 @@ def operation(
             max_body=max_body,
             errors=errors,
             description=(method.__doc__ or "").strip(),
-            produces=produces,
+            produces=produces or "application/json",
             consumes=consumes,
         )
 

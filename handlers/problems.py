@@ -18,6 +18,7 @@ _SENTENCES = {
     "int_type": "应为整数",
     "int_parsing": "应为整数",
     "int_from_float": "应为整数",
+    "int_parsing_size": "数字过大",
     "float_type": "应为数字",
     "float_parsing": "应为数字",
     "finite_number": "应为有限的数字",
@@ -49,7 +50,7 @@ def explain(error: ValidationError) -> Invalid:
         context: dict[str, Any] = item.get("ctx", {})
         sentence = _SENTENCES.get(item["type"])
         # A ValueError raised by one of our validators carries its own Chinese sentence.
-        problem = str(context.get("error", item["msg"])) if sentence is None else sentence.format(**context)
+        problem = str(context.get("error", "格式不正确")) if sentence is None else sentence.format(**context)
         fields.append({"field": ".".join(str(p) for p in item["loc"]), "problem": problem})
     first = fields[0]
     named = f"{first['field']}：{first['problem']}" if first["field"] else first["problem"]

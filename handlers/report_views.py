@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from datetime import datetime
 from typing import Any, Literal, cast
 
@@ -10,6 +11,7 @@ from pydantic import Field
 from core.debts import Document
 from core.photos import PhotoService
 from handlers.models import Answer, Moment
+from places.coordinates import CRS, convert
 from reports.rules import STATE_NAMES, State
 
 
@@ -30,10 +32,11 @@ class Place(Answer):
 
 
 class Location(Answer):
-    """A WGS-84 position in degrees."""
+    """A WGS-84 position in degrees, and the same place as the map of the mini-program counts it (GCJ-02)."""
 
     longitude: float
     latitude: float
+    gcj02: tuple[float, float] = Field(description="Longitude, latitude: what the mini-program's map draws.")
 
 
 class PhotoView(Answer):
@@ -85,8 +88,18 @@ def place_view(report: Document) -> Place:
 
 def location_view(report: Document) -> Location:
     """The position of the case."""
-    longitude, latitude = report["location"]["coordinates"]
-    return Location(longitude=longitude, latitude=latitude)
+    return location_of(*report["location"]["coordinates"])
+
+
+def location_of(longitude: float, latitude: float) -> Location:
+    """A WGS-84 position."""
+    drawn = convert((longitude, latitude), CRS.WGS84, CRS.GCJ02)
+    # Seven decimals are a centimetre; more would only look exact.
+    return Location(
+        longitude=round(longitude, 7),
+        latitude=round(latitude, 7),
+        gcj02=(round(drawn.longitude, 7), round(drawn.latitude, 7)),
+    )
 
 
 def photo_view(photos: PhotoService, photo_id: str, verdict: str) -> PhotoView:
@@ -97,12 +110,19 @@ def photo_view(photos: PhotoService, photo_id: str, verdict: str) -> PhotoView:
 
 def photo_views(photos: PhotoService, report: Document, photo_ids: list[str], *, everything: bool) -> list[PhotoView]:
     """The photos of ``photo_ids``; without ``everything`` only those whose content check passed."""
-    verdicts = report["photo_verdicts"]
-    return [
-        photo_view(photos, photo_id, verdicts.get(photo_id, "pending"))
-        for photo_id in photo_ids
-        if everything or verdicts.get(photo_id) == "pass"
-    ]
+    return [photo_view(photos, p, v) for p, v in _shown(report, photo_ids, everything)]
+
+
+def first_photo(photos: PhotoService, report: Document, *, everything: bool) -> PhotoView | None:
+    """The photo that stands for the report in a list: the first of those that :func:`photo_views` shows."""
+    return next((photo_view(photos, p, v) for p, v in _shown(report, report["photos"], everything)), None)
+
+
+def _shown(report: Document, photo_ids: list[str], everything: bool) -> Iterator[tuple[str, str]]:
+    for photo_id in photo_ids:
+        verdict = report["photo_verdicts"].get(photo_id, "pending")
+        if everything or verdict == "pass":
+            yield photo_id, verdict
 
 
 def may_show_text(report: Document, entry: Document) -> bool:

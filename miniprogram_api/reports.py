@@ -21,6 +21,8 @@ from handlers.report_views import (
     PhotoView,
     Place,
     TimelineView,
+    first_photo,
+    location_of,
     location_view,
     may_show_text,
     photo_view,
@@ -95,7 +97,7 @@ class NewReportBody(Body):
     photo_ids: Annotated[list[ObjectId], Field(min_length=1, max_length=6)]
     location: Position
     address: Annotated[PlainText, Field(max_length=200)] = ""
-    contact_phone: Annotated[str | None, Field(pattern=r"^(1[3-9]\d{9}|0\d{2,3}-?\d{7,8})$")] = None
+    contact_phone: Annotated[str | None, Field(pattern=r"^(1[3-9][0-9]{9}|0[0-9]{2,3}-?[0-9]{7,8})$")] = None
     anonymous: bool = Field(default=False, description="The unit does not learn who reported.")
     answers: Annotated[dict[str, Annotated[PlainText, Field(max_length=200)]], Field(max_length=10)] = {}
 
@@ -290,7 +292,7 @@ class Photos(BaseHandler):
             width=taken["width"],
             height=taken["height"],
             taken_at=taken["taken_at"],
-            location=Location(longitude=where[0], latitude=where[1]) if where else None,
+            location=location_of(*where) if where else None,
             photo=photo_view(self.services.photos, taken["_id"], taken["check"]["verdict"]),
         )
 
@@ -306,7 +308,6 @@ class ReportHandler(BaseHandler):
     def line(self, report: Document) -> ReportLine:
         """A report in a list."""
         mine = report["reporter"]["citizen_id"] == self.citizen.citizen_id
-        shown = photo_views(self.services.photos, report, report["photos"], everything=mine)
         return ReportLine(
             number=report["_id"],
             state=report["state"],
@@ -317,7 +318,7 @@ class ReportHandler(BaseHandler):
             location=location_view(report),
             submitted_at=report["created_at"],
             mine=mine,
-            photo=shown[0] if shown else None,
+            photo=first_photo(self.services.photos, report, everything=mine),
             metres=round(report["metres"], 1) if "metres" in report else None,
         )
 

@@ -88,7 +88,8 @@ class ReportJobs:
     async def pay_attach(self, report: Document, debt: Document) -> Payment:
         """Mark the photos as this report's, and take over the verdicts that came before they were."""
         verdicts = await self._photos.attach(debt["photos"], {"kind": "report", "id": report["_id"]})
-        return Payment(Amendment(set={f"photo_verdicts.{p}": v for p, v in verdicts.items()}))
+        # Those that are pending are told later, or have been since they were read.
+        return Payment(Amendment(set={f"photo_verdicts.{p}": v for p, v in verdicts.items() if v != "pending"}))
 
     async def pay_notify(self, report: Document, debt: Document) -> Payment:
         """Send one subscribe message to one person, and write down what became of it.
@@ -119,7 +120,7 @@ class ReportJobs:
             outcome = {"result": sent.result, "problem": sent.problem, "msgid": sent.msgid}
         line = {
             "event": debt["event"],
-            "citizen_id": debt["citizen"],
+            "citizen_id": None if outcome["result"] == "gone" else debt["citizen"],
             "entry": debt["entry"],
             "at": entry["at"],
             **outcome,

@@ -51,9 +51,9 @@ def _read_token(token: str) -> tuple[datetime, str]:
         moment = datetime.fromisoformat(at)
         if not isinstance(number, str) or moment.tzinfo is None:
             raise ValueError("not a mark of ours")
-    except (ValueError, TypeError, binascii.Error) as error:
+        return moment.astimezone(UTC), number
+    except (ValueError, TypeError, OverflowError, binascii.Error) as error:
         raise BadRequest("翻页标记不正确，请从第一页重新查看。", code="BAD_PAGE") from error
-    return moment.astimezone(UTC), number
 
 
 class ReportQueries:
@@ -112,20 +112,25 @@ class ReportQueries:
             query["category"] = category
         if since is not None:
             query["created_at"] = {"$gte": since}
-        pipeline: list[Document] = [
-            {
-                "$geoNear": {
-                    "near": {"type": "Point", "coordinates": [longitude, latitude]},
-                    "key": "location",
-                    "distanceField": "metres",
-                    "maxDistance": metres,
-                    "query": query,
-                }
-            },
-            {"$limit": limit},
-            {"$project": _LISTED},
-        ]
-        return [dict(r) async for r in self._reports.aggregate(pipeline)]
+        nearest: Document = {
+            "near": {"type": "Point", "coordinates": [longitude, latitude]},
+            "key": "location",
+            "distanceField": "metres",
+            "query": query,
+        }
+        found: list[Document] = []
+        # MongoDB looks at nearly all that lies in the circle, however few are wanted. Where much is reported a small
+        # one holds enough, and whoever is nearest in it is nearest in the large one; where little is, it costs little.
+        for reach in (metres / 4, metres):
+            within: list[Document] = [
+                {"$geoNear": {**nearest, "maxDistance": reach}},
+                {"$limit": limit},
+                {"$project": _LISTED},
+            ]
+            found = [dict(r) async for r in self._reports.aggregate(within)]
+            if len(found) == limit:
+                break
+        return found
 
     async def similar(self, longitude: float, latitude: float, category: str | None) -> list[Document]:
         """Open reports close by and of late that may be the same problem, nearest first."""

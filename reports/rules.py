@@ -52,7 +52,7 @@ Told = Literal["filed", "dispatched", "closed", "rework"]
 
 NEED_NAMES: dict[Need, str] = {
     "reason": "理由",
-    "note": "处置说明",
+    "note": "说明",
     "photos": "照片",
     "unit": "处置部门",
     "category": "问题类别",
@@ -68,10 +68,10 @@ class Transition:
     ``to`` None leaves the state as it is. Staff need the permission ``report.<action>`` and the case within reach.
     ``needs`` must be given, ``takes`` may be, of ``some_of`` at least one; nothing else is accepted. What is given is
     kept on the case (its unit, category, rating) or in the timeline; ``clears`` takes something off the case again.
-    ``clock`` starts the category's time limit anew, ends it (the unit is done), or cancels it. ``says`` is what the
-    timeline tells, in plain Chinese; {unit}, {category}, {reason} and {score} are filled in; ``shown`` tells whether
-    citizens see the entry. ``tells`` is the notice owed to the reporter and followers; ``owes`` is further work for
-    the worker.
+    ``clock`` starts the category's time limit anew, restarts it where it runs, ends it (the unit is done), or cancels
+    it. ``says`` is what the timeline tells, in plain Chinese; {unit}, {category}, {reason} and {score} are filled in;
+    ``shown`` tells whether citizens see the entry. ``tells`` is the notice owed to the reporter and followers; ``owes``
+    is further work for the worker.
     """
 
     action: str
@@ -84,7 +84,7 @@ class Transition:
     takes: tuple[Need, ...] = ()
     some_of: tuple[Need, ...] = ()
     clears: tuple[Literal["unit", "category", "rating"], ...] = ()
-    clock: Literal["starts", "ends", "cancels"] | None = None
+    clock: Literal["starts", "restarts", "ends", "cancels"] | None = None
     tells: Told | None = None
     owes: tuple[str, ...] = ()
     shown: bool = True
@@ -104,7 +104,7 @@ TRANSITIONS: tuple[Transition, ...] = (
     ),
     Transition(
         "recategorise", "改类别", (S.SUBMITTED, S.FILED), ("staff",), None, "类别改为：{category}",
-        needs=("category",), takes=("reason",), owes=("route",),
+        needs=("category",), takes=("reason",), clock="restarts", owes=("route",),
     ),
     Transition(
         "dispatch", "派遣", (S.FILED,), ("staff", "system"), S.DISPATCHED, "已派遣至{unit}",

@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 import unicodedata
 
-MAX_GRAMS = 160
+# As many as a description of 500 and an address of 200 characters can have: what is left out could not be found.
+MAX_GRAMS = 700
 _WORDS = re.compile(r"[0-9a-z]+|[\u3400-\u9fff]+")
 
 

@@ -312,8 +312,7 @@ class ReportService:
         if row.clock == "ends":
             due = report["due_at"]
             return {"handled_at": moment, "late": due is not None and due < moment}
-        refiled = category is not None and report["due_at"] is not None
-        if row.clock != "starts" and not refiled:
+        if row.clock is None or (row.clock == "restarts" and report["due_at"] is None):
             return {}
         category = category or await self._catalogue.category(report["category"])
         condition = category.condition_for(report["answers"])
@@ -395,7 +394,13 @@ class ReportService:
         await self._reports.update_many({"followers": citizen_id}, {"$pull": {"followers": citizen_id}})
 
     async def forget(self, citizen_id: str) -> None:
-        """Take a person out of their reports, for account deletion: the reports stay. May be repeated."""
+        """Take a person out of the reports, for account deletion: their own stay. May be repeated."""
+        await self._idempotency.forget(citizen_id)
+        await self._reports.update_many(
+            {"$or": [{"reporter.citizen_id": citizen_id}, {"followers": citizen_id}]},
+            {"$set": {"notices.$[told].citizen_id": None}},
+            array_filters=[{"told.citizen_id": citizen_id}],
+        )
         await self.unfollow_all(citizen_id)
         await self._reports.update_many(
             {"reporter.citizen_id": citizen_id},

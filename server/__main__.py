@@ -8,13 +8,18 @@ import os
 import sys
 from pathlib import Path
 
+from pydantic import ValidationError
+from pymongo.errors import PyMongoError
+
 from core import log
 from core.config import ConfigurationError, Settings, load_settings
+from core.errors import AppError
 
 _COMMANDS = {
     "run": "start everything: databases, sandbox, worker, application (what `make run` does)",
     "app": "one application process",
     "worker": "one worker process",
+    "seed": "add the starting roles and categories, and the units and routing rules of a YAML file",
     "check": "check the configuration and say what is wrong with it",
 }
 
@@ -23,9 +28,12 @@ def main() -> int:
     """Run the command; its exit status."""
     parser = argparse.ArgumentParser(prog="python -m server")
     commands = parser.add_subparsers(dest="command", required=True)
-    for name, text in _COMMANDS.items():
-        commands.add_parser(name, help=text)
-    command = parser.parse_args().command
+    parsers = {name: commands.add_parser(name, help=text) for name, text in _COMMANDS.items()}
+    parsers["seed"].add_argument(
+        "file", nargs="?", type=Path, help="units and rules (see server/demo_data/district.yaml)"
+    )
+    options = parser.parse_args()
+    command = options.command
     try:
         settings = load_settings()
         if command == "check":
@@ -33,6 +41,9 @@ def main() -> int:
             return 0
         if command == "run":
             return asyncio.run(_run(settings))
+        if command == "seed":
+            asyncio.run(_seed(settings, options.file))
+            return 0
         log.configure(settings.log.level, settings.log.format)
         if command == "app":
             from server.application import serve
@@ -44,7 +55,7 @@ def main() -> int:
             asyncio.run(work(settings))
     except KeyboardInterrupt:  # pressed before the supervisor listens for it: nothing has been started yet
         return 130
-    except ConfigurationError as error:
+    except (ConfigurationError, ValidationError, OSError, PyMongoError, AppError) as error:
         print(error, file=sys.stderr)
         return 2
     return 0
@@ -56,6 +67,19 @@ def _gather_figures_in(folder: Path) -> None:
     for old in folder.glob("*.db"):
         old.unlink()
     os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(folder)
+
+
+async def _seed(settings: Settings, file: Path | None) -> None:
+    from server.seed import Responsibilities, put_responsibilities, seed
+    from server.services import open_services
+
+    given = Responsibilities.read(file) if file is not None else None
+    async with open_services(settings) as (services, _):
+        roles, categories = await seed(services)
+        print(f"Added {len(roles)} roles and {len(categories)} categories.")
+        if given is not None:
+            await put_responsibilities(services, given)
+            print(f"Put {len(given.units)} units and {len(given.rules)} routing rules.")
 
 
 async def _run(settings: Settings) -> int:

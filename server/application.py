@@ -53,7 +53,8 @@ def _log_request(handler: RequestHandler) -> None:
     metrics.REQUESTS.labels(route, method, str(status)).inc()
     metrics.LATENCY.labels(route).observe(seconds)
     if isinstance(handler, BaseHandler):
-        report = handler.path_kwargs.get("number")
+        # Tornado answers a method that it has never heard of before it reads the path.
+        report = getattr(handler, "path_kwargs", {}).get("number")
         write = log.warning if status >= 500 else log.info
         write("request", method=method, route=route, status=status, ms=round(seconds * 1e3, 1), report=report)
 

@@ -70,8 +70,8 @@ async def run(
 ) -> int:
     """Run everything until told to stop, and answer an exit status (see :meth:`Supervisor.run`).
 
-    ``prepare`` is awaited when the databases and the sandbox are up and nothing uses them yet; ``announce`` is called
-    when all is ready. MongoDB and Valkey are embedded where ``settings`` gives no URL.
+    ``prepare`` is awaited when the databases and the sandbox are up and nothing uses them yet, and shows by itself what
+    it is at; ``announce`` is called when all is ready. MongoDB and Valkey are embedded where ``settings`` gives no URL.
     """
     plan = _Plan(settings, announce, prepare, programs or Programs())
     with ExitStack() as held:
@@ -94,8 +94,7 @@ async def _bring_up(plan: _Plan, held: ExitStack, supervisor: Supervisor) -> Non
     async with httpx.AsyncClient(trust_env=False, timeout=5) as client:
         if addresses.sandbox:
             await supervisor.start("the WeChat sandbox", _sandbox(plan, addresses, client))
-        with supervisor.console.status("Preparing the data …"):
-            await plan.prepare(addresses)
+        await plan.prepare(addresses)
         await supervisor.start("the worker", _part("worker", plan.programs.worker, addresses))
         ready = partial(_answers, client, f"{addresses.http}/readyz")
         names = [f"app-{number}" for number in range(1, settings.server.processes + 1)]

@@ -134,7 +134,10 @@ class District:
     async def submit(self, citizen: Client, *, key: str | None = None, **fields: Any) -> str:
         """Report a problem; its number."""
         body = {"description": "人行道上有一堆垃圾没人清理", "location": location(), "category": "other", **fields}
-        body.setdefault("photo_ids", [await citizen.photo()])
+        if body["category"] == "other":
+            body.setdefault("answers", {"danger": "no"})
+        if "photo_ids" not in body:
+            body["photo_ids"] = [await citizen.photo()]
         return str((await citizen.post("/reports", body, key=key))["number"])
 
     async def settled(self, number: str, seconds: float = 15.0) -> dict[str, Any]:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import re
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from datetime import timedelta
 from typing import Any
 
@@ -17,7 +18,7 @@ from server.worker import payers
 from tests.district import Client, District, location
 
 _CHINESE = re.compile(r"[\u4e00-\u9fff]")
-_INNARDS = re.compile(r"Traceback|File \"|\.py\b|Error\b|Exception|pydantic|pymongo|tornado", re.IGNORECASE)
+_INNARDS = re.compile(r"Traceback|File \"|\.py\b|Error:|Exception|pydantic|pymongo|tornado|site-packages")
 
 
 def problem(answer: httpx.Response, status: int, code: str) -> dict[str, Any]:
@@ -38,6 +39,18 @@ def problem(answer: httpx.Response, status: int, code: str) -> dict[str, Any]:
     return details
 
 
+class Rows:
+    """How much is stored: reports, claimed keys, photos, and photos that belong to something."""
+
+    def __init__(self, district):
+        self._database = district.services.database
+
+    async def count(self) -> dict[str, int]:
+        database = self._database
+        counts = {n: await database[n].count_documents({}) for n in ("reports", "photos", "idempotency")}
+        return counts | {"attached": await database["photos"].count_documents({"attached_to": {"$ne": None}})}
+
+
 def fields(details: dict[str, Any]) -> set[str]:
     """The names of the fields that a 422 finds wrong."""
     return {f["field"] for f in details["fields"]}
@@ -50,6 +63,7 @@ def new_report(photo_id: str, **changes: Any) -> dict[str, Any]:
         "category": "other",
         "photo_ids": [photo_id],
         "location": location(),
+        "answers": {"danger": "no"},
         **changes,
     }
     return {k: v for k, v in body.items() if v is not ...}
@@ -70,6 +84,15 @@ async def push(district: District, event: dict[str, Any], **changed: str) -> htt
     """Push ``event`` as WeChat does, ``changed`` in the envelope afterwards."""
     parameters, body = sealed(district.sandbox.world.settings, {"MsgType": "event", **event}, "o-platform")
     return await district.http.post("/wechat/push", params={**parameters, **changed}, content=body)
+
+
+async def until(holds: Callable[[], Awaitable[Any]], seconds: float = 15.0) -> Any:
+    """What ``holds`` gives, once that is true; asked again and again. For what the worker or WeChat does meanwhile."""
+    async with asyncio.timeout(seconds):
+        while True:
+            if found := await holds():
+                return found
+            await asyncio.sleep(0.02)
 
 
 def collector(district: District, name: str) -> Collector:

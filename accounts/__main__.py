@@ -1,0 +1,130 @@
+"""Staff from the command line: ``python -m accounts create-staff ...`` and ``python -m accounts load-roles``.
+
+The exit status is 0 when it is done, 1 when it is refused (the reason is printed), and 2 when it could not be tried: no
+database, wrong arguments.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import getpass
+import re
+import sys
+
+from pydantic import ValidationError
+from pymongo.errors import PyMongoError
+
+from accounts import sessions, staff
+from accounts.models import NewStaff
+from accounts.roles import add_starting_roles
+from accounts.sessions import SessionService
+from accounts.staff import StaffService, check_password_rules
+from core import audit
+from core.audit import Audit
+from core.config import ConfigurationError, load_settings
+from core.database import connect, ensure_indexes, merge_indexes
+from core.errors import AppError
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run one command; returns the exit status."""
+    options = _parser().parse_args(arguments)
+    try:
+        # The password is asked for before the loop starts: waiting for a person would block it.
+        password = _password(options) if options.command == "create-staff" else ""
+        asyncio.run(_run(options, password))
+    except AppError as refused:
+        print(f"accounts: {refused.message}", file=sys.stderr)
+        return 1
+    except ValidationError as error:
+        for problem in error.errors():
+            print(f"accounts: {'.'.join(map(str, problem['loc']))}: {problem['msg']}", file=sys.stderr)
+        return 2
+    except (ConfigurationError, OSError, EOFError, PyMongoError) as error:
+        print(f"accounts: {error or type(error).__name__}", file=sys.stderr)
+        return 2
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m accounts", description="Staff accounts and roles.")
+    database = argparse.ArgumentParser(add_help=False)
+    database.add_argument("--mongodb-url", help="the database server (default: the configured one)")
+    database.add_argument("--database", help="the database's name (default: the configured one)")
+    commands = parser.add_subparsers(dest="command", required=True)
+
+    create = commands.add_parser("create-staff", parents=[database], help="make a staff account")
+    create.add_argument("--username", required=True, help="3 to 40 of a-z, 0-9, dot, underscore, hyphen")
+    create.add_argument("--name", required=True, help="the person's name, as the timeline shows it")
+    create.add_argument("--role", required=True, action="append", help="key of a role; may be given several times")
+    create.add_argument(
+        "--area",
+        required=True,
+        action="append",
+        type=_area_code,
+        help="code of an area that the account reaches, with everything inside; may be given several times",
+    )
+    create.add_argument("--unit", help="key of the disposal unit (default: the command centre, every unit's cases)")
+    create.add_argument("--password-stdin", action="store_true", help="read the password from a line of standard input")
+
+    commands.add_parser("load-roles", parents=[database], help="add the starting roles that are missing")
+    return parser
+
+
+def _area_code(text: str) -> str:
+    if not re.fullmatch(r"[0-9]{6}([0-9]{3}){0,3}", text):
+        raise argparse.ArgumentTypeError(f"{text!r}: an area code has 6, 9, 12 or 15 digits")
+    return text
+
+
+def _password(options: argparse.Namespace) -> str:
+    if options.password_stdin:
+        password = sys.stdin.readline().rstrip("\r\n")
+    else:
+        password = getpass.getpass("Password: ")
+        check_password_rules(options.username, password)
+        if getpass.getpass("Once more: ") != password:
+            raise ConfigurationError("the two passwords differ: nothing was made")
+    return password
+
+
+async def _run(options: argparse.Namespace, password: str) -> None:
+    settings = load_settings()
+    url = options.mongodb_url or settings.mongodb.url
+    if url is None:
+        raise ConfigurationError("no database: give --mongodb-url, or set MONGODB_URL")
+    database = connect(url, options.database or settings.mongodb.database)
+    try:
+        await ensure_indexes(database, merge_indexes([audit.INDEXES, sessions.INDEXES, staff.INDEXES]))
+        records = Audit(database)
+        service = StaffService(database, SessionService(database, settings.sessions), records, settings.sessions)
+        if options.command == "create-staff":
+            await _create(service, records, options, password)
+        else:
+            await _load_roles(service)
+    finally:
+        database.client.close()
+
+
+async def _create(service: StaffService, records: Audit, options: argparse.Namespace, password: str) -> None:
+    person = NewStaff(
+        username=options.username, name=options.name, roles=options.role, areas=options.area, unit_id=options.unit
+    )
+    staff_id = await service.create(person, password)
+    await records.record(
+        "staff.create",
+        subject={"kind": "operator", "id": getpass.getuser()},
+        object_={"kind": "staff", "id": staff_id},
+        details={"roles": person.roles, "areas": person.areas, "unit": person.unit_id},
+    )
+    print(f"made {person.username} ({staff_id})")
+
+
+async def _load_roles(service: StaffService) -> None:
+    added = await add_starting_roles(service)
+    print(f"added: {', '.join(role.key for role in added)}" if added else "all starting roles are there already")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,29 @@
+"""The roles that a new district starts with."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import yaml
+
+from accounts.models import Role
+from accounts.staff import StaffService
+
+STARTING_ROLES = Path(__file__).parent / "data" / "roles.yaml"
+
+
+def starting_roles() -> list[Role]:
+    """The roles of ``accounts/data/roles.yaml``, in its order."""
+    return [Role.model_validate(role) for role in yaml.safe_load(STARTING_ROLES.read_text("utf-8"))]
+
+
+async def add_starting_roles(staff: StaffService) -> list[Role]:
+    """Add those of the starting roles that are not there; the ones that were added.
+
+    What the district has changed since stays as it is.
+    """
+    present = {role.key for role in await staff.roles()}
+    missing = [role for role in starting_roles() if role.key not in present]
+    for role in missing:
+        await staff.put_role(role)
+    return missing

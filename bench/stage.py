@@ -1,0 +1,125 @@
+"""Everything that is measured, as programs of their own: what ``make run`` starts, and the limit."""
+
+from __future__ import annotations
+
+import os
+import sys
+import tempfile
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from server.embedded import start_mongod, start_valkey
+from server.process import Process, choose_port, reserve_shared_port, spawn
+from server.run import PUSH_PATH, ROOT
+
+WORKER_NICE = 10
+_TICKS = os.sysconf("SC_CLK_TCK")
+
+
+@dataclass(frozen=True)
+class Group:
+    """Processes that share ``port``."""
+
+    port: int
+    processes: Sequence[Process]
+
+    @property
+    def pids(self) -> list[int]:
+        """Their process ids."""
+        return [process.pid for process in self.processes]
+
+
+@dataclass(frozen=True)
+class Stage:
+    """What runs, and where. The sandbox is WeChat; ``limit`` is the bare handlers that ours are compared with."""
+
+    application: Group
+    limit: Group
+    worker: Process
+    mongod: Process
+    sandbox: str
+
+
+@dataclass(frozen=True)
+class Memory:
+    """What a process holds, in MB: resident, and its proportional share of what it has in common with others."""
+
+    resident: float
+    proportional: float
+
+
+def cpu_seconds(pids: Sequence[int]) -> float:
+    """Processor time that ``pids`` have used so far, theirs and the kernel's on their behalf."""
+    fields = (Path(f"/proc/{pid}/stat").read_text("ascii").rpartition(")")[2].split() for pid in pids)
+    return sum(int(f[11]) + int(f[12]) for f in fields) / _TICKS
+
+
+def memory(pid: int) -> Memory:
+    """What the process holds now."""
+    rows = dict(line.split(":", 1) for line in Path(f"/proc/{pid}/smaps_rollup").read_text("ascii").splitlines()[1:])
+    return Memory(*(int(rows[name].split()[0]) / 1024 for name in ("Rss", "Pss")))
+
+
+@asynccontextmanager
+async def open_stage(processes: int) -> AsyncIterator[Stage]:
+    """Start it all, with ``processes`` application processes and as many of the limit; stopped on leaving.
+
+    The settings of this process are those of the children: they are put into its environment.
+    """
+    async with AsyncExitStack() as held:
+        scratch = ROOT / "var"  # not the system's temporary folder, which may be memory: what is synced must hit a disk
+        scratch.mkdir(exist_ok=True)
+        folder = Path(held.enter_context(tempfile.TemporaryDirectory(prefix="bench-", dir=scratch)))
+        logs = scratch / "log" / "bench"
+        logs.mkdir(parents=True, exist_ok=True)
+        for old in logs.iterdir():
+            old.unlink()
+
+        async def start(name: str, command: Sequence[str | Path], env: dict[str, str] | None = None) -> Process:
+            process = await spawn(name, command, log=logs / f"{name}.log", env=env, cwd=ROOT)
+            held.push_async_callback(process.stop)
+            return process
+
+        mongod = await start_mongod(folder / "mongod", logs)
+        held.push_async_callback(mongod.stop)
+        valkey = await start_valkey(folder / "valkey", logs)
+        held.push_async_callback(valkey.stop)
+        holder, port = reserve_shared_port(0)
+        held.enter_context(holder)
+        limit_holder, limit_port = reserve_shared_port(0)
+        held.enter_context(limit_holder)
+        sandbox_port = choose_port()
+        os.environ.update(
+            {
+                "MONGODB_URL": mongod.url,
+                "REDIS_URL": valkey.url,
+                "GONGZHI_WECHAT__BASE_URL": f"http://127.0.0.1:{sandbox_port}",
+                "GONGZHI_SERVER__PORT": str(port),
+                "GONGZHI_PHOTOS__STORE": (folder / "photos").as_uri(),
+                "GONGZHI_LIMITS__ENABLED": "false",  # a few connections stand for thousands of people
+                "GONGZHI_LOG__LEVEL": "warning",
+            }
+        )
+        figures = folder / "metrics"
+        figures.mkdir()
+        shared = {"PROMETHEUS_MULTIPROC_DIR": str(figures)}
+        sandbox = {"SANDBOX_PORT": str(sandbox_port), "SANDBOX_PUSH_URL": f"http://127.0.0.1:{port}{PUSH_PATH}"}
+        await start("sandbox", [sys.executable, "-m", "sandbox"], sandbox)
+        application = [
+            await start(f"app-{n}", [sys.executable, "-m", "server", "app"], shared) for n in range(processes)
+        ]
+        limit = [
+            await start(f"limit-{n}", [sys.executable, "-m", "bench.limit", str(limit_port)]) for n in range(processes)
+        ]
+        # The front door comes first where both share a machine; a queue may wait, a person does not.
+        nice = ["nice", "-n", str(WORKER_NICE)]
+        worker = await start("worker", [*nice, sys.executable, "-m", "server", "worker"], shared)
+        yield Stage(
+            Group(port, application),
+            Group(limit_port, limit),
+            worker,
+            mongod.process,
+            f"http://127.0.0.1:{sandbox_port}",
+        )

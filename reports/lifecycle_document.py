@@ -1,0 +1,146 @@
+"""Writes ``docs/report-lifecycle.md``: the life of a case for people to read, made from the table of transitions.
+
+Nothing is said in it that the table, and the roles that a new district starts with, do not say; a test compares the
+file in the repository with what is made here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+from accounts.roles import starting_roles
+from reports.rules import HELD_BY_UNIT, NEED_NAMES, OPEN, STATE_NAMES, TRANSITIONS, Need, State, Transition
+
+DOCUMENT = Path(__file__).resolve().parent.parent / "docs" / "report-lifecycle.md"
+
+_HEAD = """\
+# The life of a case
+
+*Made from the table of transitions, `reports/rules.py`, by `make docs`: change the table, not this file.*
+
+What a citizen reports (上报) becomes a case (案卷). It stands in exactly one state at any time. Citizens, staff and the
+system move it on by actions; each is one row of the table below. A row says in which states (状态) the action is open,
+who may do it, what must be given with it, what becomes of the time limit (处置时限), and who is told.
+
+What no row allows is refused: with 409, the present state and what is open in it; with 403 for who may not do it in any
+state; with 422 for what is missing or not taken. To whom a case is out of reach (another area, another unit, another
+citizen's) it does not exist: 404.
+"""
+
+_WHO = """\
+Staff need the permission `report.<action>`, which comes with their roles (角色), and the case within their areas; staff
+of a disposal unit (处置部门) also need it to be their unit's. The roles named here are those that a new district starts
+with; afterwards they are data. *System* is the worker, acting by a rule.
+"""
+
+_CLOCK = {
+    "starts": "starts anew",
+    "restarts": "starts anew, if it runs",
+    "ends": "ends: handled",
+    "cancels": "is cancelled",
+    None: "",
+}
+
+
+def document() -> str:
+    """The whole document, Markdown."""
+    parts = [_HEAD, "## States\n", _states(), "## Ways\n", _ways(), "## Actions\n", _WHO, _actions()]
+    return "\n".join(parts)
+
+
+def edges() -> list[tuple[State, State, Transition]]:
+    """(from, to, row) of every way from one state to another, in the table's order."""
+    return [(origin, row.to, row) for row in TRANSITIONS if row.to is not None for origin in row.origins]
+
+
+def diagram() -> str:
+    """The ways between states, as Mermaid's ``stateDiagram-v2``."""
+    lines = ["stateDiagram-v2", "    direction TB"]
+    lines += [f'    state "{STATE_NAMES[s]} {s}" as {s}' for s in State]
+    lines += [f"    [*] --> {State.SUBMITTED}: 上报 submit"]
+    lines += [f"    {origin} --> {to}: {row.label} {row.action}" for origin, to, row in edges()]
+    left = {origin for origin, _, _ in edges()}
+    lines += [f"    {s} --> [*]" for s in State if s not in left]
+    return "\n".join(lines)
+
+
+def _ways() -> str:
+    still = "、".join(f"{row.label} `{row.action}`" for row in TRANSITIONS if row.to is None)
+    return f"```mermaid\n{diagram()}\n```\n\nLeft out, because they leave the state as it is: {still}.\n"
+
+
+def _states() -> str:
+    rows = [
+        (
+            f"{STATE_NAMES[state]} `{state}`",
+            "yes" if state in OPEN else "",
+            "yes" if state in HELD_BY_UNIT else "",
+            _codes(t.action for t in TRANSITIONS if "reporter" in t.actors and state in t.origins),
+            _codes(t.action for t in TRANSITIONS if "staff" in t.actors and state in t.origins),
+            _codes(t.action for t in TRANSITIONS if "system" in t.actors and state in t.origins),
+        )
+        for state in State
+    ]
+    return _table(("State", "Still to be done", "With the unit", "Reporter may", "Staff may", "System does"), rows)
+
+
+def _actions() -> str:
+    rows = [
+        (
+            f"{row.label} `{row.action}`",
+            "any" if set(row.origins) == set(State) else "、".join(STATE_NAMES[s] for s in row.origins),
+            STATE_NAMES[row.to] if row.to is not None else "as it is",
+            _who(row),
+            "<br>".join(_given(row)),
+            _CLOCK[row.clock],
+            "<br>".join(_follows(row)),
+            row.says if row.shown else f"{row.says} (staff only)",
+        )
+        for row in TRANSITIONS
+    ]
+    head = ("Action", "From", "To", "Who", "Given with it", "Time limit", "What follows", "Timeline")
+    return _table(head, rows)
+
+
+def _who(row: Transition) -> str:
+    found = []
+    if "reporter" in row.actors:
+        found.append("the reporter")
+    if "staff" in row.actors:
+        roles = "、".join(role.name for role in starting_roles() if row.permission in role.permissions)
+        found.append(f"`{row.permission}`: {roles}")
+    if "system" in row.actors:
+        found.append("the system")
+    return "<br>".join(found)
+
+
+def _given(row: Transition) -> Iterable[str]:
+    if row.needs:
+        yield f"must: {_needs(row.needs)}"
+    if row.some_of:
+        yield f"at least one of: {_needs(row.some_of)}"
+    if row.takes:
+        yield f"may: {_needs(row.takes)}"
+
+
+def _follows(row: Transition) -> Iterable[str]:
+    if row.tells is not None:
+        yield f"notice `{row.tells}` to reporter and followers"
+    if row.owes:
+        yield f"the worker owes {_codes(row.owes)}"
+    if row.clears:
+        yield f"taken off the case: {_codes(row.clears)}"
+
+
+def _needs(names: Iterable[Need]) -> str:
+    return "、".join(f"{NEED_NAMES[name]} `{name}`" for name in names)
+
+
+def _codes(words: Iterable[str]) -> str:
+    return ", ".join(f"`{word}`" for word in words)
+
+
+def _table(head: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> str:
+    lines = [head, ("---",) * len(head), *rows]
+    return "".join(f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in line)} |\n" for line in lines)

@@ -1,0 +1,103 @@
+"""``python -m accounts``: what an operator types on a new installation."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+
+import pytest_asyncio
+
+from accounts.roles import starting_roles
+from accounts.sessions import SessionService
+from accounts.staff import StaffService
+from core.audit import Audit
+from core.config import Settings
+from core.database import connect
+from core.ids import new_id
+
+PASSWORD = "Right-Password-1"
+
+
+@pytest_asyncio.fixture
+async def database(mongodb_url):
+    """An empty database."""
+    opened = connect(mongodb_url, f"test_{new_id()}")
+    yield opened
+    await opened.client.drop_database(opened.name)
+    opened.client.close()
+
+
+async def accounts(database, *arguments, line=""):
+    """(exit status, what was printed) of the command."""
+    await database.client.admin.command("ping")  # before that the driver tells no address
+    host, port = database.client.address
+    there = ["--mongodb-url", f"mongodb://{host}:{port}/?directConnection=true", "--database", database.name]
+    program = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "accounts", *arguments, *there),
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+    )
+    printed, _ = await program.communicate(line.encode())
+    return program.returncode, printed.decode()
+
+
+def create(username="zhang.san", role="intake", area="990101001"):
+    return (
+        "create-staff",
+        "--username",
+        username,
+        "--name",
+        "张三",
+        "--role",
+        role,
+        "--area",
+        area,
+        "--password-stdin",
+    )
+
+
+def staff_of(database):
+    sessions = SessionService(database, Settings().sessions)
+    return StaffService(database, sessions, Audit(database), Settings().sessions), sessions
+
+
+async def test_roles_are_added_once_and_changed_ones_are_kept(database):
+    assert await accounts(database, "load-roles") == (0, f"added: {', '.join(r.key for r in starting_roles())}\n")
+    staff, _ = staff_of(database)
+    changed = starting_roles()[0].model_copy(update={"permissions": ["report.view"]})
+    await staff.put_role(changed)
+    status, _ = await accounts(database, "load-roles")
+    assert status == 0
+    assert changed in await staff.roles()
+
+
+async def test_a_new_account_signs_in_with_its_role_and_area_and_is_on_record(database):
+    await accounts(database, "load-roles")
+    status, printed = await accounts(database, *create(), line=f"{PASSWORD}\n")
+    assert (status, PASSWORD in printed) == (0, False)
+    staff, sessions = staff_of(database)
+    token, _ = await staff.sign_in("zhang.san", PASSWORD)
+    session = await sessions.staff(token)
+    assert (session.roles, session.areas, session.unit_id) == (("intake",), ("990101001",), None)
+    entry = await database["audit"].find_one({"action": "staff.create"})
+    assert entry["object"] == {"kind": "staff", "id": session.staff_id}
+
+
+async def test_what_cannot_be_made_is_told_and_leaves_nothing(database):
+    await accounts(database, "load-roles")
+    for arguments, line, expected in (
+        (create(), "short\n", 1),
+        (create(), "", 1),
+        (create(role="emperor"), f"{PASSWORD}\n", 1),
+        (create(username="Zhang San"), f"{PASSWORD}\n", 2),
+        (create(area="99"), f"{PASSWORD}\n", 2),
+    ):
+        status, printed = await accounts(database, *arguments, line=line)
+        assert status == expected, printed
+        assert printed
+        assert "Traceback" not in printed
+    assert await database["staff"].count_documents({}) == 0
+    assert (await accounts(database, *create(), line=f"{PASSWORD}\n"))[0] == 0
+    assert (await accounts(database, *create(), line=f"{PASSWORD}\n"))[0] == 1
+    assert await database["staff"].count_documents({}) == 1

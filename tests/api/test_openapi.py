@@ -1,0 +1,204 @@
+"""The API's description is complete, well formed and true; the page over it needs no other host."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import re
+import shutil
+import sys
+from pathlib import Path
+
+import jsonschema_rs
+import pytest
+import pytest_asyncio
+
+from handlers.common import DOCS_ASSETS
+from handlers.operations import METHODS
+from server.application import ROUTES
+from tests.district import good
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
+
+
+@pytest_asyncio.fixture(scope="module")
+async def document(district):
+    return good(await district.http.get("/openapi.json"))
+
+
+def test_the_description_is_openapi_3_1(document):
+    """Against the specification's own schema, which schemathesis carries."""
+    definitions = pytest.importorskip("schemathesis.specs.openapi.definitions")
+    errors = [f"{e.instance_path}: {e.message}" for e in definitions.OPENAPI_31_VALIDATOR.iter_errors(document)]
+    assert errors == []
+    assert document["openapi"].startswith("3.1.")
+
+
+def test_every_route_and_method_is_described_once(document):
+    served = {(route.path, method) for route in ROUTES for method in route.operations}
+    described = {(path, method) for path, item in document["paths"].items() for method in item if method in METHODS}
+    assert described == served
+    ids = [item[method]["operationId"] for item in document["paths"].values() for method in item]
+    assert len(ids) == len(set(ids))
+
+
+def test_every_method_that_a_handler_has_is_declared():
+    for route in ROUTES:
+        for method in METHODS:
+            written = method in vars(route.handler)
+            assert written == (method in route.operations), f"{method} {route.path} is served without a declaration"
+
+
+def test_every_schema_is_one_and_every_reference_leads_somewhere(document):
+    for name, schema in document["components"]["schemas"].items():
+        assert jsonschema_rs.meta.is_valid(schema), name
+    references = set(re.findall(r'"\$ref": "([^"]+)"', json.dumps(document)))
+    assert references
+    for reference in references:
+        section, _, name = reference.removeprefix("#/components/").partition("/")
+        assert name in document["components"][section], reference
+
+
+def test_every_operation_says_what_a_caller_needs_to_know(document):
+    for path, item in document["paths"].items():
+        for method, operation in item.items():
+            named = f"{method} {path}"
+            assert operation["summary"], named
+            assert operation["description"], named
+            assert {t["name"] for t in document["tags"]} >= set(operation["tags"]), named
+            in_path = {p["name"] for p in operation["parameters"] if p["in"] == "path"}
+            assert in_path == set(re.findall(r"{(\w+)}", path)), named
+            for code, answer in operation["responses"].items():
+                if int(code) >= 400:
+                    problem = answer["content"]["application/json"]["schema"]["$ref"]
+                    assert problem == "#/components/schemas/Problem", named
+            if "security" in operation:
+                assert "401" in operation["responses"], named
+            else:
+                assert not path.endswith(("/me", "/reports")), f"{named} asks for nobody to be signed in"
+
+
+def test_what_is_signed_in_for_is_what_is_asked_for(document):
+    for path, item in document["paths"].items():
+        for method, operation in item.items():
+            schemes = {name for need in operation.get("security", ()) for name in need}
+            if path.startswith("/admin") and not (path.endswith("/session") and method == "post"):
+                assert schemes == {"staff"}, path
+            elif path.startswith("/api") and not (path.endswith("/session") and method == "post"):
+                assert schemes == {"citizen"}, path
+            else:
+                assert schemes == set(), path
+
+
+CHECKS = "not_a_server_error,status_code_conformance,content_type_conformance,response_headers_conformance,"
+CHECKS += "response_schema_conformance"
+# Each ends the session that the rest of the run needs.
+ENDING = ("delete_api_v1_session", "delete_api_v1_me", "delete_admin_api_v1_session")
+
+
+@pytest.mark.parametrize(
+    ("side", "paths"),
+    [("citizen", "^/api/v1/"), ("staff", "^/(?!api/)")],
+    ids=["as a citizen", "as staff, and what belongs to nobody"],
+)
+@pytest.mark.timeout(240)
+async def test_no_generated_request_is_answered_with_a_5xx_or_against_the_description(district, tmp_path, side, paths):
+    citizen = await district.citizen()
+    who = citizen if side == "citizen" else await district.staff("duty_chief")
+    number = await district.submit(citizen)
+    await district.settled(number)
+    # A number that exists, so that the answers to what succeeds are looked at as well.
+    (tmp_path / "schemathesis.toml").write_text(f'[parameters]\n"path.number" = "{number}"\n')
+    command = [
+        *(sys.executable, "-m", "schemathesis.cli", "--config-file", str(tmp_path / "schemathesis.toml")),
+        *("run", f"{district.url}/openapi.json", "--header", f"Authorization: Bearer {who.token}"),
+        *("--checks", CHECKS, "--phases", "examples,coverage,fuzzing", "--include-path-regex", paths),
+        *("--max-examples", "15", "--seed", "1", "--suppress-health-check", "all", "--generation-database", "none"),
+        *("--request-timeout", "20", "--warnings", "off", "--no-color", "--max-failures", "5"),
+        *(argument for name in ENDING for argument in ("--exclude-operation-id", name)),
+    ]
+    # Beside the server's own loop, over a socket; from a folder of its own, where it may leave what it likes.
+    process = await asyncio.create_subprocess_exec(
+        *command,
+        cwd=tmp_path,
+        env={**os.environ, "NO_PROXY": "*", "PYTHONUTF8": "1"},
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+    )
+    try:
+        said = (await process.communicate())[0].decode("utf-8", "replace")
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
+    assert process.returncode == 0, said[-6000:]
+    assert re.search(r"[1-9]\d+ generated, [1-9]\d+ passed", said), said[-2000:]
+
+
+async def test_the_page_names_no_other_host_and_its_files_are_served(district):
+    page = await district.http.get("/docs")
+    assert page.headers["Content-Type"] == "text/html; charset=utf-8"
+    assert not re.search(r"https?://|//[a-z]", page.text)
+    assert page.headers["Content-Security-Policy"].startswith("default-src 'self'")
+    if not DOCS_ASSETS.is_dir():
+        pytest.skip("the page's files are not installed (make setup)")
+    for name, kind in (
+        ("swagger-ui.css", "text/css"),
+        ("swagger-ui-bundle.js", "text/javascript"),
+        ("start.js", "text/javascript"),
+    ):
+        assert name in page.text
+        answer = await district.http.get(f"/docs/{name}")
+        assert (answer.status_code, answer.headers["Content-Type"]) == (200, f"{kind}; charset=utf-8")
+    for name in ("package.json", "..%2fpackage.json", "swagger-ui.css.map", "%2e%2e"):
+        assert (await district.http.get(f"/docs/{name}")).status_code == 404
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium here")
+@pytest.mark.skipif(not DOCS_ASSETS.is_dir(), reason="the page's files are not installed (make setup)")
+async def test_a_browser_shows_the_page_and_asks_nobody_else(district, tmp_path):
+    """The real page in a real browser; what it asks for is read from the browser's own network log."""
+    network = tmp_path / "network.json"
+    process = await asyncio.create_subprocess_exec(
+        str(CHROMIUM),
+        *("--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--no-first-run"),
+        *("--disable-background-networking", "--disable-component-update", "--disable-sync", "--no-proxy-server"),
+        *(f"--user-data-dir={tmp_path / 'profile'}", f"--log-net-log={network}", "--virtual-time-budget=20000"),
+        *("--dump-dom", f"{district.url}/docs"),
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.DEVNULL,
+    )
+    try:
+        async with asyncio.timeout(90):
+            dom = (await process.communicate())[0].decode()
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
+    assert "共治 Gongzhi API" in dom
+    for tag in ("Citizen: reports", "Staff: cases", "System"):
+        assert tag in dom, "the list of operations has been drawn"
+    asked = requests_of_the_page(network, district.url)
+    assert {a.partition("?")[0].removeprefix(district.url) for a in asked if a.startswith(district.url)} >= {
+        "/docs",
+        "/docs/swagger-ui.css",
+        "/docs/swagger-ui-bundle.js",
+        "/docs/start.js",
+        "/openapi.json",
+    }
+    elsewhere = [a for a in asked if not a.startswith((district.url, "data:", "chrome", "blob:"))]
+    assert elsewhere == []
+
+
+def requests_of_the_page(network: Path, origin: str) -> list[str]:
+    """The addresses in a network log that ``origin``'s page caused; the browser's own errands have other initiators."""
+    log = json.loads(network.read_text())
+    start = log["constants"]["logEventTypes"]["URL_REQUEST_START_JOB"]
+    return [
+        event["params"]["url"]
+        for event in log["events"]
+        if event["type"] == start
+        and "url" in event.get("params", {})
+        and (event["params"].get("initiator") == origin or event["params"]["url"].startswith(origin))
+    ]

@@ -1,0 +1,77 @@
+"""A process that dies at a chosen moment, without a process: every call to the outside is counted, and one kills."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from datetime import timedelta
+from typing import Any, Literal
+
+import pytest
+
+from core.clock import clock
+from core.database import Collection
+from core.wechat.transport import Transport
+
+_CALLS = ("find_one", "find_one_and_update", "update_one", "update_many", "insert_one", "delete_one")
+
+
+class Death(BaseException):
+    """No ``except Exception`` of the product survives its process's end."""
+
+
+class Mortal:
+    """Dies at its ``at``-th call to the database or to WeChat, just before or just after it has taken effect.
+
+    With ``at`` 0 it lives; ``calls`` tells what it called.
+    """
+
+    def __init__(self, at: int, moment: Literal["before", "after"]) -> None:
+        self.at = at
+        self.moment = moment
+        self.calls: list[str] = []
+
+    @contextlib.contextmanager
+    def lifetime(self) -> Iterator[None]:
+        """Have this process's calls counted, and end with the death, which must have come if it was ordered."""
+        with pytest.MonkeyPatch.context() as patch:
+            for name in _CALLS:
+                patch.setattr(Collection, name, self._counted(getattr(Collection, name), name))
+            patch.setattr(Transport, "call", self._counted(Transport.call, "WeChat"))
+            died = False
+            try:
+                yield
+            except* Death:
+                died = True
+        assert died == bool(self.at), f"call {self.at} of {len(self.calls)} was never made"
+
+    def _counted(self, call: Any, name: str) -> Any:
+        async def counted(*args: Any, **kwargs: Any) -> Any:
+            # The dead call nobody: what other tasks were about to do does not happen either.
+            if 0 < self.at < len(self.calls) + 1:
+                raise Death
+            self.calls.append(name)
+            fatal = len(self.calls) == self.at
+            if fatal and self.moment == "before":
+                raise Death
+            answer = await call(*args, **kwargs)
+            if fatal:
+                raise Death
+            return answer
+
+        return counted
+
+
+@contextlib.contextmanager
+def unmoved_clock() -> Iterator[None]:
+    """Put the clock back at the end."""
+    before = clock.offset
+    try:
+        yield
+    finally:
+        clock.offset = before
+
+
+def wait(**delta: float) -> None:
+    """Let time pass, such as until a dead worker's lease has run out."""
+    clock.offset += timedelta(**delta)
