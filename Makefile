@@ -20,7 +20,7 @@ run: setup  ## run it all on this machine: databases, WeChat sandbox, worker, ap
 	exec $(BIN)/python -m server run
 
 test: setup  ## run the tests; ARGS="tests/core -k photos" runs some of them
-	$(BIN)/python -m pytest -n 2 --dist loadgroup $(ARGS)
+	$(BIN)/python -m pytest -n 2 --dist loadfile $(ARGS)
 
 check: setup  ## check style, format, types and the floors between packages
 	$(BIN)/ruff check .

@@ -1,4 +1,4 @@
-"""Staff from the command line: ``python -m accounts create-staff ...`` and ``python -m accounts load-roles``.
+"""Staff, roles and API keys from the command line: ``python -m accounts create-staff ...``, ``create-api-key ...``.
 
 The exit status is 0 when it is done, 1 when it is refused (the reason is printed), and 2 when it could not be tried: no
 database, wrong arguments.
@@ -15,13 +15,15 @@ import sys
 from pydantic import ValidationError
 from pymongo.errors import PyMongoError
 
-from accounts import sessions, staff
+from accounts import api_keys, sessions, staff
+from accounts.api_keys import SCOPES, ApiKey, ApiKeyService
 from accounts.models import NewStaff
 from accounts.roles import add_starting_roles
 from accounts.sessions import SessionService
 from accounts.staff import StaffService, check_password_rules
 from core import audit
-from core.audit import Audit
+from core.audit import Audit, audit_database
+from core.clock import shanghai
 from core.config import ConfigurationError, load_settings
 from core.database import connect, ensure_indexes, merge_indexes
 from core.errors import AppError
@@ -48,7 +50,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m accounts", description="Staff accounts and roles.")
+    parser = argparse.ArgumentParser(prog="python -m accounts", description="Staff accounts, roles and API keys.")
     database = argparse.ArgumentParser(add_help=False)
     database.add_argument("--mongodb-url", help="the database server (default: the configured one)")
     database.add_argument("--database", help="the database's name (default: the configured one)")
@@ -69,6 +71,15 @@ def _parser() -> argparse.ArgumentParser:
     create.add_argument("--password-stdin", action="store_true", help="read the password from a line of standard input")
 
     commands.add_parser("load-roles", parents=[database], help="add the starting roles that are missing")
+
+    key = commands.add_parser("create-api-key", parents=[database], help="make a partner's API key and print it, once")
+    key.add_argument("--name", required=True, help="the partner's name, as staff and the timeline show it")
+    key.add_argument(
+        "--scope", required=True, action="append", choices=SCOPES, help="what it may do; may be given several times"
+    )
+    commands.add_parser("list-api-keys", parents=[database], help="list the API keys, without the keys themselves")
+    disable = commands.add_parser("disable-api-key", parents=[database], help="refuse an API key from now on")
+    disable.add_argument("key_id", help="its id, as list-api-keys shows it")
     return parser
 
 
@@ -96,13 +107,16 @@ async def _run(options: argparse.Namespace, password: str) -> None:
         raise ConfigurationError("no database: give --mongodb-url, or set MONGODB_URL")
     database = connect(url, options.database or settings.mongodb.database)
     try:
-        await ensure_indexes(database, merge_indexes([audit.INDEXES, sessions.INDEXES, staff.INDEXES]))
-        records = Audit(database)
+        await ensure_indexes(database, merge_indexes([sessions.INDEXES, staff.INDEXES, api_keys.INDEXES]))
+        await ensure_indexes(audit_database(settings, database), audit.INDEXES)
+        records = Audit.of(settings, database)
         service = StaffService(database, SessionService(database, settings.sessions), records, settings.sessions)
         if options.command == "create-staff":
             await _create(service, records, options, password)
-        else:
+        elif options.command == "load-roles":
             await _load_roles(service)
+        else:
+            await _keys(ApiKeyService(database), records, options)
     finally:
         database.client.close()
 
@@ -124,6 +138,33 @@ async def _create(service: StaffService, records: Audit, options: argparse.Names
 async def _load_roles(service: StaffService) -> None:
     added = await add_starting_roles(service)
     print(f"added: {', '.join(role.key for role in added)}" if added else "all starting roles are there already")
+
+
+async def _keys(service: ApiKeyService, records: Audit, options: argparse.Namespace) -> None:
+    operator = getpass.getuser()
+    if options.command == "create-api-key":
+        made, key = await service.create(options.name, options.scope, f"operator:{operator}")
+        await _record_key(records, "api_key.create", operator, made)
+        print(f"made {made.key_id} for {made.name}; the key, which is not shown again:", file=sys.stderr)
+        print(key)
+    elif options.command == "disable-api-key":
+        disabled = await service.disable(options.key_id)
+        await _record_key(records, "api_key.disable", operator, disabled)
+        print(f"disabled {disabled.key_id} of {disabled.name}")
+    else:
+        for found in await service.list():
+            used = f"{shanghai(found.last_used_at):%F %R}" if found.last_used_at else "never"
+            state = "enabled" if found.enabled else "disabled"
+            print(f"{found.key_id}  {state:8}  {','.join(found.scopes)}  last used {used}  {found.name}")
+
+
+async def _record_key(records: Audit, action: str, operator: str, key: ApiKey) -> None:
+    await records.record(
+        action,
+        subject={"kind": "operator", "id": operator},
+        object_={"kind": "api_key", "id": key.key_id},
+        details={"name": key.name, "scopes": list(key.scopes)},
+    )
 
 
 if __name__ == "__main__":

@@ -34,6 +34,10 @@ class StaffSession:
     areas: tuple[str, ...]
     unit_id: str | None
 
+    def named(self) -> dict[str, str]:
+        """As the subject of an audit entry: {kind, id, name}."""
+        return {"kind": "staff", "id": self.staff_id, "name": self.name}
+
     def reaches(self, areas: list[str], unit_id: str | None) -> bool:
         """Whether a case in ``areas`` (its district, street, community and grid) held by ``unit_id`` is in reach."""
         return not set(self.areas).isdisjoint(areas) and (self.unit_id is None or self.unit_id == unit_id)

@@ -70,11 +70,15 @@ class StaffService:
             )
         person = await self._staff.find_one({"username": username, "disabled": False})
         if not await self._matches(person["password_hash"] if person else _NOBODY, password) or person is None:
+            await self._audit.record(
+                "staff.sign_in", subject={"kind": "username", "id": username}, object_={}, result="refused"
+            )
             await self._count_failure(username)
             raise NotSignedIn("用户名或密码不正确。", code="WRONG_PASSWORD")
         await self._failures.delete_one({"_id": username})
         token, seconds = await self._sessions.open_staff(person["_id"])
-        await self._audit.record("staff.sign_in", subject={"kind": "staff", "id": person["_id"]}, object_={})
+        subject = {"kind": "staff", "id": person["_id"], "name": person["name"]}
+        await self._audit.record("staff.sign_in", subject=subject, object_={})
         return token, seconds
 
     async def _matches(self, stored: str, password: str) -> bool:

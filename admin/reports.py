@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 from tornado.httputil import HTTPFile
 
 from core.clock import now
 from core.debts import Document
+from core.errors import Forbidden
 from core.pictures import MAX_BYTES
 from handlers.base import BaseHandler
 from handlers.models import Answer, Body, GivenMoment, Moment, ObjectId, PlainText, Query
@@ -29,6 +30,7 @@ from handlers.report_views import (
 from reports.models import Given
 from reports.queries import Filters, is_late
 from reports.rules import State, open_to_staff
+from reports.service import from_partner
 
 Words = Annotated[PlainText, Field(min_length=1, max_length=500)]
 
@@ -70,10 +72,12 @@ class CaseLine(Answer):
     state_name: str
     version: int
     category: str | None
+    category_name: str | None
     description: str
     address: str
     channel: str
     unit: str | None
+    unit_name: str | None
     place: Place
     location: Location
     submitted_at: Moment
@@ -145,7 +149,7 @@ class CaseDetail(CaseLine):
     answers: dict[str, str]
     photos: list[PhotoView]
     photo_facts: list[PhotoFact]
-    reporter: str = Field(description="Whether the reporter is known, anonymous or has deleted the account.")
+    reporter: str = Field(description="Known, anonymous, gone with the account, or the partner who handed it on.")
     contact_phone: str | None = Field(description="Masked.")
     text_verdict: str | None
     public: bool
@@ -178,9 +182,11 @@ class Look(Body):
 
 
 class Contact(Answer):
-    """The reporter's phone in clear."""
+    """The reporter's phone in clear; from a partner also name and mail address."""
 
     phone: str | None
+    name: str | None
+    email: str | None
 
 
 class StaffPhotos(BaseHandler):
@@ -215,10 +221,12 @@ class CaseHandler(BaseHandler):
             "state_name": state_name(report),
             "version": report["version"],
             "category": report["category"],
+            "category_name": report["category_name"],
             "description": report["description"],
             "address": report["address"],
             "channel": report["channel"],
             "unit": report["unit_id"],
+            "unit_name": report["unit_name"],
             "place": place_view(report),
             "location": location_view(report),
             "submitted_at": report["created_at"],
@@ -241,7 +249,7 @@ class CaseHandler(BaseHandler):
                 PhotoFact(photo_id=f["id"], taken_at=f["taken_at"], metres_away=f["metres_away"])
                 for f in report["photo_facts"]
             ],
-            reporter="已注销" if reporter["citizen_id"] is None else "匿名" if reporter["anonymous"] else "实名",
+            reporter=_reporter(report),
             contact_phone=self.services.reports.masked_phone(report, self.staff),
             text_verdict=verdicts.get(report["timeline"][0]["id"], {}).get("verdict"),
             public=report["public"],
@@ -289,6 +297,13 @@ class CaseHandler(BaseHandler):
                 for t in open_to_staff(State(report["state"]), self.staff.permissions)
             ],
         )
+
+
+def _reporter(report: Document) -> str:
+    reporter = report["reporter"]
+    if from_partner(report):
+        return f"合作方：{reporter['name']}"
+    return "已注销" if reporter["citizen_id"] is None else "匿名" if reporter["anonymous"] else "实名"
 
 
 class Cases(CaseHandler):
@@ -347,7 +362,7 @@ class CaseAction(CaseHandler):
         report, _ = await self.services.reports.act(
             number, action, self.staff, given, version=body.version, once=self.once
         )
-        await self.services.wake("reports")
+        self.services.wake("reports")
         return self.detail(report)
 
 
@@ -364,11 +379,19 @@ class CaseContact(CaseHandler):
     )
     async def post(self, number: str, body: Look) -> Contact:
         """Who looked at it, when and why goes into the audit log first."""
-        phone = await self.services.reports.contact_phone(number, self.staff)
+        try:
+            contact = await self.services.reports.contact(number, self.staff)
+        except Forbidden:
+            await self._record(number, body.reason, "refused")
+            raise
+        await self._record(number, body.reason, "done")
+        return Contact(**contact)
+
+    async def _record(self, number: str, reason: str, result: Literal["done", "refused"]) -> None:
         await self.services.audit.record(
             "report.view_contact",
-            subject={"kind": "staff", "id": self.staff.staff_id},
+            subject=self.staff.named(),
             object_={"kind": "report", "id": number},
-            reason=body.reason,
+            reason=reason,
+            result=result,
         )
-        return Contact(phone=phone)

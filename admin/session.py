@@ -113,6 +113,7 @@ class Session(BaseHandler):
     async def delete(self) -> None:
         """Ends this session."""
         await self.services.sessions.close(self.request.headers["Authorization"].partition(" ")[2].strip())
+        await self.services.audit.record("staff.sign_out", subject=self.staff.named(), object_={})
 
 
 class Me(BaseHandler):

@@ -25,7 +25,7 @@ from rich.table import Table
 from bench.district import District, due, populate, settle, settle_in
 from bench.load import Load, Measured
 from bench.measurements import MEASUREMENTS, Measurement
-from bench.stage import WORKER_NICE, Group, Memory, Stage, cpu_seconds, memory, open_stage
+from bench.stage import Group, Memory, Stage, cpu_seconds, memory, open_stage
 from core.config import load_settings
 from handlers.services import Services
 from server.services import open_services
@@ -145,7 +145,8 @@ def tell(console: Console, results: Sequence[Result], after: Afterwards, options
     console.print(
         f"\n{options.connections} connections, each waiting for its answer; {options.seconds:g} s each; "
         f"{options.processes} application processes, {os.cpu_count()} cores shared by servers, databases and the load; "
-        f"load average {os.getloadavg()[0]:.1f}. The worker runs with nice {WORKER_NICE}: the front door comes first."
+        f"load average {os.getloadavg()[0]:.1f}. "
+        f"The worker runs with nice {load_settings().worker.nice}: the front door comes first."
     )
     console.print(table(results))
     console.print(

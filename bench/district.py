@@ -164,7 +164,7 @@ async def populate(services: Services, sandbox: str, citizens: int) -> District:
         document = await services.reports.submit(report, Reporter(who.citizen_id, who.openid))
         numbers.append(document["_id"])
     await services.database[SUBMITTED].insert_one(document)
-    await services.wake("reports")
+    services.wake("reports")
     if await settle(services, 60):
         raise SystemExit("The worker has not paid the first debts in a minute: see the logs.")
     originals = [d async for d in services.database["reports"].find({"_id": {"$in": numbers}})]

@@ -12,9 +12,8 @@ from pathlib import Path
 
 from server.embedded import start_mongod, start_valkey
 from server.process import Process, choose_port, reserve_shared_port, spawn
-from server.run import PUSH_PATH, ROOT
+from server.run import PUSH_PATH, ROOT, Addresses
 
-WORKER_NICE = 10
 _TICKS = os.sysconf("SC_CLK_TCK")
 
 
@@ -91,12 +90,15 @@ async def open_stage(processes: int) -> AsyncIterator[Stage]:
         limit_holder, limit_port = reserve_shared_port(0)
         held.enter_context(limit_holder)
         sandbox_port = choose_port()
+        addresses = Addresses(
+            http=f"http://127.0.0.1:{port}",
+            sandbox=f"http://127.0.0.1:{sandbox_port}",
+            mongodb=mongod.url,
+            redis=valkey.url,
+        )
         os.environ.update(
             {
-                "MONGODB_URL": mongod.url,
-                "REDIS_URL": valkey.url,
-                "GONGZHI_WECHAT__BASE_URL": f"http://127.0.0.1:{sandbox_port}",
-                "GONGZHI_SERVER__PORT": str(port),
+                **addresses.environment(),
                 "GONGZHI_PHOTOS__STORE": (folder / "photos").as_uri(),
                 "GONGZHI_LIMITS__ENABLED": "false",  # a few connections stand for thousands of people
                 "GONGZHI_LOG__LEVEL": "warning",
@@ -105,7 +107,7 @@ async def open_stage(processes: int) -> AsyncIterator[Stage]:
         figures = folder / "metrics"
         figures.mkdir()
         shared = {"PROMETHEUS_MULTIPROC_DIR": str(figures)}
-        sandbox = {"SANDBOX_PORT": str(sandbox_port), "SANDBOX_PUSH_URL": f"http://127.0.0.1:{port}{PUSH_PATH}"}
+        sandbox = {"SANDBOX_PORT": str(sandbox_port), "SANDBOX_PUSH_URL": addresses.http + PUSH_PATH}
         await start("sandbox", [sys.executable, "-m", "sandbox"], sandbox)
         application = [
             await start(f"app-{n}", [sys.executable, "-m", "server", "app"], shared) for n in range(processes)
@@ -113,13 +115,11 @@ async def open_stage(processes: int) -> AsyncIterator[Stage]:
         limit = [
             await start(f"limit-{n}", [sys.executable, "-m", "bench.limit", str(limit_port)]) for n in range(processes)
         ]
-        # The front door comes first where both share a machine; a queue may wait, a person does not.
-        nice = ["nice", "-n", str(WORKER_NICE)]
-        worker = await start("worker", [*nice, sys.executable, "-m", "server", "worker"], shared)
+        worker = await start("worker", [sys.executable, "-m", "server", "worker"], shared)
         yield Stage(
             Group(port, application),
             Group(limit_port, limit),
             worker,
             mongod.process,
-            f"http://127.0.0.1:{sandbox_port}",
+            addresses.sandbox,
         )

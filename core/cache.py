@@ -51,6 +51,9 @@ return 0
 """
 
 
+_MOMENT_SECONDS = 0.005
+
+
 @dataclass(frozen=True)
 class Allowance:
     """At most ``count`` calls in ``seconds`` for whoever ``name`` stands for."""
@@ -66,6 +69,7 @@ class Cache:
     def __init__(self, redis: Redis) -> None:
         self.redis = redis
         self._limit = redis.register_script(_LIMIT_SCRIPT)
+        self._soon: dict[tuple[str, str], asyncio.Task[None]] = {}
 
     @classmethod
     def connect(cls, url: str) -> Cache:
@@ -82,7 +86,8 @@ class Cache:
         )
 
     async def close(self) -> None:
-        """Close every connection."""
+        """Close every connection, when what was to be published soon is out."""
+        await asyncio.gather(*self._soon.values())
         await self.redis.aclose()
 
     async def is_answering(self, seconds: float = 1.0) -> bool:
@@ -107,6 +112,18 @@ class Cache:
         except (RedisError, OSError) as error:
             log.warning("limits.unreachable", error=type(error).__name__)
             return 0
+
+    def publish_soon(self, channel: str, message: str) -> None:
+        """Publish within a few milliseconds, without waiting; the same message asked for again until then is one."""
+        asked = (channel, message)
+        if asked not in self._soon:
+            task = asyncio.create_task(self._publish_after_a_moment(*asked))
+            self._soon[asked] = task
+            task.add_done_callback(lambda _: self._soon.pop(asked, None))
+
+    async def _publish_after_a_moment(self, channel: str, message: str) -> None:
+        await asyncio.sleep(_MOMENT_SECONDS)
+        await self.publish(channel, message)
 
     async def publish(self, channel: str, message: str) -> None:
         """Tell whoever listens on ``channel``; an unreachable Redis is only logged, since nothing depends on it."""

@@ -22,6 +22,7 @@ BUILT_IN_KEYS = frozenset(
         "development-only-data-key-0123456789ab",
         "development-only-index-key-0123456789a",
         "development-only-signing-key-012345678",
+        "development-only-audit-key-0123456789a",
         "0123456789abcdef0123456789abcdef",
         "sandbox-push-token",
         "Z29uZ3poaS1zYW5kYm94LWVuY29kaW5nLWFlcy1rZXk",
@@ -49,6 +50,7 @@ class MongoDB(_Section):
 
     url: str | None = None
     database: str = "gongzhi"
+    audit_database: str | None = None
     pool_size: Annotated[int, Field(ge=1, le=1000)] = 20
 
 
@@ -77,6 +79,7 @@ class Keys(_Section):
     data: SecretStr = SecretStr("development-only-data-key-0123456789ab")
     index: SecretStr = SecretStr("development-only-index-key-0123456789a")
     signing: SecretStr = SecretStr("development-only-signing-key-012345678")
+    audit: SecretStr = SecretStr("development-only-audit-key-0123456789a")
 
 
 class Templates(_Section):
@@ -146,6 +149,7 @@ class Limits(_Section):
     report: Limit = Limit(count=20, seconds=3600)
     photo: Limit = Limit(count=60, seconds=3600)
     sign_in: Limit = Limit(count=60, seconds=60)
+    partner: Limit = Limit(count=600, seconds=3600)
 
 
 class Reports(_Section):
@@ -160,12 +164,27 @@ class Reports(_Section):
     makeup_days: list[str] = []
 
 
+class Open311(_Section):
+    """What the discovery document of Open311 says to developers."""
+
+    contact: str = "请联系本区城市运行管理中心。"
+    key_service: str = "请向本区城市运行管理中心申请接口密钥（api_key）。"
+
+
+class AuditLog(_Section):
+    """How long audit entries are kept (the law wants six months at least), and how soon they are sealed."""
+
+    retention_days: Annotated[int, Field(ge=180)] = 365
+    seal_seconds: Annotated[float, Field(gt=0)] = 10.0
+
+
 class Worker(_Section):
     """What pays the debts that documents owe."""
 
     concurrency: Annotated[int, Field(ge=1)] = 8
     sweep_seconds: Annotated[float, Field(gt=0)] = 2.0
     lease_seconds: Annotated[float, Field(gt=0)] = 60.0
+    nice: Annotated[int, Field(ge=0, le=19)] = 15
 
 
 class Log(_Section):
@@ -198,6 +217,8 @@ class Settings(BaseSettings):
     sessions: Sessions = Sessions()
     limits: Limits = Limits()
     reports: Reports = Reports()
+    open311: Open311 = Open311()
+    audit: AuditLog = AuditLog()
     worker: Worker = Worker()
     log: Log = Log()
 
@@ -270,6 +291,11 @@ def production_problems(settings: Settings) -> list[str]:
     problems = []
     if settings.mongodb.url is None:
         problems.append("mongodb.url: the embedded MongoDB is for development; set MONGODB_URL to your replica set")
+    if settings.mongodb.audit_database in (None, settings.mongodb.database):
+        problems.append(
+            "mongodb.audit_database: the audit log needs a database of its own, in which the application may only find "
+            "and insert; set it to such as gongzhi_audit, and see docs/audit.md"
+        )
     if settings.redis.url is None:
         problems.append("redis.url: the embedded Valkey is for development; set REDIS_URL to your Redis or Valkey")
     if settings.sandbox.enabled:
@@ -286,6 +312,7 @@ def production_problems(settings: Settings) -> list[str]:
         "keys.data": settings.keys.data,
         "keys.index": settings.keys.index,
         "keys.signing": settings.keys.signing,
+        "keys.audit": settings.keys.audit,
         "wechat.appsecret": settings.wechat.appsecret,
         "wechat.push_token": settings.wechat.push_token,
         "wechat.push_aes_key": settings.wechat.push_aes_key,

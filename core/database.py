@@ -7,14 +7,19 @@ Every write waits for the majority and the journal: what was acknowledged surviv
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Iterable
 from datetime import UTC
 from typing import Any
 
+# motor runs each operation on a thread, 5 a core unless told otherwise. While no server can be reached each waits for
+# one: too few threads, and a hundred people wait in line for the same refusal.
+os.environ.setdefault("MOTOR_MAX_WORKERS", "32")
+
 from bson.codec_options import CodecOptions
 from motor.motor_asyncio import AsyncIOMotorClient, AsyncIOMotorCollection, AsyncIOMotorDatabase
 from pymongo import IndexModel, WriteConcern
-from pymongo.errors import ConnectionFailure, PyMongoError
+from pymongo.errors import ConnectionFailure, OperationFailure, PyMongoError
 
 from core.errors import Unavailable
 
@@ -24,6 +29,7 @@ Collection = AsyncIOMotorCollection
 
 # j=True also flushes the journal at once: without it a majority write waits for the 100 ms journal timer.
 DURABLE = WriteConcern("majority", j=True, wtimeout=10_000)
+_UNAUTHORIZED = 13  # mongo/base/error_codes.yml
 _CODEC: CodecOptions[dict[str, Any]] = CodecOptions(tz_aware=True, tzinfo=UTC)
 
 
@@ -32,7 +38,7 @@ def connect(url: str, database: str, *, pool_size: int = 20) -> Database:
     client: Client = AsyncIOMotorClient(
         url,
         maxPoolSize=pool_size,
-        serverSelectionTimeoutMS=5_000,
+        serverSelectionTimeoutMS=3_000,
         socketTimeoutMS=20_000,
         retryWrites=True,
         appname="gongzhi",
@@ -41,10 +47,19 @@ def connect(url: str, database: str, *, pool_size: int = 20) -> Database:
 
 
 async def ensure_indexes(database: Database, wanted: dict[str, list[IndexModel]]) -> None:
-    """Create what is missing of ``wanted`` (collection name to indexes). Safe to run in several processes at once."""
+    """Create what is missing of ``wanted`` (collection name to indexes). Safe to run in several processes at once.
+
+    A database user who may not create indexes will do where all of them are there already: an index can make documents
+    expire, so whoever must not delete must not create one either.
+    """
     for name, indexes in wanted.items():
         if indexes:
-            await database[name].create_indexes(indexes)
+            try:
+                await database[name].create_indexes(indexes)
+            except OperationFailure as error:
+                names = {index.document["name"] for index in indexes}
+                if error.code != _UNAUTHORIZED or names - set(await database[name].index_information()):
+                    raise
 
 
 async def is_answering(database: Database, seconds: float = 2.0) -> bool:

@@ -65,11 +65,14 @@ class PhotoService:
         # Decoding is the one thing here that takes a core for milliseconds: a bounded number at a time, off the loop.
         self._decoding = asyncio.Semaphore(settings.threads)
 
-    async def take(self, data: bytes, owner: dict[str, str], *, openid: str | None = None) -> Document:
+    async def take(
+        self, data: bytes, owner: dict[str, str], *, openid: str | None = None, verdict: Verdict = "pass"
+    ) -> Document:
         """Check, strip, resize and keep a photo; its document.
 
-        ``owner`` is {kind, id}. With ``openid`` the photo is a citizen's, and WeChat's content check is owed. Raises
-        what :func:`core.pictures.read_picture` raises.
+        ``owner`` is {kind, id}. With ``openid`` the photo is a citizen's, and WeChat's content check is owed; without,
+        there is nobody to check it for, and ``verdict`` is what it counts as. Raises what
+        :func:`core.pictures.read_picture` raises.
         """
         async with self._decoding:
             picture = await asyncio.to_thread(read_picture, data)
@@ -91,7 +94,7 @@ class PhotoService:
             "taken_at": picture.taken_at,
             "position": list(picture.position) if picture.position else None,
             "openid": openid,
-            "check": {"verdict": "pending" if openid else "pass"},
+            "check": {"verdict": "pending" if openid else verdict},
             "owed": [owe("check")] if openid else [],
         }
         await self._photos.insert_one(document)
@@ -118,15 +121,19 @@ class PhotoService:
         return [found[p] for p in photo_ids]
 
     async def attach(self, photo_ids: Sequence[str], to: dict[str, str]) -> dict[str, Verdict]:
-        """Mark the photos as used by ``to`` ({kind, id}); the content verdict that each has now. May be repeated."""
-        await self._photos.update_many(
-            {"_id": {"$in": list(photo_ids)}, "attached_to": None}, {"$set": {"attached_to": to}}
-        )
-        found = self._photos.find({"_id": {"$in": list(photo_ids)}}, {"check.verdict": 1})
+        """Mark the photos as used by ``to`` ({kind, id}); the content verdict that each has now. May be repeated.
+
+        A photo may be used more than once by its owner: ``attached_to`` is None, or all that use it.
+        """
+        among = {"_id": {"$in": list(photo_ids)}}
+        first = await self._photos.update_many({**among, "attached_to": None}, {"$set": {"attached_to": [to]}})
+        if first.modified_count < len(photo_ids):
+            await self._photos.update_many(among, {"$addToSet": {"attached_to": to}})
+        found = self._photos.find(among, {"check.verdict": 1})
         return {p["_id"]: p["check"]["verdict"] async for p in found}
 
     def link(self, photo_id: str, size: SizeName, *, life: timedelta | None = None) -> str:
-        """An address under which anyone who is given it sees the photo for a while.
+        """An address under which anyone who is given it sees the photo for a while, in this size alone.
 
         Links made within the same quarter of their life are equal, so that phones and caches keep what they have.
         """
@@ -181,7 +188,9 @@ class PhotoService:
     async def ask_again(self, trace_id: str, problem: str) -> bool:
         """WeChat could not check the photo: ask again in a minute. False when no such check is known."""
         later = Amendment(set={"check.problem": problem}, increment={"check.rounds": 1})
-        later.owe, later.settle = [owe("check", delay=timedelta(minutes=1))], ["await_verdict"]
+        later.owe = [owe("check", delay=timedelta(minutes=1))]
+        # Whatever was owed for this photo's check is replaced: the same push may come twice.
+        later.settle = ["await_verdict", "check"]
         return await self._answered(trace_id, later)
 
     async def _answered(self, trace_id: str, amendment: Amendment) -> bool:
@@ -231,8 +240,8 @@ class PhotoService:
         )
 
 
-def postpone_unattached(photo: Document) -> str:
-    """The id of what ``photo`` is attached to. Raises :class:`Postponed` while that is nothing."""
+def users_of(photo: Document) -> list[str]:
+    """The ids of what ``photo`` is attached to. Raises :class:`Postponed` while that is nothing."""
     if photo["attached_to"] is None:
         raise Postponed("attached to nothing yet", timedelta(minutes=10))
-    return str(photo["attached_to"]["id"])
+    return [user["id"] for user in photo["attached_to"]]

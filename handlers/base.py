@@ -9,16 +9,17 @@ from __future__ import annotations
 
 import re
 from collections.abc import Awaitable, Callable
-from typing import Any
+from typing import Any, ClassVar
 
 import structlog
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 from pymongo.errors import PyMongoError
 from tornado.escape import utf8
 from tornado.httputil import HTTPFile, HTTPInputError, parse_multipart_form_data
 from tornado.web import HTTPError, RequestHandler, stream_request_body
 
 from accounts.models import CitizenSession, StaffSession
+from core.audit import serving
 from core.cache import Allowance
 from core.database import unavailable
 from core.errors import (
@@ -33,7 +34,7 @@ from core.errors import (
 )
 from core.idempotency import Once
 from core.ids import new_id
-from handlers.models import Answer, Problem, Query
+from handlers.models import Problem, Query
 from handlers.operations import METHODS, LimitName, Operation, operation_of
 from handlers.problems import explain
 from handlers.services import Services
@@ -53,6 +54,8 @@ _SAFE_HEADERS = {
 class BaseHandler(RequestHandler):
     """A handler whose methods are declared with :func:`handlers.operations.operation`."""
 
+    media: ClassVar[tuple[str, ...]] = ("application/json",)
+    problem: ClassVar[type[BaseModel]] = Problem
     services: Services
     declared: Operation | None
     citizen: CitizenSession
@@ -81,12 +84,13 @@ class BaseHandler(RequestHandler):
         """Find out who asks and whether they may, before the body is read."""
         structlog.contextvars.clear_contextvars()
         structlog.contextvars.bind_contextvars(request_id=self.request_id)
+        serving(self.request_id, self.request.remote_ip)
         self.declared = operation_of(type(self), self.request.method or "")
         if self.declared is None:
             return
         try:
             subject = await self._authenticate(self.declared)
-            await self._count(self.declared, subject)
+            await self.count(self.declared.limits, subject)
         except AppError as refusal:
             self._refusal = refusal
         except PyMongoError as error:
@@ -120,21 +124,25 @@ class BaseHandler(RequestHandler):
             arguments["file"] = self._parse_file(declared.form_file, body)
         elif declared.body is not None:
             arguments["body"] = parsed = self._parse_body(declared, body)
-            if declared.idempotent and (key := self.request.headers.get("Idempotency-Key")) is not None:
-                self.once = Once.of(
-                    key,
-                    self.citizen.citizen_id if declared.audience == "citizen" else self.staff.staff_id,
-                    self.request.method or "",
-                    self.request.path,
-                    parsed.model_dump_json().encode(),
-                )
+            if declared.idempotent and declared.audience != "anyone":
+                person = self.citizen.citizen_id if declared.audience == "citizen" else self.staff.staff_id
+                self.once = self.once_by(person, parsed.model_dump_json().encode())
         elif declared.consumes is not None:
             arguments["body"] = body
         answer = await method(self, **arguments)
         self.set_status(declared.status)
-        if isinstance(answer, Answer):
-            self.set_header("Content-Type", "application/json; charset=utf-8")
-            self.write(answer.model_dump_json().encode())
+        if isinstance(answer, BaseModel):
+            self.write_answer(answer)
+
+    def once_by(self, person: str, body: bytes) -> Once | None:
+        """The Idempotency-Key of this request by ``person``, None without one. Raises :class:`BadRequest`."""
+        key = self.request.headers.get("Idempotency-Key")
+        return Once.of(key, person, self.request.method or "", self.request.path, body) if key is not None else None
+
+    def write_answer(self, answer: BaseModel) -> None:
+        """Write ``answer`` in the form that these endpoints have."""
+        self.set_header("Content-Type", "application/json; charset=utf-8")
+        self.write(answer.model_dump_json().encode())
 
     async def _authenticate(self, declared: Operation) -> str:
         """Set ``citizen`` or ``staff``; returns whom limits count."""
@@ -157,9 +165,10 @@ class BaseHandler(RequestHandler):
             )
         return f"staff:{self.staff.staff_id}"
 
-    async def _count(self, declared: Operation, subject: str) -> None:
+    async def count(self, names: tuple[LimitName, ...], subject: str) -> None:
+        """Count this request against the limits ``names`` of ``subject``. Raises :class:`TooManyRequests`."""
         limits = self.services.settings.limits
-        if not limits.enabled or not declared.limits:
+        if not limits.enabled or not names:
             return
         by_name: dict[LimitName, Any] = {
             "read": limits.read,
@@ -167,8 +176,9 @@ class BaseHandler(RequestHandler):
             "report": limits.report,
             "photo": limits.photo,
             "sign_in": limits.sign_in,
+            "partner": limits.partner,
         }
-        allowances = [Allowance(n, by_name[n].count, by_name[n].seconds) for n in declared.limits]
+        allowances = [Allowance(n, by_name[n].count, by_name[n].seconds) for n in names]
         wait = await self.services.cache.take(subject, allowances)
         if wait:
             seconds = -(-wait // 1000)
@@ -208,6 +218,14 @@ class BaseHandler(RequestHandler):
             raise explain(error) from error
 
     def _parse_file(self, name: str, body: bytes) -> HTTPFile:
+        fields, files = self.parse_multipart(name, body)
+        unknown = sorted({*fields, *files} - {name})
+        if unknown or len(files.get(name, ())) != 1:
+            raise BadRequest(f"请提交一个名为 {name} 的文件，不要其他字段。", code="BAD_MULTIPART")
+        return files[name][0]
+
+    def parse_multipart(self, name: str, body: bytes) -> tuple[dict[str, list[bytes]], dict[str, list[HTTPFile]]]:
+        """Fields and files of a multipart body, in which files are called ``name``."""
         kind, _, parameters = self.request.headers.get("Content-Type", "").partition(";")
         boundary = re.search(r'boundary="?([^";\s]{1,200})"?', parameters)
         if kind.strip().lower() != "multipart/form-data" or boundary is None:
@@ -218,20 +236,17 @@ class BaseHandler(RequestHandler):
             parse_multipart_form_data(utf8(boundary[1]), body, fields, files)
         except (HTTPInputError, ValueError) as error:
             raise BadRequest("提交的表单不完整，请重试。", code="BAD_MULTIPART") from error
-        unknown = sorted({*fields, *files} - {name})
-        if unknown or len(files.get(name, ())) != 1:
-            raise BadRequest(f"请提交一个名为 {name} 的文件，不要其他字段。", code="BAD_MULTIPART")
-        return files[name][0]
+        return fields, files
 
     def write_error(self, status_code: int, **kwargs: Any) -> None:
-        """Answer ``{code, message, details, request_id}`` for any exception; a stack trace goes to the log alone."""
+        """Answer for any exception; a stack trace goes to the log alone."""
         error = kwargs["exc_info"][1]
         if isinstance(error, PyMongoError):
             log.warning("database", error=type(error).__name__)
             error = unavailable(error)
         if isinstance(error, AppError):
             shown = error
-            self.set_status(error.status)
+            self.set_status(self.shown_status(error.status))
             if isinstance(error, TooManyRequests):
                 self.set_header("Retry-After", str(error.retry_after))
             if isinstance(error, NotSignedIn):
@@ -244,9 +259,19 @@ class BaseHandler(RequestHandler):
             shown = AppError("请求无法处理，请检查后重试。", code="BAD_REQUEST")
         else:
             shown = AppError("系统出错了，请稍后重试；如仍不行，请把编号告诉我们。")
+        self.write_problem(shown)
+        self.finish()
+
+    @classmethod
+    def shown_status(cls, status: int) -> int:
+        """The status that these endpoints give for an error with ``status``."""
+        return status
+
+    def write_problem(self, error: AppError) -> None:
+        """Write ``{code, message, details, request_id}``, or what stands for it at these endpoints."""
         self.set_header("Content-Type", "application/json; charset=utf-8")
-        problem = Problem(code=shown.code, message=shown.message, details=shown.details, request_id=self.request_id)
-        self.finish(problem.model_dump_json().encode())
+        problem = Problem(code=error.code, message=error.message, details=error.details, request_id=self.request_id)
+        self.write(problem.model_dump_json().encode())
 
     def log_exception(self, typ: Any, value: BaseException | None, tb: Any) -> None:
         """Log what nobody expected, with its trace; refusals are in the access log already."""

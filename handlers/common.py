@@ -25,7 +25,7 @@ log = structlog.get_logger(__name__)
 
 DOCS_ASSETS = Path(__file__).parent / "docs_page" / "node_modules" / "swagger-ui-dist"
 DEBT_KINDS = {
-    "reports": ("route", "check_text", "attach", "notify"),
+    "reports": ("route", "check_text", "attach", "notify", "audit"),
     "photos": ("check", "await_verdict", "tell_verdict"),
     "citizens": ("forget",),
 }
@@ -153,7 +153,7 @@ class WeChatPush(BaseHandler):
         if not known:
             # The push can overtake the note of what was asked; WeChat repeats what is not answered with success.
             raise Unavailable("尚未登记这次检测。", code="TRACE_UNKNOWN")
-        await self.services.wake("photos")
+        self.services.wake("photos")
 
 
 class OpenAPI(BaseHandler):

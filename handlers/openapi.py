@@ -9,7 +9,6 @@ from typing import Any, cast
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
-from handlers.models import Problem
 from handlers.operations import PATH_PARAMETERS, Operation, Route
 
 # What a method writes that writes its answer itself, by the kind of media.
@@ -45,8 +44,9 @@ def document(routes: Iterable[Route], *, title: str, version: str) -> dict[str, 
 
 
 def _schemas(routes: list[Route]) -> tuple[dict[tuple[type[BaseModel], str], Any], dict[str, Any]]:
-    wanted: dict[tuple[type[BaseModel], Any], None] = {(Problem, "serialization"): None}
+    wanted: dict[tuple[type[BaseModel], Any], None] = {}
     for route in routes:
+        wanted[route.handler.problem, "serialization"] = None
         for declared in route.operations.values():
             if declared.body is not None:
                 wanted[declared.body, "validation"] = None
@@ -65,7 +65,7 @@ def _operation(
         "summary": declared.summary,
         "description": declared.description,
         "parameters": [*_path_parameters(route), *_query_parameters(declared), *_headers(declared)],
-        "responses": _responses(declared, schemas, bool(route.parameters)),
+        "responses": _responses(route, declared, schemas),
     }
     if declared.audience != "anyone":
         shown["security"] = [{declared.audience: []}]
@@ -74,7 +74,7 @@ def _operation(
     if declared.body is not None:
         shown["requestBody"] = {
             "required": True,
-            "content": {"application/json": {"schema": schemas[declared.body, "validation"]}},
+            "content": {declared.consumes or "application/json": {"schema": schemas[declared.body, "validation"]}},
         }
     elif declared.form_file is not None:
         form = {
@@ -132,12 +132,10 @@ def _headers(declared: Operation) -> list[dict[str, Any]]:
     ]
 
 
-def _responses(
-    declared: Operation, schemas: dict[tuple[type[BaseModel], str], Any], has_path_parameters: bool
-) -> dict[str, Any]:
+def _responses(route: Route, declared: Operation, schemas: dict[tuple[type[BaseModel], str], Any]) -> dict[str, Any]:
     good: dict[str, Any] = {"description": HTTPStatus(declared.status).phrase}
     if declared.answer is not None:
-        good["content"] = {"application/json": {"schema": schemas[declared.answer, "serialization"]}}
+        good["content"] = _content(route, schemas[declared.answer, "serialization"])
     elif declared.status != 204:
         good["content"] = {declared.produces: {"schema": _WRITTEN[declared.produces.partition("/")[0]]}}
     codes = {400, 413, 503, *declared.errors}
@@ -147,14 +145,19 @@ def _responses(
         codes.add(401)
     if declared.permission is not None:
         codes.add(403)
-    if has_path_parameters:
+    if route.parameters:
         codes.add(404)
     if declared.body is not None or declared.query is not None or declared.form_file is not None:
         codes |= {415, 422}
-    problem = {"application/json": {"schema": schemas[Problem, "serialization"]}}
+    problem = _content(route, schemas[route.handler.problem, "serialization"])
     answers = {str(declared.status): good}
-    for code in sorted(codes):
+    for code in sorted({route.handler.shown_status(code) for code in codes}):
         answers[str(code)] = {"description": HTTPStatus(code).phrase, "content": problem}
         if code == 429:
             answers["429"]["headers"] = {"Retry-After": {"schema": {"type": "integer"}, "description": "Seconds."}}
     return answers
+
+
+def _content(route: Route, schema: Any) -> dict[str, Any]:
+    """``schema`` in each form that the route answers in. Of XML, OpenAPI cannot say more than that it is text."""
+    return {m: {"schema": schema if m == "application/json" else _WRITTEN["text"]} for m in route.handler.media}

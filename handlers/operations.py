@@ -12,9 +12,11 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from handlers.models import Answer, Body, Query
+from pydantic import BaseModel
 
-LimitName = Literal["read", "write", "report", "photo", "sign_in"]
+from handlers.models import Body, Query
+
+LimitName = Literal["read", "write", "report", "photo", "sign_in", "partner"]
 Audience = Literal["anyone", "citizen", "staff"]
 METHODS = ("get", "post", "put", "patch", "delete")
 
@@ -25,6 +27,10 @@ PATH_PARAMETERS: dict[str, tuple[str, str]] = {
     "photo_id": (r"[0-9a-hjkmnp-tv-z]{26}", "The id that POST /photos returned."),
     "docs_file": (r"swagger-ui\.css|swagger-ui-bundle\.js|start\.js", "A file of the page."),
     "size": (r"large|medium|thumb", "Longest side at most 2048, 800 or 200 pixels."),
+    "format": (r"xml|json", "The form of the answer: text/xml or application/json."),
+    "service_code": (r"[^/]{1,100}", "A service_code of the service list."),
+    "service_request_id": (r"[^/]{1,100}", "What POST requests returned: the case number."),
+    "token": (r"[^/]{1,100}", "The same: no other tokens are given."),
 }
 
 
@@ -37,7 +43,7 @@ class Operation:
     """
 
     summary: str
-    answer: type[Answer] | None
+    answer: type[BaseModel] | None
     status: int
     audience: Audience
     body: type[Body] | None
@@ -60,7 +66,7 @@ def operation(
     summary: str,
     *,
     audience: Audience,
-    answer: type[Answer] | None = None,
+    answer: type[BaseModel] | None = None,
     status: int = 200,
     body: type[Body] | None = None,
     query: type[Query] | None = None,
@@ -120,7 +126,7 @@ class Route:
     """An address such as ``/api/v1/reports/{number}`` and the handler that serves it."""
 
     path: str
-    handler: type
+    handler: type[Any]
     tag: str
     parameters: tuple[str, ...] = field(init=False)
 
@@ -131,7 +137,10 @@ class Route:
     @property
     def pattern(self) -> str:
         """The path as a regular expression for Tornado."""
-        return re.sub(r"{(\w+)}", lambda m: f"(?P<{m[1]}>{PATH_PARAMETERS[m[1]][0]})", self.path) + "$"
+        parts = re.split(r"{(\w+)}", self.path)  # literals and names by turns
+        parts[::2] = map(re.escape, parts[::2])
+        parts[1::2] = (f"(?P<{name}>{PATH_PARAMETERS[name][0]})" for name in parts[1::2])
+        return "".join(parts) + "$"
 
     @property
     def operations(self) -> dict[str, Operation]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from accounts.api_keys import ApiKeyService
 from accounts.citizens import CitizenService
 from accounts.sessions import SessionService
 from accounts.staff import StaffService
@@ -26,12 +27,14 @@ class Services:
     """The services of one process."""
 
     settings: Settings
+    public_url: str
     database: Database
     cache: Cache
     audit: Audit
     sessions: SessionService
     citizens: CitizenService
     staff: StaffService
+    api_keys: ApiKeyService
     places: PlaceService
     photos: PhotoService
     notices: NoticeService
@@ -40,6 +43,6 @@ class Services:
     queries: ReportQueries
     push: PushReceiver
 
-    async def wake(self, collection: str) -> None:
+    def wake(self, collection: str) -> None:
         """Tell the worker that ``collection`` has new debts; without it they wait for the next sweep."""
-        await self.cache.publish(WAKE_CHANNEL, collection)
+        self.cache.publish_soon(WAKE_CHANNEL, collection)

@@ -325,7 +325,7 @@ class ReportHandler(BaseHandler):
     async def act(self, number: str, action: str, given: Given) -> ActionDone:
         """Do one of the reporter's actions."""
         _, entry = await self.services.reports.act(number, action, self.reporter, given, once=self.once)
-        await self.services.wake("reports")
+        self.services.wake("reports")
         return ActionDone(
             number=number,
             action=action,
@@ -368,7 +368,7 @@ class Reports(ReportHandler):
             self.reporter,
             once=self.once,
         )
-        await self.services.wake("reports")
+        self.services.wake("reports")
         return ReportSubmitted(
             number=report["_id"],
             state=State.SUBMITTED,
@@ -416,8 +416,6 @@ class Report(ReportHandler):
         report = await self.services.queries.for_citizen(number, self.citizen.citizen_id)
         mine = report["reporter"]["citizen_id"] == self.citizen.citizen_id
         photos = self.services.photos
-        category = await self.services.catalogue.category(report["category"]) if report["category"] else None
-        unit = await self.services.staff.unit(report["unit_id"]) if report["unit_id"] else None
         first = report["timeline"][0]
         rated = next((e for e in reversed(report["timeline"]) if e["action"] == "rate"), first)
         timeline = [self._step(report, e, mine) for e in report["timeline"] if e["shown"]]
@@ -428,7 +426,7 @@ class Report(ReportHandler):
             state_name=state_name(report),
             version=report["version"],
             category=report["category"],
-            category_name=category.name if category else None,
+            category_name=report["category_name"],
             description=report["description"],
             address=report["address"],
             answers=report["answers"] if mine else {},
@@ -437,7 +435,7 @@ class Report(ReportHandler):
             submitted_at=report["created_at"],
             photos=photo_views(photos, report, report["photos"], everything=mine),
             timeline=timeline,
-            unit=unit.name if unit else None,
+            unit=report["unit_name"],
             due=DueView(due_at=report["due_at"], late=is_late(report, now())),
             rating=RatingView(
                 resolved=rating["resolved"],
@@ -461,7 +459,7 @@ class Report(ReportHandler):
     def _step(self, report: Document, entry: Document, mine: bool) -> TimelineView:
         readable = mine or may_show_text(report, entry)
         own_words = entry["by"]["kind"] == "reporter"
-        by = {"reporter": "上报人", "system": "系统"}.get(entry["by"]["kind"])
+        by = {"reporter": "上报人", "partner": "合作方", "system": "系统"}.get(entry["by"]["kind"])
         return TimelineView(
             at=entry["at"],
             action=entry["action"],
@@ -487,6 +485,11 @@ class Follow(ReportHandler):
         """Instead of reporting the same problem again. Following twice changes nothing."""
         report = await self.services.reports.follow(number, self.citizen.citizen_id)
         return Followed(number=number, followers=len(report["followers"]))
+
+    @operation("Stop following a report", audience="citizen", limits=("write",))
+    async def delete(self, number: str) -> None:
+        """Nothing more of it is told to this citizen."""
+        await self.services.reports.unfollow(number, self.citizen.citizen_id)
 
 
 class Supplements(ReportHandler):

@@ -120,6 +120,10 @@ class NoticeService:
         await self._subscriptions.update_one({"_id": key}, {"$pull": {"taken": debt_id}})
         return Outcome("sent", msgid=msgid)
 
+    async def written_off(self, citizen_id: str, event: Event, debt_id: str) -> None:
+        """Nobody will try to send for this debt again; the accept that was set aside for it counts as used."""
+        await self._subscriptions.update_one({"_id": f"{citizen_id}:{event}"}, {"$pull": {"taken": debt_id}})
+
     async def _set_aside(self, key: str, debt_id: str) -> bool:
         """Take one accept for the debt, once however often it is tried; False when none is left."""
         taken = await self._subscriptions.update_one(

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import time
+from datetime import datetime
 from pathlib import Path
 from typing import Any, TypeVar
 
 import yaml
-from pymongo import ASCENDING
+from pymongo import ASCENDING, DESCENDING
 
+from core.clock import now
 from core.database import Database
 from core.errors import Invalid
 from reports.models import Category, RoutingRule
 
 M = TypeVar("M", Category, RoutingRule)
+
+# Every submission asks for its category: a seventh of what it costs. A change is seen by other processes this late.
+_HELD_SECONDS = 5.0
 
 STARTING_CATEGORIES = Path(__file__).parent / "data" / "categories.yaml"
 
@@ -28,6 +34,7 @@ class Catalogue:
     def __init__(self, database: Database) -> None:
         self._categories = database["categories"]
         self._rules = database["routing_rules"]
+        self._held: dict[str, tuple[float, Category]] = {}
 
     async def categories(self) -> list[Category]:
         """All categories, in the order in which citizens see them."""
@@ -35,10 +42,20 @@ class Catalogue:
 
     async def category(self, key: str) -> Category:
         """The category ``key``. Raises :class:`Invalid` (``NO_SUCH_CATEGORY``)."""
+        held = self._held.get(key)
+        if held is not None and held[0] > time.monotonic():
+            return held[1]
         found = await self._categories.find_one({"_id": key})
         if found is None:
             raise Invalid("没有这个问题类别，请重新选择。", code="NO_SUCH_CATEGORY")
-        return _model(Category, found)
+        category = _model(Category, found)
+        self._held[key] = (time.monotonic() + _HELD_SECONDS, category)
+        return category
+
+    async def changed_at(self) -> datetime | None:
+        """When a category was last put in; None for those of before that was written down."""
+        newest = await self._categories.find_one({}, {"changed_at": 1}, sort=[("changed_at", DESCENDING)])
+        return newest.get("changed_at") if newest else None
 
     async def rules(self) -> list[RoutingRule]:
         """All routing rules, in the order in which they are tried."""
@@ -48,6 +65,7 @@ class Catalogue:
     async def put_category(self, category: Category) -> None:
         """Add or replace a category."""
         await self._put(self._categories, category)
+        self._held.pop(category.key, None)
 
     async def put_rule(self, rule: RoutingRule) -> None:
         """Add or replace a routing rule."""
@@ -57,7 +75,7 @@ class Catalogue:
     async def _put(collection: Any, item: Category | RoutingRule) -> None:
         document = item.model_dump(mode="json")
         key = document.pop("key")
-        await collection.replace_one({"_id": key}, {"_id": key, **document}, upsert=True)
+        await collection.replace_one({"_id": key}, {"_id": key, **document, "changed_at": now()}, upsert=True)
 
 
 def check_answers(category: Category, answers: dict[str, str]) -> None:
@@ -79,4 +97,5 @@ def check_answers(category: Category, answers: dict[str, str]) -> None:
 
 
 def _model(model: type[M], document: dict[str, Any]) -> M:
-    return model.model_validate({"key": document["_id"], **{k: v for k, v in document.items() if k != "_id"}})
+    known = {k: v for k, v in document.items() if k not in ("_id", "changed_at")}
+    return model.model_validate({"key": document["_id"], **known})

@@ -5,18 +5,20 @@ Each function pays one kind of debt; it may run twice for one debt and says so w
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Awaitable, Callable
 
+from core.audit import Audit, Origin
 from core.database import Database
 from core.debts import Amendment, Document, Payment, Postponed
-from core.photos import PhotoService, postpone_unattached
+from core.photos import PhotoService, users_of
 from core.wechat import MAX_CHECKED_CHARACTERS, NotRecentlyActive, Scene, WeChat
 from notices.models import Message
 from notices.service import NoticeService
 from reports.catalogue import Catalogue
 from reports.models import Given, RoutingRule, System
 from reports.rules import STATE_NAMES, State, rows
-from reports.service import ReportService
+from reports.service import ReportService, from_partner
 
 
 class ReportJobs:
@@ -31,6 +33,7 @@ class ReportJobs:
         photos: PhotoService,
         notices: NoticeService,
         wechat: WeChat,
+        audit: Audit,
     ) -> None:
         self._collection = database["reports"]
         self._reports = reports
@@ -38,12 +41,15 @@ class ReportJobs:
         self._photos = photos
         self._notices = notices
         self._wechat = wechat
+        self._audit = audit
 
     async def pay_route(self, report: Document, _debt: Document) -> Payment:
         """File what has a category, and dispatch it where a rule names the unit; else it waits for a dispatcher."""
         state = State(report["state"])
         if state not in (State.SUBMITTED, State.FILED) or report["category"] is None:
             return Payment()
+        if state is State.SUBMITTED and from_partner(report):
+            return Payment()  # staff have to read it first: filing is what makes it public
         amendment = Amendment()
         if state is State.SUBMITTED:
             by = System("市民已选择类别，自动立案")
@@ -88,8 +94,11 @@ class ReportJobs:
     async def pay_attach(self, report: Document, debt: Document) -> Payment:
         """Mark the photos as this report's, and take over the verdicts that came before they were."""
         verdicts = await self._photos.attach(debt["photos"], {"kind": "report", "id": report["_id"]})
-        # Those that are pending are told later, or have been since they were read.
-        return Payment(Amendment(set={f"photo_verdicts.{p}": v for p, v in verdicts.items() if v != "pending"}))
+        # Those that are pending are told later, or have been since they were read. What the report knows stays: staff
+        # may have passed a partner's photo, which WeChat never checks.
+        known = report["photo_verdicts"]
+        news = {p: v for p, v in verdicts.items() if v != "pending" and known.get(p, "pending") == "pending"}
+        return Payment(Amendment(set={f"photo_verdicts.{p}": v for p, v in news.items()}))
 
     async def pay_notify(self, report: Document, debt: Document) -> Payment:
         """Send one subscribe message to one person, and write down what became of it.
@@ -100,6 +109,7 @@ class ReportJobs:
         entry = next(e for e in report["timeline"] if e["id"] == debt["entry"])
         if debt.get("sending"):
             outcome: Document = {"result": "uncertain", "problem": "the worker stopped while sending"}
+            await self._notices.written_off(debt["citizen"], debt["event"], debt["id"])
         else:
             message = Message(
                 event=debt["event"],
@@ -137,11 +147,30 @@ class ReportJobs:
 
         return mark
 
+    async def pay_audit(self, report: Document, debt: Document) -> Payment:
+        """Put what a member of staff did on record, under the id of its timeline entry: twice makes one entry."""
+        entry = next(e for e in report["timeline"] if e["id"] == debt["entry"])
+        details: Document = {"photos": entry["photos"]}
+        if entry["note"]:
+            # The words may speak of people, and the log is never changed: it proves them, the timeline holds them.
+            details["note_sha256"] = hashlib.sha256(entry["note"].encode()).hexdigest()
+        await self._audit.record(
+            f"report.{entry['action']}",
+            subject={k: entry["by"][k] for k in ("kind", "id", "name")},
+            object_={"kind": "report", "id": report["_id"]},
+            reason=entry["reason"],
+            changes=debt["changes"],
+            details=details,
+            entry_id=entry["id"],
+            at=entry["at"],
+            asked=Origin(**debt["asked"]),
+        )
+        return Payment()
+
     async def pay_tell_verdict(self, photo: Document, _debt: Document) -> Payment:
-        """Tell the report that holds ``photo`` of its verdict. The debt is the photo's."""
-        report_id = postpone_unattached(photo)
-        await self._collection.update_one(
-            {"_id": report_id}, {"$set": {f"photo_verdicts.{photo['_id']}": photo["check"]["verdict"]}}
+        """Tell the reports that hold ``photo`` of its verdict. The debt is the photo's."""
+        await self._collection.update_many(
+            {"_id": {"$in": users_of(photo)}}, {"$set": {f"photo_verdicts.{photo['_id']}": photo["check"]["verdict"]}}
         )
         return Payment()
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -97,8 +97,40 @@ class RoutingRule(_Data):
 class Reporter:
     """The citizen who acts on a case of their own."""
 
+    channel: ClassVar[str] = "mini_program"
     citizen_id: str
     openid: str
+
+    @property
+    def owner(self) -> dict[str, str]:
+        """Whose the photos are that come with the report."""
+        return {"kind": "citizen", "id": self.citizen_id}
+
+    def stored(self, *, anonymous: bool) -> dict[str, Any]:
+        """What the case keeps of who reported it."""
+        return {"citizen_id": self.citizen_id, "openid": self.openid, "anonymous": anonymous}
+
+
+@dataclass(frozen=True)
+class Partner:
+    """A partner system (合作方) that hands on, by an API key, what people told it. It submits and does nothing else.
+
+    WeChat does not know these people: it checks neither their words nor their photos, and sends them no messages.
+    """
+
+    channel: ClassVar[str] = "open311"
+    partner_id: str
+    name: str
+
+    @property
+    def owner(self) -> dict[str, str]:
+        """Whose the photos are that come with the report."""
+        return {"kind": "partner", "id": self.partner_id}
+
+    def stored(self, *, anonymous: bool) -> dict[str, Any]:
+        """What the case keeps of who reported it."""
+        them = {"kind": "partner", "partner_id": self.partner_id, "name": self.name}
+        return {**them, "citizen_id": None, "openid": None, "anonymous": anonymous}
 
 
 @dataclass(frozen=True)
@@ -130,7 +162,10 @@ class Given:
 
 @dataclass(frozen=True)
 class NewReport:
-    """A problem as a citizen reports it. ``longitude``, ``latitude`` are WGS-84; ``given`` is what came in."""
+    """A problem as a citizen reports it. ``longitude``, ``latitude`` are WGS-84; ``given`` is what came in.
+
+    Name, mail address and ``media_url`` come from partners only; the last is shown to staff and never fetched.
+    """
 
     description: str
     category: str | None
@@ -142,3 +177,6 @@ class NewReport:
     contact_phone: str | None
     anonymous: bool
     answers: dict[str, str] = field(default_factory=dict)
+    contact_name: str | None = None
+    contact_email: str | None = None
+    media_url: str | None = None

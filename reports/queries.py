@@ -2,24 +2,24 @@
 
 from __future__ import annotations
 
-import base64
-import binascii
-import json
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 from accounts.models import StaffSession
 from core.clock import now
 from core.database import Database
 from core.debts import Document
-from core.errors import BadRequest, NotFound
+from core.errors import NotFound
+from core.paging import page_mark, read_mark
 from reports.rules import OPEN, State
 from reports.search import query_grams
 
 # What a list needs; the timeline and the index's character pairs are most of a document's bytes.
 _LISTED = {"grams": 0, "timeline": 0, "owed": 0, "notices": 0, "given_location": 0}
+_WITH_TIMELINE = {name: 0 for name in _LISTED if name != "timeline"}
 HIDDEN = (State.VOID, State.WITHDRAWN)
 """States that other citizens do not see."""
 
@@ -40,22 +40,6 @@ class Filters:
     number: str | None = None
 
 
-def page_token(created_at: datetime, number: str) -> str:
-    """An opaque mark of the last row of a page."""
-    return base64.urlsafe_b64encode(json.dumps([created_at.isoformat(), number]).encode()).decode().rstrip("=")
-
-
-def _read_token(token: str) -> tuple[datetime, str]:
-    try:
-        at, number = json.loads(base64.urlsafe_b64decode(token + "=" * (-len(token) % 4)))
-        moment = datetime.fromisoformat(at)
-        if not isinstance(number, str) or moment.tzinfo is None:
-            raise ValueError("not a mark of ours")
-        return moment.astimezone(UTC), number
-    except (ValueError, TypeError, OverflowError, binascii.Error) as error:
-        raise BadRequest("翻页标记不正确，请从第一页重新查看。", code="BAD_PAGE") from error
-
-
 class ReportQueries:
     """Lists and look-ups over the reports."""
 
@@ -67,14 +51,14 @@ class ReportQueries:
     async def _page(self, query: Document, page: str | None, size: int) -> tuple[list[Document], str | None]:
         """One page, newest first, and the mark of the next one. The cost does not grow with the page's number."""
         if page is not None:
-            at, number = _read_token(page)
+            at, number = read_mark(page)
             after = {"$or": [{"created_at": {"$lt": at}}, {"created_at": at, "_id": {"$lt": number}}]}
             # created_at stands outside the $or as well: that bound is what the index is entered by.
             query = {"$and": [query, {"created_at": {"$lte": at}}, after]}
         found = await (
             self._reports.find(query, _LISTED).sort([("created_at", -1), ("_id", -1)]).limit(size + 1).to_list(size + 1)
         )
-        more = page_token(found[size - 1]["created_at"], found[size - 1]["_id"]) if len(found) > size else None
+        more = page_mark(found[size - 1]["created_at"], found[size - 1]["_id"]) if len(found) > size else None
         return found[:size], more
 
     async def mine(
@@ -95,6 +79,38 @@ class ReportQueries:
         shown = [s for s in (states or tuple(State)) if s not in HIDDEN]
         return await self._page({"public": True, "state": {"$in": shown}}, page, size)
 
+    async def published(
+        self,
+        *,
+        numbers: Sequence[str] | None = None,
+        categories: Sequence[str] = (),
+        states: Sequence[State] = tuple(State),
+        since: datetime | None = None,
+        until: datetime | None = None,
+        partner_id: str | None = None,
+        limit: int,
+    ) -> list[Document]:
+        """Public reports, newest first, with the timeline; a partner also gets all that they handed on themselves.
+
+        ``numbers`` picks some and leaves the other conditions out. ``since`` belongs to the time asked for, ``until``
+        does not.
+        """
+        query: Document = {"public": True, "state": {"$nin": list(HIDDEN)}}
+        if partner_id is not None:
+            query = {"$or": [query, {"reporter.partner_id": partner_id}]}
+        if numbers is not None:
+            query = {"$and": [query, {"_id": {"$in": list(numbers)}}]}
+        else:
+            conditions: Document = {"state": {"$in": list(states)}}
+            if categories:
+                conditions["category"] = {"$in": list(categories)}
+            if since is not None or until is not None:
+                bounds = {"$gte": since, "$lt": until}
+                conditions["created_at"] = {k: v for k, v in bounds.items() if v is not None}
+            query = {"$and": [conditions, query]}
+        cursor = self._reports.find(query, _WITH_TIMELINE).sort([("created_at", -1), ("_id", -1)]).limit(limit)
+        return [dict(r) async for r in cursor]
+
     async def near(
         self,
         longitude: float,
@@ -104,7 +120,7 @@ class ReportQueries:
         states: tuple[str, ...] = (),
         category: str | None = None,
         since: datetime | None = None,
-        limit: int = 50,
+        limit: int = 20,
     ) -> list[Document]:
         """Public reports around a WGS-84 point, nearest first; each has ``metres`` (float) added."""
         query: Document = {"public": True, "state": {"$in": [s for s in (states or tuple(State)) if s not in HIDDEN]}}

@@ -15,6 +15,7 @@ from pymongo.errors import DuplicateKeyError
 
 from accounts.models import StaffSession
 from accounts.staff import StaffService
+from core.audit import origin
 from core.clock import now, shanghai
 from core.database import Database
 from core.debts import OWED_INDEX, Amendment, Document, owe
@@ -28,7 +29,7 @@ from places.coordinates import LonLat, distance
 from places.service import PlaceService
 from reports.catalogue import Catalogue, check_answers
 from reports.deadlines import Limit, WorkCalendar, due_at
-from reports.models import Actor, Category, Given, NewReport, Reporter, System
+from reports.models import Actor, Category, Given, NewReport, Partner, Reporter, System
 from reports.rules import (
     ACTIONS,
     NEED_NAMES,
@@ -65,6 +66,12 @@ INDEXES = {
     ]
 }
 
+# Names stand beside their keys, as they were when they were given: a case is read far more often than it changes.
+_CLEARED = {"unit": ("unit_id", "unit_name"), "category": ("category", "category_name"), "rating": ("rating",)}
+
+# What the audit log tells of a case before and after; the rest of an action is in its timeline entry.
+_AUDITED = ("state", "category", "unit_id", "due_at")
+
 MAX_FOLLOWERS = 500
 MAX_TIMELINE = 500
 
@@ -97,36 +104,45 @@ class ReportService:
         self._calendar = calendar
         self._division = division
 
-    async def submit(self, report: NewReport, by: Reporter, *, once: Once | None = None) -> Document:
+    async def submit(self, report: NewReport, by: Reporter | Partner, *, once: Once | None = None) -> Document:
         """Take a report in; its document, with the number as ``_id``.
 
         Raises :class:`Invalid` for an unknown category or photo, or a place outside the district.
         """
-        if report.category is not None:
-            check_answers(await self._catalogue.category(report.category), report.answers)
+        category = await self._catalogue.category(report.category) if report.category is not None else None
+        if category is not None:
+            check_answers(category, report.answers)
         elif report.answers:
             raise Invalid("没有选择类别，不需要回答问题。", code="ANSWERS_WITHOUT_CATEGORY")
-        photos = await self._photos.usable(report.photo_ids, {"kind": "citizen", "id": by.citizen_id})
+        photos = await self._photos.usable(report.photo_ids, by.owner)
         place = await self._places.locate(report.longitude, report.latitude)
         moment = now()
         day = shanghai(moment).strftime("%Y%m%d")
         number = f"{self._division}{day}{await self._serials.take(f'report:{day}'):06d}"
         if once is not None:
             number = await self._idempotency.claim(once, number)
-        entry = self._entry("submit", "上报", "已收到您的上报", by, None, State.SUBMITTED, moment)
+        says = f"由{by.name}转来" if isinstance(by, Partner) else "已收到您的上报"
+        entry = self._entry("submit", "上报", says, by, None, State.SUBMITTED, moment)
         entry["photos"] = list(report.photo_ids)
+        entry["note"] = f"图片地址（未下载）：{report.media_url}" if report.media_url else None
+        debts = [owe("route"), owe("attach", photos=list(report.photo_ids))]
+        if isinstance(by, Reporter):
+            debts.append(owe("check_text", entry=entry["id"]))
         document: Document = {
             "_id": number,
             "state": State.SUBMITTED,
             "version": 1,
             "created_at": moment,
             "updated_at": moment,
-            "channel": "mini_program",
-            "reporter": {"citizen_id": by.citizen_id, "openid": by.openid, "anonymous": report.anonymous},
+            "channel": by.channel,
+            "reporter": by.stored(anonymous=report.anonymous),
             "contact_phone": self._vault.seal(report.contact_phone, "phone") if report.contact_phone else None,
+            "contact_name": self._vault.seal(report.contact_name, "name") if report.contact_name else None,
+            "contact_email": self._vault.seal(report.contact_email, "email") if report.contact_email else None,
             "description": report.description,
             "address": report.address,
             "category": report.category,
+            "category_name": category.name if category else None,
             "answers": report.answers,
             "location": {"type": "Point", "coordinates": [report.longitude, report.latitude]},
             "given_location": report.given,
@@ -135,10 +151,11 @@ class ReportService:
             "photos": list(report.photo_ids),
             "photo_facts": [_facts(p, report.longitude, report.latitude) for p in photos],
             "photo_verdicts": {p["_id"]: p["check"]["verdict"] for p in photos},
-            "text_verdicts": {entry["id"]: {"verdict": "pending"}},
+            "text_verdicts": {entry["id"]: {"verdict": "pending" if isinstance(by, Reporter) else "unchecked"}},
             "public": False,
             "grams": grams(f"{report.description} {report.address}"),
             "unit_id": None,
+            "unit_name": None,
             "due_at": None,
             "handled_at": None,
             "late": False,
@@ -146,7 +163,7 @@ class ReportService:
             "followers": [],
             "notices": [],
             "timeline": [entry],
-            "owed": [owe("route"), owe("check_text", entry=entry["id"]), owe("attach", photos=list(report.photo_ids))],
+            "owed": debts,
         }
         try:
             await self._reports.insert_one(document)
@@ -261,11 +278,13 @@ class ReportService:
         if given.category:
             category = await self._catalogue.category(given.category)
             change["category"] = kept["category"] = category.key
+            change["category_name"] = category.name
         if given.unit:
             unit = await self._staff.unit(given.unit)
             if unit is None:
                 raise Invalid("没有这个处置部门，请重新选择。", code="NO_SUCH_UNIT")
             change["unit_id"] = kept["unit"] = unit.key
+            change["unit_name"] = unit.name
         if given.photos:
             owner_kind = "staff" if isinstance(actor, StaffSession) else "citizen"
             owner_id = actor.staff_id if isinstance(actor, StaffSession) else getattr(actor, "citizen_id", "")
@@ -276,16 +295,30 @@ class ReportService:
             rating = {"resolved": given.resolved, "score": given.score, "comment": given.note, "at": moment}
             change["rating"] = kept["rating"] = rating
         for name in row.clears:
-            change["unit_id" if name == "unit" else name] = None
-        # Before what is cleared is gone: a refusal is told in the name of the unit that refuses.
-        says = await self._say(row, report, given, category)
+            change |= dict.fromkeys(_CLEARED[name])
+        # The unit that had the case: a refusal is told in the name of the unit that refuses.
+        says = row.says.format(
+            unit=change.get("unit_name") or report["unit_name"] or "责任部门",
+            category=category.name if category else "",
+            reason=given.reason or "",
+            score=given.score,
+        )
         entry = self._entry(row.action, row.label, says, actor, report["state"], target, moment)
         entry |= {"reason": given.reason, "note": given.note, "photos": list(given.photos), "given": kept}
         entry["shown"] = row.shown
         if entry_id is not None:
             entry["id"] = entry_id
         change |= await self._clock(row, category, report, moment)
+        if row.action == "file" and isinstance(actor, StaffSession) and from_partner(report):
+            change |= _read_by_staff(report, actor)
         debts = [owe(kind) for kind in row.owes]
+        if isinstance(actor, StaffSession):
+            changes = {
+                name: {"before": report[name], "after": change[name]}
+                for name in _AUDITED
+                if name in change and change[name] != report[name]
+            }
+            debts.append(owe("audit", entry=entry["id"], changes=changes, asked=origin().stored()))
         if given.photos:
             debts.append(owe("attach", photos=list(given.photos)))
         if isinstance(actor, Reporter) and (given.note or given.reason):
@@ -297,13 +330,6 @@ class ReportService:
         if len(report["timeline"]) >= MAX_TIMELINE and row.to is None:
             raise Conflict("这个案件的记录已满，不能再补充。", code="TIMELINE_FULL")
         return Amendment(set=change, push={"timeline": [entry]}, increment={"version": 1}, owe=debts), entry
-
-    async def _say(self, row: Transition, report: Document, given: Given, category: Category | None) -> str:
-        words = {"reason": given.reason or "", "score": given.score, "category": category.name if category else ""}
-        if "{unit}" in row.says:
-            unit = await self._staff.unit(given.unit or report["unit_id"] or "")
-            words["unit"] = unit.name if unit else "责任部门"
-        return row.says.format(**words)
 
     async def _clock(self, row: Transition, category: Category | None, report: Document, moment: datetime) -> Document:
         """What the row does to the time limit: the fields of the case that change."""
@@ -328,11 +354,13 @@ class ReportService:
 
     @staticmethod
     def _entry(
-        action: str, label: str, says: str, actor: Actor, origin: str | None, to: State, moment: datetime
+        action: str, label: str, says: str, actor: Actor | Partner, origin: str | None, to: State, moment: datetime
     ) -> Document:
         by: Document
         if isinstance(actor, Reporter):
             by = {"kind": "reporter", "id": actor.citizen_id, "name": "上报人"}
+        elif isinstance(actor, Partner):
+            by = {"kind": "partner", "id": actor.partner_id, "name": actor.name}
         elif isinstance(actor, System):
             by = {"kind": "system", "id": "system", "name": "系统", "why": actor.why}
         else:
@@ -389,6 +417,10 @@ class ReportService:
             raise Conflict(f"案件{STATE_NAMES[State(report['state'])]}，不能再关注。", code="NOT_OPEN")
         raise Conflict("关注这个案件的人已满。", code="TOO_MANY_FOLLOWERS")
 
+    async def unfollow(self, number: str, citizen_id: str) -> None:
+        """Stop telling ``citizen_id`` of the case; whoever does not follow it may ask as well."""
+        await self._reports.update_one({"_id": number}, {"$pull": {"followers": citizen_id}})
+
     async def unfollow_all(self, citizen_id: str) -> None:
         """Take a person out of every case that they follow."""
         await self._reports.update_many({"followers": citizen_id}, {"$pull": {"followers": citizen_id}})
@@ -443,15 +475,31 @@ class ReportService:
             return None
         return mask_phone(self._vault.open(report["contact_phone"], "phone"))
 
-    async def contact_phone(self, number: str, actor: StaffSession) -> str | None:
-        """The reporter's phone in clear, None if none was given. The caller has to record who looked, and why.
+    async def contact(self, number: str, actor: StaffSession) -> dict[str, str | None]:
+        """The reporter's phone, name and email in clear, None if not given. The caller records who looked, and why.
 
         Raises :class:`Forbidden` (``ANONYMOUS_REPORT``) for a unit's staff when the citizen wished to stay unknown.
         """
         report = await self._within_reach(number, actor)
         if _hides_reporter(report, actor):
             raise Forbidden("上报人选择了匿名，请通过指挥中心联系。", code="ANONYMOUS_REPORT")
-        return self._vault.open(report["contact_phone"], "phone") if report["contact_phone"] else None
+        sealed = {purpose: report.get(f"contact_{purpose}") for purpose in ("phone", "name", "email")}
+        return {purpose: self._vault.open(box, purpose) if box else None for purpose, box in sealed.items()}
+
+
+def from_partner(report: Document) -> bool:
+    """Whether a partner system handed the case on, so that nothing has checked its words and photos."""
+    return bool(report["reporter"].get("kind") == "partner")
+
+
+def _read_by_staff(report: Document, staff: StaffSession) -> Document:
+    """What makes a partner's case public: whoever files it has read it and seen its photos."""
+    read = {"verdict": "pass", "label": f"staff:{staff.staff_id}"}
+    return {
+        "public": True,
+        f"text_verdicts.{report['timeline'][0]['id']}": read,
+        **{f"photo_verdicts.{photo_id}": "pass" for photo_id in report["photos"]},
+    }
 
 
 def _hides_reporter(report: Document, actor: StaffSession) -> bool:

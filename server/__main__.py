@@ -8,6 +8,7 @@ import os
 import sys
 from pathlib import Path
 
+import uvloop
 from pydantic import ValidationError
 from pymongo.errors import PyMongoError
 
@@ -48,11 +49,11 @@ def main() -> int:
         if command == "app":
             from server.application import serve
 
-            asyncio.run(serve(settings))
+            uvloop.run(serve(settings))
         else:
             from server.worker import work
 
-            asyncio.run(work(settings))
+            uvloop.run(work(settings))
     except KeyboardInterrupt:  # pressed before the supervisor listens for it: nothing has been started yet
         return 130
     except (ConfigurationError, ValidationError, OSError, PyMongoError, AppError) as error:

@@ -15,14 +15,14 @@ import admin
 import miniprogram_api
 from core import metrics
 from core.config import Settings
-from handlers import common, openapi
+from handlers import common, open311, openapi
 from handlers.base import BaseHandler, UnknownAddress
 from handlers.operations import Route
 from handlers.services import Services
 from server.services import open_services
 
 VERSION = "0.1.0"
-ROUTES: tuple[Route, ...] = (*miniprogram_api.ROUTES, *admin.ROUTES, *common.ROUTES)
+ROUTES: tuple[Route, ...] = (*miniprogram_api.ROUTES, *admin.ROUTES, *open311.ROUTES, *common.ROUTES)
 
 # A body over its endpoint's limit is read and forgotten up to here, so that the refusal arrives;
 # past it Tornado hangs up.
@@ -34,7 +34,10 @@ log = structlog.get_logger("access")
 def make_application(services: Services) -> Application:
     """The whole API over ``services``."""
     return Application(
-        [(route.pattern, route.handler, {}, route.path) for route in ROUTES],
+        [
+            *((route.pattern, route.handler, {}, route.path) for route in ROUTES),
+            (f"{open311.PREFIX}/.*", open311.Nowhere, {}, "unknown below Open311"),
+        ],
         services=services,
         openapi=openapi.document(ROUTES, title="共治 Gongzhi API", version=VERSION),
         default_handler_class=UnknownAddress,

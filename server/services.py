@@ -6,9 +6,11 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import date, time
 
+from accounts import api_keys as api_keys_room
 from accounts import citizens as citizens_room
 from accounts import sessions as sessions_room
 from accounts import staff as staff_room
+from accounts.api_keys import ApiKeyService
 from accounts.citizens import CitizenService
 from accounts.sessions import SessionService
 from accounts.staff import StaffService
@@ -16,7 +18,7 @@ from core import audit as audit_room
 from core import idempotency as idempotency_room
 from core import metrics
 from core import photos as photos_room
-from core.audit import Audit
+from core.audit import Audit, audit_database
 from core.cache import Cache
 from core.config import CONFIG_FILE, ConfigurationError, Settings
 from core.database import connect, ensure_indexes, merge_indexes
@@ -40,11 +42,11 @@ from reports.service import ReportService
 
 INDEXES = merge_indexes(
     [
-        audit_room.INDEXES,
         idempotency_room.INDEXES,
         photos_room.INDEXES,
         sessions_room.INDEXES,
         staff_room.INDEXES,
+        api_keys_room.INDEXES,
         citizens_room.INDEXES,
         notices_room.INDEXES,
         places_room.INDEXES,
@@ -94,7 +96,8 @@ async def open_services(settings: Settings) -> AsyncIterator[tuple[Services, Rep
     )
     try:
         await ensure_indexes(database, INDEXES)
-        audit = Audit(database)
+        await ensure_indexes(audit_database(settings, database), audit_room.INDEXES)
+        audit = Audit.of(settings, database)
         vault = Vault(settings.keys.data.get_secret_value(), settings.keys.index.get_secret_value())
         sessions = SessionService(database, settings.sessions)
         staff = StaffService(database, sessions, audit, settings.sessions)
@@ -123,12 +126,14 @@ async def open_services(settings: Settings) -> AsyncIterator[tuple[Services, Rep
         )
         services = Services(
             settings=settings,
+            public_url=public_url(settings),
             database=database,
             cache=cache,
             audit=audit,
             sessions=sessions,
             citizens=CitizenService(database, sessions, wechat, vault),
             staff=staff,
+            api_keys=ApiKeyService(database),
             places=places,
             photos=photos,
             notices=notices,
@@ -145,7 +150,15 @@ async def open_services(settings: Settings) -> AsyncIterator[tuple[Services, Rep
                 settings.wechat.appid,
             ),
         )
-        jobs = ReportJobs(database, reports=reports, catalogue=catalogue, photos=photos, notices=notices, wechat=wechat)
+        jobs = ReportJobs(
+            database,
+            reports=reports,
+            catalogue=catalogue,
+            photos=photos,
+            notices=notices,
+            wechat=wechat,
+            audit=audit,
+        )
         yield services, jobs
     finally:
         await wechat.close()

@@ -34,6 +34,7 @@ REQUIREMENTS = [
     *(["requirements-embedded.txt"] if EMBEDDED_RUNS_HERE else []),
     "requirements-dev.txt",
 ]
+CLIENTS = "requirements-clients.txt"  # for tests; the file says why it is apart
 # Debian's and Ubuntu's packages with the libraries that mongod is linked to, for those that a small system lacks.
 LIBRARY_PACKAGES = {
     "libcurl.so.4": "libcurl4",
@@ -100,7 +101,7 @@ def _hash(*parts: str | Path) -> str:
 
 
 def _packages_hash() -> str:
-    files = [ROOT / name for name in (*REQUIREMENTS, "constraints.txt")]
+    files = [ROOT / name for name in (*REQUIREMENTS, CLIENTS, "constraints.txt")]
     return _hash(platform.python_version(), sys.base_prefix, *files, Path(__file__))
 
 
@@ -114,6 +115,7 @@ def _install_packages() -> None:
         _make_venv()
     requirements = [word for name in REQUIREMENTS for word in ("-r", name)]
     _run([PYTHON, "-m", "pip", "install", "--progress-bar=off", *requirements, "-c", "constraints.txt"])
+    _run([PYTHON, "-m", "pip", "install", "--progress-bar=off", "--no-deps", "-r", CLIENTS])
     if not EMBEDDED_RUNS_HERE:
         print("  no embedded databases on this system: set MONGODB_URL and REDIS_URL to ones of your own", flush=True)
 

@@ -5,8 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 import structlog
-from saq import CronJob, Queue
+from redis.asyncio import Redis
+from redis.asyncio.retry import Retry
+from redis.backoff import ExponentialBackoff
+from saq import CronJob
 from saq import Worker as SaqWorker
+from saq.queue.redis import RedisQueue
 
 from core.config import Settings
 from core.metrics import QUEUED_JOBS
@@ -38,7 +42,9 @@ async def count_jobs(context: dict[str, Any]) -> None:
 async def run_timetable(services: Services, settings: Settings) -> None:
     """Run the timetable until cancelled."""
     assert settings.redis.url is not None  # noqa: S101 - open_services has seen to it
-    queue = Queue.from_url(settings.redis.url, name="timetable")
+    # SAQ asks again at once when a call fails: with growing pauses in the client, a Redis that is away costs no core.
+    patient = Retry(ExponentialBackoff(cap=2.0, base=0.1), 5)
+    queue = RedisQueue(Redis.from_url(settings.redis.url, retry=patient), name="timetable")
 
     async def hand_over(context: dict[str, Any]) -> None:
         context.update(services=services, queue=queue)

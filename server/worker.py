@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import signal
 from datetime import timedelta
 from typing import Any
@@ -14,6 +15,7 @@ from typing import Any
 import structlog
 from pymongo.errors import PyMongoError
 
+from core.audit import Sealer
 from core.config import Settings
 from core.debts import WAKE_CHANNEL, Collector, Document, Payer, Payment
 from handlers.services import Services
@@ -41,6 +43,7 @@ def payers(services: Services, jobs: ReportJobs) -> dict[str, dict[str, Payer]]:
             "check_text": jobs.pay_check_text,
             "attach": jobs.pay_attach,
             "notify": jobs.pay_notify,
+            "audit": jobs.pay_audit,
         },
         "photos": {
             "check": services.photos.pay_check,
@@ -52,11 +55,13 @@ def payers(services: Services, jobs: ReportJobs) -> dict[str, dict[str, Payer]]:
 
 
 class Worker:
-    """Settles debts in every collection, woken by Redis and by the clock."""
+    """Settles debts in every collection, woken by Redis and by the clock, and seals the audit log."""
 
     def __init__(self, services: Services, jobs: ReportJobs, settings: Settings) -> None:
         self._services = services
         self._sweep = settings.worker.sweep_seconds
+        self._sealer = Sealer.of(settings, services.database)
+        self._seal_seconds = settings.audit.seal_seconds
         self._collectors = {
             name: Collector(
                 services.database[name],
@@ -72,6 +77,7 @@ class Worker:
         """Work until cancelled."""
         async with asyncio.TaskGroup() as group:
             group.create_task(self._listen())
+            group.create_task(self._sealer.run(self._seal_seconds))
             for name, collector in self._collectors.items():
                 group.create_task(self._settle(name, collector))
 
@@ -96,6 +102,8 @@ class Worker:
 
 async def work(settings: Settings) -> None:
     """Run the worker until told to stop. What it was at falls due again when its lease runs out."""
+    # People wait for the application, and nobody for the worker: on a machine that both share the first comes first.
+    os.nice(settings.worker.nice)
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):

@@ -59,7 +59,7 @@ def create(username="zhang.san", role="intake", area="990101001"):
 
 def staff_of(database):
     sessions = SessionService(database, Settings().sessions)
-    return StaffService(database, sessions, Audit(database), Settings().sessions), sessions
+    return StaffService(database, sessions, Audit.of(Settings(), database), Settings().sessions), sessions
 
 
 async def test_roles_are_added_once_and_changed_ones_are_kept(database):

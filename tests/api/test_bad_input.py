@@ -302,7 +302,7 @@ async def test_a_method_that_is_not_served_is_answered_with_those_that_are(citiz
 )
 @pytest.mark.parametrize("method", ["GET", "POST", "DELETE"])
 async def test_an_address_that_is_not_served_is_not_found(citizen, photo_id, method, path):
-    body = {"json": {}} if method == "POST" else {}
+    body: Any = {"json": {}} if method == "POST" else {}
     problem(await citizen.call(method, path, **body), 404, "NO_SUCH_ADDRESS")
 
 

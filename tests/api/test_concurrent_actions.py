@@ -18,6 +18,46 @@ from tests.district import Client
 FIFTY = 50
 
 
+class Gate:
+    """The reports, whose writes wait until ``parties`` of them are there: each was decided on before any was done.
+
+    Without ``condition`` an update finds its document by the number alone: what the tests must notice.
+    """
+
+    def __init__(self, reports: Any, parties: int, *, condition: bool = True) -> None:
+        self._reports = reports
+        self._waiting = asyncio.Barrier(parties)
+        self._condition = condition
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._reports, name)
+
+    async def find_one_and_update(self, condition: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
+        await self._pass()
+        found = condition if self._condition else {"_id": condition["_id"]}
+        return await self._reports.find_one_and_update(found, *args, **kwargs)
+
+    async def insert_one(self, document: dict[str, Any]) -> Any:
+        await self._pass()
+        return await self._reports.insert_one(document)
+
+    async def _pass(self) -> None:
+        async with asyncio.timeout(30):
+            await self._waiting.wait()
+
+
+@pytest.fixture
+def gate(district, monkeypatch):
+    """Puts a gate before the writes of fifty requests."""
+    service = district.services.reports
+    reports = service._reports
+
+    def put(*, condition: bool = True) -> None:
+        monkeypatch.setattr(service, "_reports", Gate(reports, FIFTY, condition=condition))
+
+    return put
+
+
 async def at_once(*calls: tuple[Client, str, dict[str, Any]], key: str | None = None) -> list[httpx.Response]:
     """The answers to POSTs that are all under way before the first is answered."""
     headers = {"Idempotency-Key": key} if key else {}
@@ -58,16 +98,17 @@ async def two_dispatchers(district):
     return await district.staff("dispatcher"), await district.staff("duty_chief")
 
 
-async def dispatches(number: str, two_dispatchers) -> list[tuple[Client, str, dict[str, Any]]]:
+def dispatches(number: str, two_dispatchers) -> list[tuple[Client, str, dict[str, Any]]]:
     """Fifty orders in turn: one dispatcher's to the sanitation unit, the other's to the roads unit."""
     units = ("sanitation", "roads")
     return [(two_dispatchers[i % 2], action(number, "dispatch"), {"unit": units[i % 2]}) for i in range(FIFTY)]
 
 
-async def test_of_fifty_dispatches_to_two_units_one_counts(district, two_dispatchers):
+async def test_of_fifty_dispatches_to_two_units_one_counts(district, two_dispatchers, gate):
     number = await district.submit(await district.citizen())
     before = await district.settled(number)
-    calls = await dispatches(number, two_dispatchers)
+    calls = dispatches(number, two_dispatchers)
+    gate()
     answers = await at_once(*calls)
     after = await assert_one_won(district, before, answers)
     assert after["unit_id"] == calls[the_winner(answers)][2]["unit"] == after["timeline"][-1]["given"]["unit"]
@@ -76,13 +117,14 @@ async def test_of_fifty_dispatches_to_two_units_one_counts(district, two_dispatc
     assert [n["event"] for n in settled["notices"]] == ["filed", "dispatched"]
 
 
-async def test_a_unit_accepts_or_refuses_but_not_both(district):
+async def test_a_unit_accepts_or_refuses_but_not_both(district, gate):
     number = await district.submit(await district.citizen())
     await district.drive(number, "dispatched")
     before = await district.settled(number)
     unit = await district.staff("unit-sanitation")
     bodies: list[tuple[str, dict[str, Any]]] = [("accept", {}), ("refuse", {"reason": "不归我们管"})]
     chosen = [bodies[i % 2] for i in range(FIFTY)]
+    gate()
     answers = await at_once(*((unit, action(number, name), body) for name, body in chosen))
     won = chosen[the_winner(answers)][0]
     after = await stored(district, number)
@@ -95,7 +137,7 @@ async def test_a_unit_accepts_or_refuses_but_not_both(district):
             problem(answer, *((409, "STALE_STATE") if won == "accept" else (404, "NO_SUCH_REPORT")))
 
 
-async def test_a_case_is_closed_or_sent_back_but_not_both(district):
+async def test_a_case_is_closed_or_sent_back_but_not_both(district, gate):
     number = await district.submit(await district.citizen())
     await district.drive(number, "handled")
     before = await district.settled(number)
@@ -104,12 +146,13 @@ async def test_a_case_is_closed_or_sent_back_but_not_both(district):
     seen = {"version": before["version"]}
     bodies: list[tuple[str, dict[str, Any]]] = [("close", seen), ("rework", {**seen, "reason": "还有残留"})]
     chosen = [(people[i % 2], *bodies[i // 2 % 2]) for i in range(FIFTY)]
+    gate()
     answers = await at_once(*((who, action(number, name), body) for who, name, body in chosen))
     after = await assert_one_won(district, before, answers)
     assert after["state"] == {"close": "closed", "rework": "rework"}[chosen[the_winner(answers)][1]]
 
 
-async def test_a_reporter_withdraws_or_the_case_is_dispatched_but_not_both(district):
+async def test_a_reporter_withdraws_or_the_case_is_dispatched_but_not_both(district, gate):
     citizen = await district.citizen()
     number = await district.submit(citizen)
     before = await district.settled(number)
@@ -118,26 +161,29 @@ async def test_a_reporter_withdraws_or_the_case_is_dispatched_but_not_both(distr
         (citizen, f"/reports/{number}/withdrawal", {"reason": "已经解决了"}),
         (dispatcher, action(number, "dispatch"), {"unit": "sanitation"}),
     )
+    gate()
     answers = await at_once(*(orders[i % 2] for i in range(FIFTY)))
     after = await assert_one_won(district, before, answers)
     assert after["state"] == ("withdrawn", "dispatched")[the_winner(answers) % 2]
     assert (after["due_at"] is None) is (after["state"] == "withdrawn")
 
 
-async def test_one_version_of_a_case_takes_one_note(district, two_dispatchers):
+async def test_one_version_of_a_case_takes_one_note(district, two_dispatchers, gate):
     number = await district.submit(await district.citizen())
     before = await district.settled(number)
     bodies = [{"note": f"备注{i}", "version": before["version"]} for i in range(FIFTY)]
+    gate()
     answers = await at_once(*((two_dispatchers[i % 2], action(number, "note"), b) for i, b in enumerate(bodies)))
     after = await assert_one_won(district, before, answers)
     assert after["timeline"][-1]["note"] == bodies[the_winner(answers)]["note"]
 
 
-async def test_fifty_supplements_at_once_are_all_kept(district):
+async def test_fifty_supplements_at_once_are_all_kept(district, gate):
     citizen = await district.citizen()
     number = await district.submit(citizen)
     before = await district.settled(number)
     notes = [f"补充情况第{i}条" for i in range(FIFTY)]
+    gate()
     answers = await at_once(*((citizen, f"/reports/{number}/supplements", {"note": n}) for n in notes))
     assert [a.status_code for a in answers] == [201] * FIFTY
     after = await district.settled(number)
@@ -147,9 +193,10 @@ async def test_fifty_supplements_at_once_are_all_kept(district):
     assert {after["text_verdicts"][e["id"]]["verdict"] for e in added} == {"pass"}
 
 
-async def test_fifty_equal_submissions_with_one_key_are_one_report(district):
+async def test_fifty_equal_submissions_with_one_key_are_one_report(district, gate):
     citizen = await district.citizen()
     body = new_report(await citizen.photo())
+    gate()
     answers = await at_once(*[(citizen, "/reports", body)] * FIFTY, key=new_id())
     assert [a.status_code for a in answers] == [201] * FIFTY
     assert len({a.text for a in answers}) == 1
@@ -159,12 +206,13 @@ async def test_fifty_equal_submissions_with_one_key_are_one_report(district):
     assert [e["action"] for e in settled["timeline"]] == ["submit", "file"]
 
 
-async def test_fifty_equal_ratings_with_one_key_are_one_rating(district):
+async def test_fifty_equal_ratings_with_one_key_are_one_rating(district, gate):
     citizen = await district.citizen()
     number = await district.submit(citizen)
     await district.drive(number, "closed")
     before = await district.settled(number)
     body = {"resolved": "yes", "score": 4, "comment": "很快"}
+    gate()
     answers = await at_once(*[(citizen, f"/reports/{number}/rating", body)] * FIFTY, key=new_id())
     assert [a.status_code for a in answers] == [201] * FIFTY
     assert len({a.text for a in answers}) == 1
@@ -173,33 +221,17 @@ async def test_fifty_equal_ratings_with_one_key_are_one_rating(district):
     assert after["rating"]["score"] == 4
 
 
-class Unconditional:
-    """The reports, with the condition taken out of the update: the document is found by its number alone."""
-
-    def __init__(self, reports) -> None:
-        self._reports = reports
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._reports, name)
-
-    async def find_one_and_update(self, condition: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
-        return await self._reports.find_one_and_update({"_id": condition["_id"]}, *args, **kwargs)
-
-
-async def test_without_the_condition_in_the_update_more_than_one_would_win(district, two_dispatchers, monkeypatch):
+async def test_without_the_condition_in_the_update_everybody_would_win(district, two_dispatchers, gate):
     """The control: these tests do bring about the race that the condition decides."""
     number = await district.submit(await district.citizen())
     before = await district.settled(number)
-    service = district.services.reports
-    monkeypatch.setattr(service, "_reports", Unconditional(service._reports))
-    answers = await at_once(*(await dispatches(number, two_dispatchers)))
-    won = [a for a in answers if a.is_success]
-    assert len(won) > 1
-    after = await stored(district, number)
-    assert len(after["timeline"]) == len(before["timeline"]) + len(won)
+    gate(condition=False)
+    answers = await at_once(*dispatches(number, two_dispatchers))
+    assert [a.status_code for a in answers] == [200] * FIFTY
+    assert len((await stored(district, number))["timeline"]) == len(before["timeline"]) + FIFTY
 
 
-async def test_without_the_claim_of_the_key_there_would_be_more_than_one_report(district, monkeypatch):
+async def test_without_the_claim_of_the_key_there_would_be_more_than_one_report(district, monkeypatch, gate):
     """The control: without it the same fifty submissions are fifty reports."""
 
     async def claim_nothing(_self, _once, result):
@@ -208,5 +240,6 @@ async def test_without_the_claim_of_the_key_there_would_be_more_than_one_report(
     monkeypatch.setattr(Idempotency, "claim", claim_nothing)
     citizen = await district.citizen()
     body = new_report(await citizen.photo())
+    gate()
     answers = await at_once(*[(citizen, "/reports", body)] * FIFTY, key=new_id())
     assert len({a.json()["number"] for a in answers}) == FIFTY

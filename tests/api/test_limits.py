@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import time
+from typing import Any
 
 from core.ids import new_id
 from server.embedded import start_valkey
 from tests.api.support import new_report, problem
 from tests.district import open_district, picture
 
-SMALL = {
+SMALL: dict[str, Any] = {
     "enabled": True,
     "read": {"count": 5, "seconds": 2},
     "write": {"count": 4, "seconds": 2},

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from datetime import timedelta
+from typing import Any
 
 import pytest
 import pytest_asyncio
@@ -241,5 +242,6 @@ async def test_only_our_templates_can_be_accepted_and_a_hundred_of_each(place):
     for _ in range(11):
         answer = await citizen.post("/subscriptions", {"template_ids": [templates["filed"]] * 10})
     assert answer["unused_accepts"]["filed"] == 100
-    for wrong in ({"template_ids": []}, {"template_ids": ["x"] * 11}, {"template_ids": [1]}, {}):
+    wrongs: tuple[Any, ...] = ({"template_ids": []}, {"template_ids": ["x"] * 11}, {"template_ids": [1]}, {})
+    for wrong in wrongs:
         problem(await citizen.call("POST", "/subscriptions", json=wrong), 422, "INVALID")

@@ -6,6 +6,7 @@ import json
 import random
 import re
 from pathlib import Path
+from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 import httpx
@@ -37,7 +38,7 @@ async def town(mongodb_url, redis_url, tmp_path_factory):
     """An application and a worker as processes, their log at the level that tells most."""
     folder: Path = tmp_path_factory.mktemp("observed")
     (folder / "figures").mkdir()
-    more = {"GONGZHI_LOG__LEVEL": "debug", "PROMETHEUS_MULTIPROC_DIR": str(folder / "figures")}
+    more: Any = {"GONGZHI_LOG__LEVEL": "debug", "PROMETHEUS_MULTIPROC_DIR": str(folder / "figures")}
     async with open_town(mongodb_url, redis_url, folder, **more) as town:
         await town.start("worker")
         await town.start("app")
@@ -192,8 +193,8 @@ async def test_readiness_falls_while_mongodb_is_away_and_comes_back_with_it(redi
 async def test_a_request_id_is_taken_over_when_it_is_in_form_and_made_when_not(district):
     for given in (f"good-{new_id()}", "x" * 64):
         assert (await district.http.get("/healthz", headers={"X-Request-Id": given})).headers["X-Request-Id"] == given
-    for given in ("short", "x" * 65, "with space in it", '"quotes-in-it"', "ein-umlaut-ü".encode("latin-1")):
-        answer = await district.http.get("/healthz", headers=httpx.Headers([(b"X-Request-Id", given)]))  # type: ignore[list-item]
+    for wrong in (b"short", b"x" * 65, b"with space in it", b'"quotes-in-it"', "ein-umlaut-ü".encode("latin-1")):
+        answer = await district.http.get("/healthz", headers=httpx.Headers([(b"X-Request-Id", wrong)]))
         made = answer.headers["X-Request-Id"]
         assert re.fullmatch(r"[0-9a-z]{26}", made), made
     one, other = [(await district.http.get("/healthz")).headers["X-Request-Id"] for _ in range(2)]

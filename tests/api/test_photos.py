@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from typing import Any
 from urllib.parse import parse_qs, urlencode, urlsplit
 
 import pytest
@@ -24,14 +25,14 @@ async def upload(who, data: bytes, name: str = "p.jpg", kind: str = "image/jpeg"
     return await who.call("POST", "/photos", files={"photo": (name, data, kind)})
 
 
-async def fetched(district, link: str) -> bytes:
+async def fetched(district, link):
     answer = await district.http.get(link)
     assert answer.status_code == 200, answer.text
     assert answer.headers["Content-Type"] == "image/jpeg"
     return answer.content
 
 
-async def judged(district, photo_id: str, verdict: str) -> dict:
+async def judged(district, photo_id, verdict):
     photos = district.services.database["photos"]
     return dict(await until(lambda: photos.find_one({"_id": photo_id, "check.verdict": verdict})))
 
@@ -282,7 +283,7 @@ async def test_a_push_that_overtakes_its_note_is_repeated_until_it_counts(mongod
     async with open_district(mongodb_url, redis_url, tmp_path, database=f"t_{new_id()}", worker=False) as district:
         citizen = await district.citizen()
         photo = await citizen.photo()
-        photos = district.services.database["photos"]
+        photos: Any = district.services.database["photos"]
         row = await photos.find_one({"_id": photo})
         payment = await district.services.photos.pay_check(row, row["owed"][0])
 
@@ -331,7 +332,8 @@ async def test_the_check_is_given_up_after_some_rounds_and_the_photo_stays_hidde
         await district.control("POST", "/settings", {"verdict_delay_s": 1800})
         citizen = await district.citizen()
         photo = await citizen.photo()
-        photos, turn = district.services.database["photos"], collector(district, "photos")
+        photos: Any = district.services.database["photos"]
+        turn = collector(district, "photos")
         for turned in range(30):
             with later(minutes=36 * turned):
                 # Staying signed in to WeChat's side: it checks pictures of people who were active within two hours.

@@ -6,6 +6,7 @@ import copy
 import random
 from datetime import timedelta
 from itertools import count
+from typing import Any
 
 import pytest
 import pytest_asyncio
@@ -82,7 +83,7 @@ async def walk(who, path: str, *, between=None, **query) -> list[str]:
 async def test_a_walk_through_all_pages_meets_each_row_once_whatever_is_added(place, shelf, how):
     citizen = await place.citizen()
     who = await place.staff("dispatcher") if how == "staff" else citizen
-    query = {"mine": {"mine": "true"}, "followed": {"followed": "true"}, "public": {}, "staff": {"size": 7}}[how]
+    query: Any = {"mine": {"mine": "true"}, "followed": {"followed": "true"}, "public": {}, "staff": {"size": 7}}[how]
     changes = {"by": citizen.facts["citizen_id"]} if how == "mine" else {}
     if how == "followed":
         changes = {"followers": [citizen.facts["citizen_id"]]}
@@ -192,6 +193,10 @@ async def test_following_is_for_others_open_reports_and_may_be_repeated(place, s
     problem(await fan.call("POST", f"/reports/{full}/follow", json={}), 409, "TOO_MANY_FOLLOWERS")
     problem(await fan.call("POST", f"/reports/{number}/follow", json={"x": 1}), 422, "INVALID")
     problem(await fan.call("GET", f"/reports/{number}/follow"), 405, "METHOD_NOT_ALLOWED")
+    for _ in range(2):
+        assert (await fan.call("DELETE", f"/reports/{number}/follow")).status_code == 204
+    assert not (await fan.get(f"/reports/{number}"))["following"]
+    assert await walk(fan, "/reports", followed="true") == []
 
 
 async def test_followers_are_told_of_what_happens(place):
@@ -229,7 +234,7 @@ async def varied(place, shelf):
     return reports, {"street": streets[1], "grid": grid, "moment": moment}
 
 
-FILTERS = {
+FILTERS: dict[str, Any] = {
     "one state": ({"state": "closed"}, {"closed"}),
     "two states": ({"state": ["closed", "dispatched"]}, {"closed", "roads"}),
     "category": ({"category": "manhole"}, {"manhole"}),

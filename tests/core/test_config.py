@@ -140,6 +140,7 @@ def test_another_file_can_be_named(monkeypatch, tmp_path):
         ("environment: staging\n", "environment"),
         ("reports: {division: '12'}\n", "reports.division"),
         ("worker: {sweep_seconds: 0}\n", "worker.sweep_seconds"),
+        ("audit: {retention_days: 179}\n", "audit.retention_days"),
     ],
 )
 def test_a_key_or_value_that_the_file_must_not_have_is_named(monkeypatch, tmp_path, text, named):
@@ -163,10 +164,10 @@ def in_order() -> dict[str, Any]:
         "environment": "production",
         "demo": False,
         "server": {"public_url": "https://gongzhi.example.gov.cn"},
-        "mongodb": {"url": "mongodb://db/?replicaSet=rs0"},
+        "mongodb": {"url": "mongodb://db/?replicaSet=rs0", "audit_database": "gongzhi_audit"},
         "redis": {"url": "redis://cache"},
         "sandbox": {"enabled": False},
-        "keys": {"data": "d" * 32, "index": "i" * 32, "signing": "s" * 32},
+        "keys": {"data": "d" * 32, "index": "i" * 32, "signing": "s" * 32, "audit": "t" * 32},
         "wechat": {
             "appid": "wx1111111111111111",
             "appsecret": "a" * 32,
@@ -183,6 +184,7 @@ def test_production_takes_a_configuration_that_is_in_order():
 
 REFUSED: dict[str, Any] = {
     "mongodb.url": None,
+    "mongodb.audit_database": None,
     "redis.url": None,
     "sandbox.enabled": True,
     "demo": True,
@@ -192,6 +194,7 @@ REFUSED: dict[str, Any] = {
     "keys.data": "development-only-data-key-0123456789ab",
     "keys.index": "development-only-index-key-0123456789a",
     "keys.signing": "development-only-signing-key-012345678",
+    "keys.audit": "development-only-audit-key-0123456789a",
     "wechat.appsecret": "0123456789abcdef0123456789abcdef",
     "wechat.push_token": "sandbox-push-token",
     "wechat.push_aes_key": "Z29uZ3poaS1zYW5kYm94LWVuY29kaW5nLWFlcy1rZXk",

@@ -35,6 +35,7 @@ async def test_a_killed_database_comes_back_with_everything_that_was_acknowledge
         reporters = Reporters(town)
         async with reporters.at_work(8):
             await reporters.some_more(30)
+            await town.until(lambda: town.services.database["reports"].find_one({"state": "dispatched"}))
             mongod.process.kill()
             await mongod.process.wait()
             before = len(reporters.numbers)

@@ -53,7 +53,7 @@ async def test_a_worker_killed_again_and_again_leaves_nothing_undone_and_nothing
 async def test_two_workers_share_the_work_and_one_finishes_it_when_the_other_is_killed(
     mongodb_url, redis_url, tmp_path
 ):
-    async with open_town(mongodb_url, redis_url, tmp_path, lease_seconds=4.0) as town:
+    async with open_town(mongodb_url, redis_url, tmp_path, lease_seconds=6.0) as town:
         await town.start("app")
         numbers = await submit_many(town, await town.people(6, accepts=10), each=5)
         await town.slow_down(0.15)

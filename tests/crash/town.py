@@ -169,7 +169,7 @@ class Town(District):
             for photo_id in report["photos"]:
                 photo = await self.services.database["photos"].find_one({"_id": photo_id})
                 assert photo is not None
-                assert photo["attached_to"] == {"kind": "report", "id": number}
+                assert photo["attached_to"] == [{"kind": "report", "id": number}]
                 assert photo["check"]["verdict"] == "pass"
                 assert photo["owed"] == []
             citizen = report["reporter"]["citizen_id"]

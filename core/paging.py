@@ -1,0 +1,27 @@
+"""Keyset paging: an opaque mark of a page's last row, after which the next page goes on; its cost does not grow."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+from datetime import UTC, datetime
+
+from core.errors import BadRequest
+
+
+def page_mark(at: datetime, row_id: str) -> str:
+    """The mark of the row ``row_id`` of the moment ``at``."""
+    return base64.urlsafe_b64encode(json.dumps([at.isoformat(), row_id]).encode()).decode().rstrip("=")
+
+
+def read_mark(mark: str) -> tuple[datetime, str]:
+    """The moment (UTC) and id in a mark that a client gives back. Raises :class:`BadRequest` (``BAD_PAGE``)."""
+    try:
+        at, row_id = json.loads(base64.urlsafe_b64decode(mark + "=" * (-len(mark) % 4)))
+        moment = datetime.fromisoformat(at)
+        if not isinstance(row_id, str) or moment.tzinfo is None:
+            raise ValueError("not a mark of ours")
+        return moment.astimezone(UTC), row_id
+    except (ValueError, TypeError, OverflowError, binascii.Error) as error:
+        raise BadRequest("翻页标记不正确，请从第一页重新查看。", code="BAD_PAGE") from error
