@@ -250,7 +250,7 @@ class CaseHandler(BaseHandler):
                 for f in report["photo_facts"]
             ],
             reporter=_reporter(report),
-            contact_phone=self.services.reports.masked_phone(report, self.staff),
+            contact_phone=self.services.people.masked_phone(report, self.staff),
             text_verdict=verdicts.get(report["timeline"][0]["id"], {}).get("verdict"),
             public=report["public"],
             risk_rank=report.get("risk_rank"),
@@ -380,7 +380,7 @@ class CaseContact(CaseHandler):
     async def post(self, number: str, body: Look) -> Contact:
         """Who looked at it, when and why goes into the audit log first."""
         try:
-            contact = await self.services.reports.contact(number, self.staff)
+            contact = await self.services.people.contact(number, self.staff)
         except Forbidden:
             await self._record(number, body.reason, "refused")
             raise

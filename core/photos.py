@@ -17,7 +17,7 @@ from pymongo import ASCENDING, IndexModel
 from core.clock import now
 from core.config import Photos as PhotoSettings
 from core.database import Database
-from core.debts import OWED_INDEX, Amendment, Document, Payment, Postponed, owe
+from core.debts import OWED_INDEX, Amendment, Document, Payment, owe
 from core.encryption import Signer
 from core.errors import Forbidden, Invalid
 from core.ids import new_id
@@ -238,10 +238,3 @@ class PhotoService:
             {"owner.id": owner_id},
             {"$set": {"owner": {"kind": "nobody", "id": ""}, "openid": None, "position": None, "taken_at": None}},
         )
-
-
-def users_of(photo: Document) -> list[str]:
-    """The ids of what ``photo`` is attached to. Raises :class:`Postponed` while that is nothing."""
-    if photo["attached_to"] is None:
-        raise Postponed("attached to nothing yet", timedelta(minutes=10))
-    return [user["id"] for user in photo["attached_to"]]

@@ -18,6 +18,7 @@ from core.wechat import PushReceiver
 from notices.service import NoticeService
 from places.service import PlaceService
 from reports.catalogue import Catalogue
+from reports.people import ReportPeople
 from reports.queries import ReportQueries
 from reports.service import ReportService
 
@@ -41,6 +42,7 @@ class Services:
     catalogue: Catalogue
     reports: ReportService
     queries: ReportQueries
+    people: ReportPeople
     push: PushReceiver
 
     def wake(self, collection: str) -> None:

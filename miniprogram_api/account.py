@@ -166,8 +166,8 @@ class Export(CitizenHandler):
         size: SizeName = "large"
         document = {
             "account": await services.citizens.export(citizen_id),
-            "reports": await services.reports.export(citizen_id),
-            "follows": await services.reports.followed(citizen_id),
+            "reports": await services.people.export(citizen_id),
+            "follows": await services.people.followed(citizen_id),
             "photos": [{**p, "address": services.photos.link(p["_id"], size)} for p in photos],
             "messages": await services.notices.export(citizen_id),
         }

@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable
 from core.audit import Audit, Origin
 from core.database import Database
 from core.debts import Amendment, Document, Payment, Postponed
-from core.photos import PhotoService, users_of
+from core.photos import PhotoService
 from core.wechat import MAX_CHECKED_CHARACTERS, NotRecentlyActive, Scene, WeChat
 from notices.models import Message
 from notices.service import NoticeService
@@ -168,9 +168,13 @@ class ReportJobs:
         return Payment()
 
     async def pay_tell_verdict(self, photo: Document, _debt: Document) -> Payment:
-        """Tell the reports that hold ``photo`` of its verdict. The debt is the photo's."""
+        """Tell the reports that hold ``photo`` of its verdict. The debt is the photo's.
+
+        A photo that nothing holds yet has nobody to tell: whatever attaches it later reads the verdict then.
+        """
+        holders = [holder["id"] for holder in photo["attached_to"] or ()]
         await self._collection.update_many(
-            {"_id": {"$in": users_of(photo)}}, {"$set": {f"photo_verdicts.{photo['_id']}": photo["check"]["verdict"]}}
+            {"_id": {"$in": holders}}, {"$set": {f"photo_verdicts.{photo['_id']}": photo["check"]["verdict"]}}
         )
         return Payment()
 

@@ -19,7 +19,7 @@ from core.audit import origin
 from core.clock import now, shanghai
 from core.database import Database
 from core.debts import OWED_INDEX, Amendment, Document, owe
-from core.encryption import Vault, mask_phone
+from core.encryption import Vault
 from core.errors import Conflict, Forbidden, Invalid, NotFound
 from core.idempotency import Idempotency, Once
 from core.ids import new_id
@@ -72,7 +72,6 @@ _CLEARED = {"unit": ("unit_id", "unit_name"), "category": ("category", "category
 # What the audit log tells of a case before and after; the rest of an action is in its timeline entry.
 _AUDITED = ("state", "category", "unit_id", "due_at")
 
-MAX_FOLLOWERS = 500
 MAX_TIMELINE = 500
 
 
@@ -389,103 +388,6 @@ class ReportService:
         )
         return int(result.modified_count)
 
-    async def follow(self, number: str, citizen_id: str) -> Document:
-        """Tell ``citizen_id`` what becomes of the case too; done twice it changes nothing. The case after it.
-
-        Raises :class:`NotFound` for a case that other citizens do not see, :class:`Conflict` for the reporter's own,
-        a case that is over, or one with too many followers.
-        """
-        after = await self._reports.find_one_and_update(
-            {
-                "_id": number,
-                "public": True,
-                "state": {"$in": OPEN},
-                "reporter.citizen_id": {"$ne": citizen_id},
-                f"followers.{MAX_FOLLOWERS - 1}": {"$exists": False},
-            },
-            {"$addToSet": {"followers": citizen_id}},
-            return_document=ReturnDocument.AFTER,
-        )
-        if after is not None:
-            return dict(after)
-        report = await self.get(number)
-        if report["reporter"]["citizen_id"] == citizen_id:
-            raise Conflict("这是您自己上报的案件，进展会通知您。", code="OWN_REPORT")
-        if not report["public"] or report["state"] in (State.VOID, State.WITHDRAWN):
-            raise NotFound("没有找到这个案件，请核对编号。", code="NO_SUCH_REPORT")
-        if report["state"] not in OPEN:
-            raise Conflict(f"案件{STATE_NAMES[State(report['state'])]}，不能再关注。", code="NOT_OPEN")
-        raise Conflict("关注这个案件的人已满。", code="TOO_MANY_FOLLOWERS")
-
-    async def unfollow(self, number: str, citizen_id: str) -> None:
-        """Stop telling ``citizen_id`` of the case; whoever does not follow it may ask as well."""
-        await self._reports.update_one({"_id": number}, {"$pull": {"followers": citizen_id}})
-
-    async def unfollow_all(self, citizen_id: str) -> None:
-        """Take a person out of every case that they follow."""
-        await self._reports.update_many({"followers": citizen_id}, {"$pull": {"followers": citizen_id}})
-
-    async def forget(self, citizen_id: str) -> None:
-        """Take a person out of the reports, for account deletion: their own stay. May be repeated."""
-        await self._idempotency.forget(citizen_id)
-        await self._reports.update_many(
-            {"$or": [{"reporter.citizen_id": citizen_id}, {"followers": citizen_id}]},
-            {"$set": {"notices.$[told].citizen_id": None}},
-            array_filters=[{"told.citizen_id": citizen_id}],
-        )
-        await self.unfollow_all(citizen_id)
-        await self._reports.update_many(
-            {"reporter.citizen_id": citizen_id},
-            {
-                "$set": {
-                    "reporter": {"citizen_id": None, "openid": None, "anonymous": True},
-                    "contact_phone": None,
-                    "timeline.$[own].by.id": "",
-                }
-            },
-            array_filters=[{"own.by.id": citizen_id}],
-        )
-
-    async def export(self, citizen_id: str) -> list[Document]:
-        """A person's own reports, in clear, for their own data export: what they gave, and what they were told."""
-        found = self._reports.find({"reporter.citizen_id": citizen_id}).sort("_id", ASCENDING)
-        return [
-            {
-                "number": r["_id"],
-                **{k: r[k] for k in ("state", "created_at", "description", "address", "category", "answers", "photos")},
-                **{k: r[k] for k in ("given_location", "place", "rating")},
-                "contact_phone": self._vault.open(r["contact_phone"], "phone") if r["contact_phone"] else None,
-                "timeline": [
-                    {k: e[k] for k in ("at", "action", "says", "photos")}
-                    | ({"note": e["note"], "reason": e["reason"]} if e["by"]["kind"] == "reporter" else {})
-                    for e in r["timeline"]
-                    if e["shown"]
-                ],
-            }
-            async for r in found
-        ]
-
-    async def followed(self, citizen_id: str) -> list[str]:
-        """The numbers of the cases that a person follows."""
-        return [r["_id"] async for r in self._reports.find({"followers": citizen_id}, {"_id": 1})]
-
-    def masked_phone(self, report: Document, actor: StaffSession) -> str | None:
-        """The contact phone as ``138****1234``, if one was given and ``actor`` may learn of it."""
-        if report["contact_phone"] is None or _hides_reporter(report, actor):
-            return None
-        return mask_phone(self._vault.open(report["contact_phone"], "phone"))
-
-    async def contact(self, number: str, actor: StaffSession) -> dict[str, str | None]:
-        """The reporter's phone, name and email in clear, None if not given. The caller records who looked, and why.
-
-        Raises :class:`Forbidden` (``ANONYMOUS_REPORT``) for a unit's staff when the citizen wished to stay unknown.
-        """
-        report = await self._within_reach(number, actor)
-        if _hides_reporter(report, actor):
-            raise Forbidden("上报人选择了匿名，请通过指挥中心联系。", code="ANONYMOUS_REPORT")
-        sealed = {purpose: report.get(f"contact_{purpose}") for purpose in ("phone", "name", "email")}
-        return {purpose: self._vault.open(box, purpose) if box else None for purpose, box in sealed.items()}
-
 
 def from_partner(report: Document) -> bool:
     """Whether a partner system handed the case on, so that nothing has checked its words and photos."""
@@ -500,11 +402,6 @@ def _read_by_staff(report: Document, staff: StaffSession) -> Document:
         f"text_verdicts.{report['timeline'][0]['id']}": read,
         **{f"photo_verdicts.{photo_id}": "pass" for photo_id in report["photos"]},
     }
-
-
-def _hides_reporter(report: Document, actor: StaffSession) -> bool:
-    """Whether the case keeps its reporter from ``actor``: an anonymous one is known to the command centre only."""
-    return bool(report["reporter"]["anonymous"]) and actor.unit_id is not None
 
 
 def _kind(actor: Actor) -> Any:

@@ -37,6 +37,7 @@ from reports import service as reports_room
 from reports.catalogue import Catalogue
 from reports.deadlines import WorkCalendar
 from reports.jobs import ReportJobs
+from reports.people import ReportPeople
 from reports.queries import ReportQueries
 from reports.service import ReportService
 
@@ -112,6 +113,7 @@ async def open_services(settings: Settings) -> AsyncIterator[tuple[Services, Rep
         )
         notices = NoticeService(database, wechat, settings.wechat.templates, settings.wechat.miniprogram_state)
         catalogue = Catalogue(database)
+        idempotency = Idempotency(database)
         reports = ReportService(
             database,
             catalogue=catalogue,
@@ -119,10 +121,15 @@ async def open_services(settings: Settings) -> AsyncIterator[tuple[Services, Rep
             photos=photos,
             staff=staff,
             vault=vault,
-            idempotency=Idempotency(database),
+            idempotency=idempotency,
             serials=Serials(database),
             calendar=work_calendar(settings),
             division=settings.reports.division,
+        )
+        queries = ReportQueries(
+            database,
+            similar_metres=settings.reports.similar_metres,
+            similar_days=settings.reports.similar_days,
         )
         services = Services(
             settings=settings,
@@ -139,11 +146,8 @@ async def open_services(settings: Settings) -> AsyncIterator[tuple[Services, Rep
             notices=notices,
             catalogue=catalogue,
             reports=reports,
-            queries=ReportQueries(
-                database,
-                similar_metres=settings.reports.similar_metres,
-                similar_days=settings.reports.similar_days,
-            ),
+            queries=queries,
+            people=ReportPeople(database, queries=queries, vault=vault, idempotency=idempotency),
             push=PushReceiver(
                 settings.wechat.push_token.get_secret_value(),
                 settings.wechat.push_aes_key.get_secret_value(),

@@ -32,7 +32,7 @@ def payers(services: Services, jobs: ReportJobs) -> dict[str, dict[str, Payer]]:
     async def forget(citizen: Document, _debt: Document) -> Payment:
         """Every room forgets the deleted citizen; each may be asked again."""
         await services.sessions.close_all(citizen["_id"])
-        await services.reports.forget(citizen["_id"])
+        await services.people.forget(citizen["_id"])
         await services.notices.forget(citizen["_id"])
         await services.photos.forget_owner(citizen["_id"])
         return Payment()

@@ -201,7 +201,7 @@ async def test_a_verdict_counts_once_and_its_repeats_change_nothing(district, ci
         assert (await push(district, event | {"result": {"suggest": "pass", "label": 100}})).text == "success"
         again = await photos.find_one({"_id": photo})
         assert again["check"] == first["check"]
-        assert [d["kind"] for d in again["owed"]].count("tell_verdict") == 1
+        assert [d["kind"] for d in again["owed"]].count("tell_verdict") <= 1  # the worker may have paid it
     finally:
         await district.control("POST", "/settings", {"verdict_delay_s": 0.05, "push_format": "json"})
 
