@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import signal
 from typing import Any
 
@@ -71,6 +72,10 @@ async def serve(settings: Settings) -> None:
     async with open_services(settings) as (services, _):
         server = start_server(services, settings)
         lag = asyncio.create_task(metrics.watch_loop())
+        # What was loaded so far stays for good: the collector need not look at it again with every few hundred objects.
+        gc.collect()
+        gc.freeze()
+        gc.set_threshold(20_000, 20, 20)
         await stop.wait()
         server.stop()
         await server.close_all_connections()

@@ -10,6 +10,7 @@ import contextlib
 import os
 import signal
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import structlog
@@ -24,6 +25,8 @@ from server.services import open_services
 from server.timetable import run_timetable
 
 log = structlog.get_logger(__name__)
+
+_AUTOGROUP = Path("/proc/self/autogroup")
 
 
 def payers(services: Services, jobs: ReportJobs) -> dict[str, dict[str, Payer]]:
@@ -100,10 +103,18 @@ class Worker:
                     await asyncio.wait_for(wake.wait(), self._sweep)
 
 
+def _stand_back(nice: int) -> None:
+    """Let the other processes of this machine go first: people wait for the application, nobody for the worker."""
+    os.nice(nice)
+    if os.getsid(0) == os.getpid() and _AUTOGROUP.exists():
+        # Linux shares the processor among sessions first, and niceness counts only within one: this one is ours alone.
+        with contextlib.suppress(OSError):  # a kernel that has it switched off refuses; then niceness does count
+            _AUTOGROUP.write_text(str(nice), "ascii")
+
+
 async def work(settings: Settings) -> None:
     """Run the worker until told to stop. What it was at falls due again when its lease runs out."""
-    # People wait for the application, and nobody for the worker: on a machine that both share the first comes first.
-    os.nice(settings.worker.nice)
+    _stand_back(settings.worker.nice)
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
