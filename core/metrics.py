@@ -46,9 +46,9 @@ CONTENT_TYPE = CONTENT_TYPE_LATEST
 def render() -> bytes:
     """The figures in Prometheus's text format."""
     if os.environ.get("PROMETHEUS_MULTIPROC_DIR"):
-        registry = CollectorRegistry()
-        multiprocess.MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
-        return generate_latest(registry)
+        gathered = CollectorRegistry()
+        multiprocess.MultiProcessCollector(gathered)  # type: ignore[no-untyped-call]
+        return generate_latest(gathered)
     return generate_latest(_REGISTRY)
 
 
