@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Literal
 
+from reports.milestones import Mark
+
 
 class State(StrEnum):
     """Where a case (案卷) stands."""
@@ -71,7 +73,8 @@ class Transition:
     ``clock`` starts the category's time limit anew, restarts it where it runs, ends it (the unit is done), or cancels
     it. ``says`` is what the timeline tells, in plain Chinese; {unit}, {category}, {reason} and {score} are filled in;
     ``shown`` tells whether citizens see the entry. ``tells`` is the notice owed to the reporter and followers; ``owes``
-    is further work for the worker.
+    is further work for the worker. ``marks`` is what it writes into the case's milestones. ``publishes``: staff who do
+    it have read the case and seen its photos, which makes one that a partner handed on public.
     """
 
     action: str
@@ -88,6 +91,8 @@ class Transition:
     tells: Told | None = None
     owes: tuple[str, ...] = ()
     shown: bool = True
+    marks: tuple[Mark, ...] = ()
+    publishes: bool = False
 
     @property
     def permission(self) -> str:
@@ -100,7 +105,8 @@ S = State
 TRANSITIONS: tuple[Transition, ...] = (
     Transition(
         "file", "立案", (S.SUBMITTED,), ("staff", "system"), S.FILED, "已立案，类别：{category}",
-        needs=("category",), takes=("note",), clock="starts", tells="filed", owes=("route",),
+        needs=("category",), takes=("note",), clock="starts", tells="filed", owes=("route",), marks=("filed",),
+        publishes=True,
     ),
     Transition(
         "recategorise", "改类别", (S.SUBMITTED, S.FILED), ("staff",), None, "类别改为：{category}",
@@ -108,7 +114,7 @@ TRANSITIONS: tuple[Transition, ...] = (
     ),
     Transition(
         "dispatch", "派遣", (S.FILED,), ("staff", "system"), S.DISPATCHED, "已派遣至{unit}",
-        needs=("unit",), takes=("note", "reason"), tells="dispatched",
+        needs=("unit",), takes=("note", "reason"), tells="dispatched", marks=("dispatched",),
     ),
     Transition(
         "return_to_intake", "退回受理", (S.FILED,), ("staff",), S.SUBMITTED, "退回重新受理：{reason}",
@@ -116,23 +122,24 @@ TRANSITIONS: tuple[Transition, ...] = (
     ),
     Transition(
         "accept", "接收", (S.DISPATCHED,), ("staff",), S.ACCEPTED, "{unit}已接收，正在处置",
-        takes=("note",),
+        takes=("note",), marks=("accepted",),
     ),
     Transition(
         "refuse", "拒收", (S.DISPATCHED,), ("staff",), S.FILED, "{unit}退回，重新派遣：{reason}",
-        needs=("reason",), clears=("unit",),
+        needs=("reason",), clears=("unit",), marks=("refused",),
     ),
     Transition(
         "handle", "处置完成", (S.ACCEPTED, S.REWORK), ("staff",), S.HANDLED, "{unit}已处置，等待核查",
-        needs=("note", "photos"), clock="ends",
+        needs=("note", "photos"), clock="ends", marks=("handled",),
     ),
     Transition(
         "close", "结案", (S.HANDLED,), ("staff",), S.CLOSED, "核查通过，已结案",
-        takes=("note", "photos"), tells="closed",
+        takes=("note", "photos"), tells="closed", marks=("closed",),
     ),
     Transition(
         "rework", "返工", (S.HANDLED, S.CLOSED, S.RATED), ("staff",), S.REWORK, "核查未通过，{unit}返工：{reason}",
         needs=("reason",), takes=("photos",), clears=("rating",), clock="starts", tells="rework",
+        marks=("reworked",),
     ),
     Transition(
         "rate", "评价", (S.CLOSED,), ("reporter",), S.RATED, "上报人评价：{score} 分",

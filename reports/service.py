@@ -29,6 +29,7 @@ from places.coordinates import LonLat, distance
 from places.service import PlaceService
 from reports.catalogue import Catalogue, check_answers
 from reports.deadlines import Limit, WorkCalendar, due_at
+from reports.milestones import marked, no_milestones
 from reports.models import Actor, Category, Given, NewReport, Partner, Reporter, System
 from reports.rules import (
     ACTIONS,
@@ -67,7 +68,11 @@ INDEXES = {
 }
 
 # Names stand beside their keys, as they were when they were given: a case is read far more often than it changes.
-_CLEARED = {"unit": ("unit_id", "unit_name"), "category": ("category", "category_name"), "rating": ("rating",)}
+_CLEARED: dict[str, Document] = {
+    "unit": {"unit_id": None, "unit_name": None, "units": [], "assignee": None},
+    "category": {"category": None, "category_name": None},
+    "rating": {"rating": None},
+}
 
 # What the audit log tells of a case before and after; the rest of an action is in its timeline entry.
 _AUDITED = ("state", "category", "unit_id", "due_at")
@@ -155,6 +160,13 @@ class ReportService:
             "grams": grams(f"{report.description} {report.address}"),
             "unit_id": None,
             "unit_name": None,
+            "units": [],
+            "assignee": None,
+            "milestones": no_milestones(),
+            "pauses": [],
+            "merged_into": None,
+            "parent": None,
+            "children": [],
             "due_at": None,
             "handled_at": None,
             "late": False,
@@ -284,6 +296,8 @@ class ReportService:
                 raise Invalid("没有这个处置部门，请重新选择。", code="NO_SUCH_UNIT")
             change["unit_id"] = kept["unit"] = unit.key
             change["unit_name"] = unit.name
+            change["units"] = [{"unit_id": unit.key, "name": unit.name, "lead": True, "done": False}]
+            change["assignee"] = None
         if given.photos:
             owner_kind = "staff" if isinstance(actor, StaffSession) else "citizen"
             owner_id = actor.staff_id if isinstance(actor, StaffSession) else getattr(actor, "citizen_id", "")
@@ -294,7 +308,7 @@ class ReportService:
             rating = {"resolved": given.resolved, "score": given.score, "comment": given.note, "at": moment}
             change["rating"] = kept["rating"] = rating
         for name in row.clears:
-            change |= dict.fromkeys(_CLEARED[name])
+            change |= _CLEARED[name]
         # The unit that had the case: a refusal is told in the name of the unit that refuses.
         says = row.says.format(
             unit=change.get("unit_name") or report["unit_name"] or "责任部门",
@@ -308,27 +322,16 @@ class ReportService:
         if entry_id is not None:
             entry["id"] = entry_id
         change |= await self._clock(row, category, report, moment)
-        if row.action == "file" and isinstance(actor, StaffSession) and from_partner(report):
+        fields, counts = marked(row.marks, report, _by(actor), moment)
+        change |= fields
+        if row.publishes and isinstance(actor, StaffSession) and from_partner(report):
             change |= _read_by_staff(report, actor)
-        debts = [owe(kind) for kind in row.owes]
-        if isinstance(actor, StaffSession):
-            changes = {
-                name: {"before": report[name], "after": change[name]}
-                for name in _AUDITED
-                if name in change and change[name] != report[name]
-            }
-            debts.append(owe("audit", entry=entry["id"], changes=changes, asked=origin().stored()))
-        if given.photos:
-            debts.append(owe("attach", photos=list(given.photos)))
         if isinstance(actor, Reporter) and (given.note or given.reason):
             change[f"text_verdicts.{entry['id']}"] = {"verdict": "pending"}
-            debts.append(owe("check_text", entry=entry["id"]))
-        if row.tells is not None:
-            people = dict.fromkeys([report["reporter"]["citizen_id"], *report["followers"]])
-            debts += [owe("notify", event=row.tells, entry=entry["id"], citizen=p) for p in people if p]
+        debts = _debts(row, report, actor, given, entry, change)
         if len(report["timeline"]) >= MAX_TIMELINE and row.to is None:
             raise Conflict("这个案件的记录已满，不能再补充。", code="TIMELINE_FULL")
-        return Amendment(set=change, push={"timeline": [entry]}, increment={"version": 1}, owe=debts), entry
+        return Amendment(set=change, push={"timeline": [entry]}, increment={"version": 1, **counts}, owe=debts), entry
 
     async def _clock(self, row: Transition, category: Category | None, report: Document, moment: datetime) -> Document:
         """What the row does to the time limit: the fields of the case that change."""
@@ -402,6 +405,33 @@ def _read_by_staff(report: Document, staff: StaffSession) -> Document:
         f"text_verdicts.{report['timeline'][0]['id']}": read,
         **{f"photo_verdicts.{photo_id}": "pass" for photo_id in report["photos"]},
     }
+
+
+def _debts(
+    row: Transition, report: Document, actor: Actor, given: Given, entry: Document, change: Document
+) -> list[Document]:
+    """What follows from the step and is the worker's to do."""
+    debts = [owe(kind) for kind in row.owes]
+    if isinstance(actor, StaffSession):
+        changes = {
+            name: {"before": report[name], "after": change[name]}
+            for name in _AUDITED
+            if name in change and change[name] != report[name]
+        }
+        debts.append(owe("audit", entry=entry["id"], changes=changes, asked=origin().stored()))
+    if given.photos:
+        debts.append(owe("attach", photos=list(given.photos)))
+    if isinstance(actor, Reporter) and (given.note or given.reason):
+        debts.append(owe("check_text", entry=entry["id"]))
+    if row.tells is not None:
+        people = dict.fromkeys([report["reporter"]["citizen_id"], *report["followers"]])
+        debts += [owe("notify", event=row.tells, entry=entry["id"], citizen=p) for p in people if p]
+    return debts
+
+
+def _by(actor: Actor) -> str | None:
+    """Who that is in the milestones."""
+    return actor.staff_id if isinstance(actor, StaffSession) else "system" if isinstance(actor, System) else None
 
 
 def _kind(actor: Actor) -> Any:
