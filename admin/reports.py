@@ -27,10 +27,9 @@ from handlers.report_views import (
     place_view,
     state_name,
 )
-from reports.models import Given
+from reports.models import Given, from_partner
 from reports.queries import Filters, is_late
 from reports.rules import State, open_to_staff
-from reports.service import from_partner
 
 Words = Annotated[PlainText, Field(min_length=1, max_length=500)]
 

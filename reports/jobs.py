@@ -16,9 +16,9 @@ from core.wechat import MAX_CHECKED_CHARACTERS, NotRecentlyActive, Scene, WeChat
 from notices.models import Message
 from notices.service import NoticeService
 from reports.catalogue import Catalogue
-from reports.models import Given, RoutingRule, System
+from reports.models import Given, RoutingRule, System, from_partner
 from reports.rules import STATE_NAMES, State, rows
-from reports.service import ReportService, from_partner
+from reports.service import ReportService
 
 
 class ReportJobs:

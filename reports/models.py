@@ -180,3 +180,8 @@ class NewReport:
     contact_name: str | None = None
     contact_email: str | None = None
     media_url: str | None = None
+
+
+def from_partner(report: dict[str, Any]) -> bool:
+    """Whether a partner system handed the case on, so that nothing has checked its words and photos."""
+    return bool(report["reporter"].get("kind") == "partner")
