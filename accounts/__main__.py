@@ -18,9 +18,10 @@ from pymongo.errors import PyMongoError
 from accounts import api_keys, sessions, staff
 from accounts.api_keys import SCOPES, ApiKey, ApiKeyService
 from accounts.models import NewStaff
+from accounts.passwords import Passwords
 from accounts.roles import add_starting_roles
 from accounts.sessions import SessionService
-from accounts.staff import StaffService, check_password_rules
+from accounts.staff import StaffService
 from core import audit
 from core.audit import Audit, audit_database
 from core.clock import shanghai
@@ -68,6 +69,9 @@ def _parser() -> argparse.ArgumentParser:
         help="code of an area that the account reaches, with everything inside; may be given several times",
     )
     create.add_argument("--unit", help="key of the disposal unit (default: the command centre, every unit's cases)")
+    create.add_argument(
+        "--keep-password", action="store_true", help="it is the person's own: do not have them change it at first"
+    )
     create.add_argument("--password-stdin", action="store_true", help="read the password from a line of standard input")
 
     commands.add_parser("load-roles", parents=[database], help="add the starting roles that are missing")
@@ -94,7 +98,7 @@ def _password(options: argparse.Namespace) -> str:
         password = sys.stdin.readline().rstrip("\r\n")
     else:
         password = getpass.getpass("Password: ")
-        check_password_rules(options.username, password)
+        Passwords(load_settings().passwords).check_rules(options.username, password)
         if getpass.getpass("Once more: ") != password:
             raise ConfigurationError("the two passwords differ: nothing was made")
     return password
@@ -110,7 +114,13 @@ async def _run(options: argparse.Namespace, password: str) -> None:
         await ensure_indexes(database, merge_indexes([sessions.INDEXES, staff.INDEXES, api_keys.INDEXES]))
         await ensure_indexes(audit_database(settings, database), audit.INDEXES)
         records = Audit.of(settings, database)
-        service = StaffService(database, SessionService(database, settings.sessions), records, settings.sessions)
+        service = StaffService(
+            database,
+            SessionService(database, settings.sessions),
+            records,
+            settings.sessions,
+            Passwords(settings.passwords),
+        )
         if options.command == "create-staff":
             await _create(service, records, options, password)
         elif options.command == "load-roles":
@@ -125,7 +135,7 @@ async def _create(service: StaffService, records: Audit, options: argparse.Names
     person = NewStaff(
         username=options.username, name=options.name, roles=options.role, areas=options.area, unit_id=options.unit
     )
-    staff_id = await service.create(person, password)
+    staff_id = await service.create(person, password, must_change=not options.keep_password)
     await records.record(
         "staff.create",
         subject={"kind": "operator", "id": getpass.getuser()},

@@ -44,13 +44,14 @@ class StaffSession:
 
 
 class Role(BaseModel):
-    """A role (角色): a name for a set of permissions."""
+    """A role (角色): a name for a set of permissions. ``requires_totp``: who has it signs in with a second factor."""
 
     model_config = ConfigDict(extra="forbid")
 
     key: Annotated[str, Field(pattern=r"^[a-z_]{2,40}$")]
     name: str
     permissions: list[str]
+    requires_totp: bool = False
 
 
 class Unit(BaseModel):

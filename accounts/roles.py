@@ -13,8 +13,14 @@ STARTING_ROLES = Path(__file__).parent / "data" / "roles.yaml"
 
 
 def starting_roles() -> list[Role]:
-    """The roles of ``accounts/data/roles.yaml``, in its order."""
-    return [Role.model_validate(role) for role in yaml.safe_load(STARTING_ROLES.read_text("utf-8"))]
+    """The roles of ``accounts/data/roles.yaml``, in its order; one that ``includes`` others has their permissions."""
+    written = yaml.safe_load(STARTING_ROLES.read_text("utf-8"))
+    own: dict[str, list[str]] = {role["key"]: role["permissions"] for role in written}
+    roles = []
+    for role in written:
+        included = [p for key in role.pop("includes", ()) for p in own[key]]
+        roles.append(Role.model_validate({**role, "permissions": list(dict.fromkeys([*own[role["key"]], *included]))}))
+    return roles
 
 
 async def add_starting_roles(staff: StaffService) -> list[Role]:

@@ -1,6 +1,6 @@
 """HTTP for staff: ``/admin/api/v1``, signed in with ``Authorization: Bearer``."""
 
-from admin import audit, reports, session
+from admin import audit, reports, roles, session, staff, units
 from handlers.operations import Route
 
 _PREFIX = "/admin/api/v1"
@@ -9,6 +9,17 @@ ROUTES = (
     Route(f"{_PREFIX}/session", session.Session, "Staff: session"),
     Route(f"{_PREFIX}/me", session.Me, "Staff: session"),
     Route(f"{_PREFIX}/directory", session.DirectoryHandler, "Staff: session"),
+    Route(f"{_PREFIX}/staff", staff.StaffAccounts, "Staff: administration"),
+    Route(f"{_PREFIX}/staff/{{staff_id}}", staff.StaffAccount, "Staff: administration"),
+    Route(f"{_PREFIX}/staff/{{staff_id}}/disable", staff.StaffDisabling, "Staff: administration"),
+    Route(f"{_PREFIX}/staff/{{staff_id}}/enable", staff.StaffEnabling, "Staff: administration"),
+    Route(f"{_PREFIX}/staff/{{staff_id}}/password-reset", staff.StaffPassword, "Staff: administration"),
+    Route(f"{_PREFIX}/roles", roles.StaffRoles, "Staff: administration"),
+    Route(f"{_PREFIX}/roles/{{role_key}}", roles.StaffRole, "Staff: administration"),
+    Route(f"{_PREFIX}/units", units.DisposalUnits, "Staff: administration"),
+    Route(f"{_PREFIX}/units/{{unit_key}}", units.DisposalUnit, "Staff: administration"),
+    Route(f"{_PREFIX}/units/{{unit_key}}/retire", units.UnitRetiring, "Staff: administration"),
+    Route(f"{_PREFIX}/units/{{unit_key}}/restore", units.UnitRestoring, "Staff: administration"),
     Route(f"{_PREFIX}/audit", audit.AuditLog, "Staff: audit"),
     Route(f"{_PREFIX}/photos", reports.StaffPhotos, "Staff: cases"),
     Route(f"{_PREFIX}/reports", reports.Cases, "Staff: cases"),

@@ -52,6 +52,7 @@ class RoleView(Answer):
     key: str
     name: str
     permissions: list[str]
+    requires_totp: bool
 
 
 class CategoryName(Answer):

@@ -131,6 +131,17 @@ class Sessions(_Section):
     staff_hours: Annotated[int, Field(ge=1)] = 12
     staff_failures: Annotated[int, Field(ge=1)] = 5
     staff_lock_minutes: Annotated[int, Field(ge=1)] = 15
+    staff_sessions: Annotated[int, Field(ge=1, le=100)] = 1
+    second_factor: Literal["optional", "by_role"] = "optional"
+
+
+class Passwords(_Section):
+    """What passwords of staff must be, and how long they last (GB/T 22239 level 3)."""
+
+    min_length: Annotated[int, Field(ge=8, le=64)] = 10
+    kinds: Annotated[int, Field(ge=1, le=4)] = 3
+    history: Annotated[int, Field(ge=0, le=24)] = 5
+    expiry_days: Annotated[int, Field(ge=0)] = 90
 
 
 class Limit(_Section):
@@ -215,6 +226,7 @@ class Settings(BaseSettings):
     wechat: WeChat = WeChat()
     photos: Photos = Photos()
     sessions: Sessions = Sessions()
+    passwords: Passwords = Passwords()
     limits: Limits = Limits()
     reports: Reports = Reports()
     open311: Open311 = Open311()
@@ -302,6 +314,8 @@ def production_problems(settings: Settings) -> list[str]:
         problems.append("sandbox.enabled: the WeChat sandbox is for development; set it to false")
     if settings.demo:
         problems.append("demo: the demo district and its accounts are for development; set it to false")
+    if settings.sessions.second_factor != "by_role":
+        problems.append("sessions.second_factor: roles that demand a second factor must get it; set it to by_role")
     if not settings.wechat.base_url.startswith("https://"):
         problems.append("wechat.base_url: set it to https://api.weixin.qq.com")
     if settings.wechat.appid == SANDBOX_APPID:

@@ -25,3 +25,19 @@ def read_mark(mark: str) -> tuple[datetime, str]:
         return moment.astimezone(UTC), row_id
     except (ValueError, TypeError, OverflowError, binascii.Error) as error:
         raise BadRequest("翻页标记不正确，请从第一页重新查看。", code="BAD_PAGE") from error
+
+
+def key_mark(key: str) -> str:
+    """The mark of the row with the unique ``key``, in a list that is sorted by it."""
+    return base64.urlsafe_b64encode(json.dumps([key]).encode()).decode().rstrip("=")
+
+
+def read_key_mark(mark: str) -> str:
+    """The key in a mark of :func:`key_mark` that a client gives back. Raises :class:`BadRequest` (``BAD_PAGE``)."""
+    try:
+        (key,) = json.loads(base64.urlsafe_b64decode(mark + "=" * (-len(mark) % 4)))
+        if not isinstance(key, str):
+            raise ValueError("not a mark of ours")
+        return key
+    except (ValueError, TypeError, binascii.Error) as error:
+        raise BadRequest("翻页标记不正确，请从第一页重新查看。", code="BAD_PAGE") from error

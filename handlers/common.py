@@ -24,7 +24,10 @@ from handlers.operations import Route, operation
 log = structlog.get_logger(__name__)
 
 DOCS_ASSETS = Path(__file__).parent / "docs_page" / "node_modules" / "swagger-ui-dist"
+ADMINISTERED = ("staff", "roles", "units")
+"""The collections whose documents people administer: each owes the audit log what was done to it."""
 DEBT_KINDS = {
+    **dict.fromkeys(ADMINISTERED, ("audit",)),
     "reports": ("route", "check_text", "attach", "notify", "audit"),
     "photos": ("check", "await_verdict", "tell_verdict"),
     "citizens": ("forget",),

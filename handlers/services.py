@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from accounts.administration import StaffAdministration
 from accounts.api_keys import ApiKeyService
 from accounts.citizens import CitizenService
+from accounts.role_administration import RoleAdministration
 from accounts.sessions import SessionService
 from accounts.staff import StaffService
 from core.audit import Audit
@@ -21,6 +23,7 @@ from reports.catalogue import Catalogue
 from reports.people import ReportPeople
 from reports.queries import ReportQueries
 from reports.service import ReportService
+from reports.unit_administration import UnitAdministration
 
 
 @dataclass(frozen=True)
@@ -35,6 +38,9 @@ class Services:
     sessions: SessionService
     citizens: CitizenService
     staff: StaffService
+    administration: StaffAdministration
+    roles: RoleAdministration
+    units: UnitAdministration
     api_keys: ApiKeyService
     places: PlaceService
     photos: PhotoService

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any, Final
 
 from pymongo import IndexModel
@@ -65,6 +66,10 @@ class PlaceService:
     async def exists(self, code: str) -> bool:
         """Whether there is an area ``code``."""
         return await self._areas.find_one({"_id": code}, {"_id": 1}) is not None
+
+    async def known(self, codes: Iterable[str]) -> set[str]:
+        """Which of ``codes`` are those of areas."""
+        return {found["_id"] for found in await self._find({"_id": {"$in": list(codes)}}, {"_id": 1})}
 
     async def _outside(self) -> Invalid | Unavailable:
         served = sorted(found["name"] for found in await self._find({"level": Level.DISTRICT}, {"name": 1}))

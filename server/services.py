@@ -10,8 +10,12 @@ from accounts import api_keys as api_keys_room
 from accounts import citizens as citizens_room
 from accounts import sessions as sessions_room
 from accounts import staff as staff_room
+from accounts.administration import StaffAdministration
+from accounts.administrators import Administrators
 from accounts.api_keys import ApiKeyService
 from accounts.citizens import CitizenService
+from accounts.passwords import Passwords
+from accounts.role_administration import RoleAdministration
 from accounts.sessions import SessionService
 from accounts.staff import StaffService
 from core import audit as audit_room
@@ -40,6 +44,8 @@ from reports.jobs import ReportJobs
 from reports.people import ReportPeople
 from reports.queries import ReportQueries
 from reports.service import ReportService
+from reports.unit_administration import UnitAdministration
+from server.permissions import known_permissions
 
 INDEXES = merge_indexes(
     [
@@ -101,7 +107,9 @@ async def open_services(settings: Settings) -> AsyncIterator[tuple[Services, Rep
         audit = Audit.of(settings, database)
         vault = Vault(settings.keys.data.get_secret_value(), settings.keys.index.get_secret_value())
         sessions = SessionService(database, settings.sessions)
-        staff = StaffService(database, sessions, audit, settings.sessions)
+        passwords = Passwords(settings.passwords)
+        staff = StaffService(database, sessions, audit, settings.sessions, passwords)
+        administrators = Administrators(database, settings.reports.division)
         places = PlaceService(database)
         photos = PhotoService(
             database,
@@ -140,6 +148,20 @@ async def open_services(settings: Settings) -> AsyncIterator[tuple[Services, Rep
             sessions=sessions,
             citizens=CitizenService(database, sessions, wechat, vault),
             staff=staff,
+            administration=StaffAdministration(
+                database,
+                staff=staff,
+                passwords=passwords,
+                administrators=administrators,
+                known_areas=places.known,
+            ),
+            roles=RoleAdministration(
+                database,
+                administrators=administrators,
+                known=known_permissions(),
+                division=settings.reports.division,
+            ),
+            units=UnitAdministration(database, division=settings.reports.division),
             api_keys=ApiKeyService(database),
             places=places,
             photos=photos,

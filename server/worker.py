@@ -16,9 +16,10 @@ from typing import Any
 import structlog
 from pymongo.errors import PyMongoError
 
-from core.audit import Sealer
+from core.audit import Sealer, audit_payer
 from core.config import Settings
 from core.debts import WAKE_CHANNEL, Collector, Document, Payer, Payment
+from handlers.common import ADMINISTERED
 from handlers.services import Services
 from reports.jobs import ReportJobs
 from server.services import open_services
@@ -40,7 +41,9 @@ def payers(services: Services, jobs: ReportJobs) -> dict[str, dict[str, Payer]]:
         await services.photos.forget_owner(citizen["_id"])
         return Payment()
 
+    audit = {"audit": audit_payer(services.audit)}
     return {
+        **dict.fromkeys(ADMINISTERED, audit),
         "reports": {
             "route": jobs.pay_route,
             "check_text": jobs.pay_check_text,

@@ -13,12 +13,11 @@ from pathlib import Path
 from typing import Any
 
 import httpx
-import yaml
 from PIL import Image
 from tornado.netutil import bind_sockets
 
-import accounts
-from accounts.models import NewStaff, Role, Unit
+from accounts.models import NewStaff, Unit
+from accounts.roles import starting_roles
 from core.config import Settings
 from handlers.services import Services
 from places.importer import import_areas
@@ -188,9 +187,9 @@ async def seed(services: Services) -> None:
     for level in Level:
         name = {"district": "district", "street": "streets", "community": "communities", "grid": "grids"}[level]
         await import_areas(services.database, DEMO_DATA / f"{name}.geojson", level=level)
-    roles = yaml.safe_load((Path(accounts.__file__).parent / "data" / "roles.yaml").read_text("utf-8"))
+    roles = starting_roles()
     for role in roles:
-        await services.staff.put_role(Role(**role))
+        await services.staff.put_role(role)
     for unit in UNITS:
         await services.staff.put_unit(Unit(key=unit, name=f"{unit}所", short_name=unit))
     for category in starting_categories():
@@ -200,7 +199,7 @@ async def seed(services: Services) -> None:
         await services.catalogue.put_rule(rule)
     district = services.settings.reports.division
     street = (await services.places.areas(Level.STREET))[0].code
-    centre = {r["key"]: r["name"] for r in roles if r["key"] != "unit"}
+    centre = {role.key: role.name for role in roles if role.key != "unit"}
     people = [
         *(NewStaff(username=key, name=name, roles=[key], areas=[district]) for key, name in centre.items()),
         *(NewStaff(username=f"unit-{u}", name=u, roles=["unit"], areas=[district], unit_id=u) for u in UNITS),

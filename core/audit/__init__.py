@@ -7,6 +7,18 @@ result; protected from deletion and change) and article 21 of the Cybersecurity 
 """
 
 from core.audit.entries import INDEXES, Audit, AuditFilters, Origin, audit_database, origin, serving
+from core.audit.owed import audit_payer, owe_audit
 from core.audit.seals import Sealer
 
-__all__ = ["INDEXES", "Audit", "AuditFilters", "Origin", "Sealer", "audit_database", "origin", "serving"]
+__all__ = [
+    "INDEXES",
+    "Audit",
+    "AuditFilters",
+    "Origin",
+    "Sealer",
+    "audit_database",
+    "audit_payer",
+    "origin",
+    "owe_audit",
+    "serving",
+]

@@ -7,6 +7,7 @@ import sys
 
 import pytest_asyncio
 
+from accounts.passwords import Passwords
 from accounts.roles import starting_roles
 from accounts.sessions import SessionService
 from accounts.staff import StaffService
@@ -59,7 +60,16 @@ def create(username="zhang.san", role="intake", area="990101001"):
 
 def staff_of(database):
     sessions = SessionService(database, Settings().sessions)
-    return StaffService(database, sessions, Audit.of(Settings(), database), Settings().sessions), sessions
+    return (
+        StaffService(
+            database,
+            sessions,
+            Audit.of(Settings(), database),
+            Settings().sessions,
+            Passwords(Settings().passwords),
+        ),
+        sessions,
+    )
 
 
 async def test_roles_are_added_once_and_changed_ones_are_kept(database):

@@ -13,7 +13,7 @@ import httpx
 import pytest
 import structlog
 
-from core.ids import new_token
+from core.ids import new_id, new_token
 from handlers.operations import METHODS, PATH_PARAMETERS, Operation, Route
 from reports.rules import ACTIONS, TRANSITIONS, rows
 from server.application import ROUTES
@@ -84,6 +84,9 @@ def address(route: Route, facts: dict[str, Any]) -> str:
         "number": facts["number"],
         "photo_id": facts["photo_id"],
         "action": "no_such_action",  # each real one has its own permission: see the test of actions
+        "staff_id": new_id(),
+        "role_key": "no_such_role",
+        "unit_key": "no_such_unit",
         "docs_file": "start.js",
         "size": "thumb",
         "format": "json",

@@ -166,6 +166,7 @@ def in_order() -> dict[str, Any]:
         "server": {"public_url": "https://gongzhi.example.gov.cn"},
         "mongodb": {"url": "mongodb://db/?replicaSet=rs0", "audit_database": "gongzhi_audit"},
         "redis": {"url": "redis://cache"},
+        "sessions": {"second_factor": "by_role"},
         "sandbox": {"enabled": False},
         "keys": {"data": "d" * 32, "index": "i" * 32, "signing": "s" * 32, "audit": "t" * 32},
         "wechat": {
@@ -186,6 +187,7 @@ REFUSED: dict[str, Any] = {
     "mongodb.url": None,
     "mongodb.audit_database": None,
     "redis.url": None,
+    "sessions.second_factor": "optional",
     "sandbox.enabled": True,
     "demo": True,
     "wechat.base_url": "http://127.0.0.1:8100",

@@ -1,0 +1,52 @@
+"""How far an administrator reaches: over whom, where, and which permissions may be given away.
+
+An administrator of a street administers whoever works in that street alone, and gives what they hold themselves; the
+holder of ``staff.grant_any`` gives anything. Someone who may do more than the administrator is not theirs to change:
+resetting a password would otherwise be a way to become that person.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+
+from accounts.models import StaffSession
+from core.debts import Document
+from core.errors import Forbidden
+
+GRANT_ANY = "staff.grant_any"
+ADMINISTRATION = frozenset({"staff.manage", "role.manage"})
+"""What makes an administrator, together with reaching the whole district."""
+
+
+def within(areas: Iterable[str], around: Iterable[str]) -> bool:
+    """Whether each of ``areas`` is one of ``around`` or lies in one: a code begins with those around it."""
+    outer = tuple(around)
+    return all(area.startswith(outer) for area in areas)
+
+
+def reaches_staff(by: StaffSession, areas: Iterable[str], unit_id: str | None) -> bool:
+    """Whether ``by`` administers an account of ``areas`` and ``unit_id``."""
+    return within(areas, by.areas) and by.unit_id in (None, unit_id)
+
+
+def reach_filter(by: StaffSession) -> Document:
+    """The accounts that ``by`` administers, as a condition on documents."""
+    inside = {"$regex": f"^({'|'.join(map(re.escape, by.areas))})"}
+    condition: Document = {"areas": inside, "$nor": [{"areas": {"$elemMatch": {"$not": inside}}}]}
+    return {**condition, "unit_id": by.unit_id} if by.unit_id is not None else condition
+
+
+def check_grant(by: StaffSession, permissions: Iterable[str]) -> None:
+    """Raise :class:`Forbidden` (``CANNOT_GRANT``) unless ``by`` may give ``permissions``, or rule who has them."""
+    beyond = sorted(set(permissions) - by.permissions)
+    if beyond and GRANT_ANY not in by.permissions:
+        raise Forbidden(
+            "您不能授予或管理自己没有的权限，请联系区级管理员。", code="CANNOT_GRANT", details={"permissions": beyond}
+        )
+
+
+def check_district_wide(by: StaffSession, division: str) -> None:
+    """Raise :class:`Forbidden` unless ``by`` reaches the whole district: roles and units belong to all of it."""
+    if by.unit_id is not None or not within([division], by.areas):
+        raise Forbidden("这项设置属于全区，请联系区级管理员。", code="DISTRICT_WIDE")

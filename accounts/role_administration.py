@@ -1,0 +1,95 @@
+"""Administering roles: names for sets of permissions, chosen from those that the code knows."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pymongo import ASCENDING
+from pymongo.errors import DuplicateKeyError
+
+from accounts.administrators import Administrators
+from accounts.models import Role, StaffSession
+from accounts.reach import check_district_wide, check_grant
+from core.audit import owe_audit
+from core.database import Database
+from core.debts import Amendment, Document
+from core.errors import Conflict, Invalid, NotFound
+from core.versions import change_version, changes_between, stale, version_of
+
+_AUDITED = ("name", "permissions", "requires_totp")
+
+
+class RoleAdministration:
+    """What district administrators do with roles. ``known`` are the permissions that anything in the code asks for."""
+
+    def __init__(
+        self, database: Database, *, administrators: Administrators, known: frozenset[str], division: str
+    ) -> None:
+        self._roles = database["roles"]
+        self._accounts = database["staff"]
+        self._administrators = administrators
+        self._division = division
+        self.known = known
+
+    async def list(self) -> list[tuple[Document, int]]:
+        """All roles by key, each with how many accounts that are not disabled have it."""
+        counted = self._accounts.aggregate(
+            [
+                {"$match": {"disabled": False}},
+                {"$unwind": "$roles"},
+                {"$group": {"_id": "$roles", "held_by": {"$sum": 1}}},
+            ]
+        )
+        held = {row["_id"]: row["held_by"] async for row in counted}
+        return [(role, held.get(role["_id"], 0)) async for role in self._roles.find().sort("_id", ASCENDING)]
+
+    async def create(self, by: StaffSession, role: Role) -> Document:
+        """Add a role. Raises :class:`Invalid`, :class:`Forbidden` and :class:`Conflict` (``KEY_TAKEN``)."""
+        self._check(by, role.permissions)
+        document = {"_id": role.key, **role.model_dump(exclude={"key"}), "version": 1}
+        document["owed"] = [self._audit("role.create", by, {}, document)]
+        try:
+            await self._roles.insert_one(document)
+        except DuplicateKeyError:
+            raise Conflict("这个角色代码已有人使用，请换一个。", code="KEY_TAKEN") from None
+        return document
+
+    async def change(self, by: StaffSession, key: str, version: int, wanted: dict[str, Any]) -> Document:
+        """Change name, permissions or the demand for a second factor; the role after it. It holds from the next
+        request of everybody who has it.
+
+        Raises :class:`Conflict` (``STALE``; ``LAST_ADMINISTRATOR`` where nobody would be left to mend it).
+        """
+        before = await self._roles.find_one({"_id": key})
+        if before is None:
+            raise _no_such_role()
+        if version_of(before) != version:
+            raise stale(before)
+        after = {**before, **wanted}
+        self._check(by, set(after["permissions"]) ^ set(before["permissions"]), held=before["permissions"])
+        role = Role(key=key, **{name: after[name] for name in ("name", "permissions")})
+        amendment = Amendment(set=wanted, owe=[self._audit("role.change", by, before, after)])
+        async with self._administrators.kept(changed_role=role):
+            return await change_version(self._roles, key, version, amendment, missing=_no_such_role())
+
+    def _check(self, by: StaffSession, permissions: Any, held: Any = ()) -> None:
+        check_district_wide(by, self._division)
+        unknown = sorted(set(permissions) - self.known - set(held))
+        if unknown:
+            raise Invalid(
+                f"没有这些权限：{'、'.join(unknown)}。", code="NO_SUCH_PERMISSION", details={"permissions": unknown}
+            )
+        check_grant(by, permissions)
+
+    @staticmethod
+    def _audit(action: str, by: StaffSession, before: Document, after: Document) -> Document:
+        return owe_audit(
+            action,
+            subject=by.named(),
+            object_={"kind": "role", "id": after["_id"], "name": after["name"]},
+            changes=changes_between(before, after, _AUDITED),
+        )
+
+
+def _no_such_role() -> NotFound:
+    return NotFound("没有这个角色，请刷新后再试。", code="NO_SUCH_ROLE")

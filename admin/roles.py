@@ -1,0 +1,112 @@
+"""Administering roles, and the permissions that they are made of."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import Field
+
+from accounts.models import Role
+from admin.staff import Version
+from core.debts import Document
+from core.versions import version_of
+from handlers.base import BaseHandler
+from handlers.models import Answer, Body, PlainText
+from handlers.operations import operation
+
+Name = Annotated[PlainText, Field(min_length=1, max_length=40)]
+Permissions = Annotated[list[Annotated[str, Field(pattern=r"^[a-z_.]{2,60}$")]], Field(max_length=200)]
+
+
+class RoleAccount(Answer):
+    """A role, with how many accounts have it."""
+
+    key: str
+    name: str
+    permissions: list[str]
+    requires_totp: bool
+    held_by: int = Field(description="Accounts that are not disabled.")
+    version: int
+
+
+class Roles(Answer):
+    """All roles."""
+
+    roles: list[RoleAccount]
+    permissions: list[str] = Field(description="What a role can be made of: everything that the code asks for.")
+
+
+class NewRole(Body):
+    """A role to be added."""
+
+    key: Annotated[str, Field(pattern=r"^[a-z_]{2,40}$")]
+    name: Name
+    permissions: Permissions
+    requires_totp: bool = False
+
+
+class RoleChange(Body):
+    """What is to be changed; what is left out stays."""
+
+    version: Version
+    name: Name | None = None
+    permissions: Permissions | None = None
+    requires_totp: bool | None = None
+
+
+def _view(role: Document, held_by: int) -> RoleAccount:
+    return RoleAccount(
+        key=role["_id"],
+        name=role["name"],
+        permissions=role["permissions"],
+        requires_totp=role.get("requires_totp", False),
+        held_by=held_by,
+        version=version_of(role),
+    )
+
+
+class StaffRoles(BaseHandler):
+    """``/roles``."""
+
+    @operation("List roles and permissions", audience="staff", answer=Roles, permission="staff.view")
+    async def get(self) -> Roles:
+        """Roles belong to the whole district."""
+        service = self.services.roles
+        return Roles(roles=[_view(*row) for row in await service.list()], permissions=sorted(service.known))
+
+    @operation(
+        "Add a role",
+        audience="staff",
+        body=NewRole,
+        answer=RoleAccount,
+        status=201,
+        permission="role.manage",
+        limits=("write",),
+        errors=(409,),
+    )
+    async def post(self, body: NewRole) -> RoleAccount:
+        """By a district administrator, of permissions that they hold (or any, with staff.grant_any)."""
+        permissions = list(dict.fromkeys(body.permissions))
+        role = await self.services.roles.create(self.staff, Role(**{**body.model_dump(), "permissions": permissions}))
+        self.services.wake("roles")
+        return _view(role, 0)
+
+
+class StaffRole(BaseHandler):
+    """``/roles/{role_key}``."""
+
+    @operation(
+        "Change a role",
+        audience="staff",
+        body=RoleChange,
+        answer=RoleAccount,
+        permission="role.manage",
+        limits=("write",),
+        errors=(409,),
+    )
+    async def patch(self, role_key: str, body: RoleChange) -> RoleAccount:
+        """Holds from the next request of everybody who has it. 409 LAST_ADMINISTRATOR where nobody could undo it."""
+        wanted = body.model_dump(exclude_none=True, exclude={"version"})
+        await self.services.roles.change(self.staff, role_key, body.version, wanted)
+        self.services.wake("roles")
+        return next(_view(*row) for row in await self.services.roles.list() if row[0]["_id"] == role_key)
