@@ -34,6 +34,7 @@ format: setup  ## put the code into its format, and mend what can be mended
 
 bench: setup  ## measure it; ARGS="--help" lists the measurements
 	$(BIN)/python -m bench $(ARGS)
+	$(BIN)/python -m bench.clock
 
 docs: setup  ## write docs/ anew where it is made from the code
 	$(BIN)/python -m reports document

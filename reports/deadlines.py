@@ -44,6 +44,7 @@ _MICROSECOND = timedelta(microseconds=1)
 _HOUR = 3_600_000_000  # microseconds, as everything below
 _DAY = 24 * _HOUR
 _NEVER = 1 << 63
+_SHARES = 10**9
 
 
 class ClockStopped(ValueError):
@@ -244,10 +245,20 @@ def due_at(start: datetime, limit: Limit, calendar: WorkCalendar, pauses: Sequen
     without an end comes first, ``ValueError`` where a pause ends before it begins or the calendar does not reach, and
     ``TypeError`` for a moment without a time zone.
     """
+    return reached_at(start, limit, 100, calendar, pauses)
+
+
+def reached_at(
+    start: datetime, limit: Limit, percent: int, calendar: WorkCalendar, pauses: Sequence[Pause] = ()
+) -> datetime:
+    """The moment (UTC) at which ``percent`` of the limit are used up: for 100, when the case is due.
+
+    Found by the rules of :func:`due_at`, rounded up to a microsecond of the clock, and raising as it does.
+    """
     clock = calendar.clock(limit.unit)
     cursor = _micros(start)
-    left = limit.value * clock.one
-    for pause_begin, pause_end in _merged(pauses):
+    left = -(-limit.value * clock.one * percent // 100)
+    for pause_begin, pause_end in _merged(pauses) if pauses else ():
         if pause_end <= cursor:
             continue
         if pause_begin > cursor:
@@ -269,18 +280,27 @@ def elapsed(
     For ``work_day`` a ``timedelta(days=1)`` is one working day. At the due moment it equals
     :attr:`Limit.clock_time`. Raises ``ValueError`` if ``end`` is before ``start``, and as :func:`due_at` does.
     """
-    clock = calendar.clock(unit)
-    begin, finish = _micros(start), _micros(end)
+    clock, begin, finish = calendar.clock(unit), _micros(start), _micros(end)
     if finish < begin:
         raise ValueError("the end is before the start")
-    total = clock.read(finish) - clock.read(begin)
-    for pause_begin, pause_end in _merged(pauses):
-        paused_from, paused_to = max(pause_begin, begin), min(pause_end, finish)
-        if paused_from < paused_to:
-            total -= clock.read(paused_to) - clock.read(paused_from)
     shown_as = _HOUR if unit.endswith("_hour") else _DAY
     # Cut, not rounded: a due moment on a day of another length was rounded up, and that much is not time used.
-    return timedelta(milliseconds=total * shown_as // clock.one // 1000)
+    return timedelta(milliseconds=_run(clock, begin, finish, pauses) * shown_as // clock.one // 1000)
+
+
+def elapsed_share(
+    start: datetime, limit: Limit, calendar: WorkCalendar, at: datetime, pauses: Sequence[Pause] = ()
+) -> float:
+    """The share of ``limit`` that is used up at ``at``, pauses left out: 0.0 at the start, above 1.0 when overdue.
+
+    Cut to nine decimals: below 1.0 as long as any of the limit is left, and exactly 1.0 at :func:`due_at`. A limit in
+    working time stays at 1.0 until working time goes on. Before the start it is 0.0, since the clocks of two machines
+    differ. Raises as :func:`elapsed` does.
+    """
+    clock, begin, finish = calendar.clock(limit.unit), _micros(start), _micros(at)
+    if finish <= begin:
+        return 0.0
+    return _run(clock, begin, finish, pauses) * _SHARES // (limit.value * clock.one) / _SHARES
 
 
 def remaining(
@@ -288,6 +308,16 @@ def remaining(
 ) -> timedelta:
     """What is left of ``limit`` at ``now`` on its own clock; below zero when overdue. Raises as :func:`elapsed`."""
     return limit.clock_time - elapsed(start, now, limit.unit, calendar, pauses)
+
+
+def _run(clock: UnitClock, begin: int, finish: int, pauses: Sequence[Pause]) -> int:
+    """How far ``clock`` ran from ``begin`` to ``finish``, not counting the pauses."""
+    total = clock.read(finish) - clock.read(begin)
+    for pause_begin, pause_end in _merged(pauses) if pauses else ():
+        paused_from, paused_to = max(pause_begin, begin), min(pause_end, finish)
+        if paused_from < paused_to:
+            total -= clock.read(paused_to) - clock.read(paused_from)
+    return total
 
 
 def _micros(moment: datetime) -> int:

@@ -12,7 +12,18 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from core.clock import SHANGHAI
-from reports.deadlines import ClockStopped, Limit, Pause, Unit, WorkCalendar, due_at, elapsed, remaining
+from reports.deadlines import (
+    ClockStopped,
+    Limit,
+    Pause,
+    Unit,
+    WorkCalendar,
+    due_at,
+    elapsed,
+    elapsed_share,
+    reached_at,
+    remaining,
+)
 
 UNITS: tuple[Unit, ...] = ("urgent_hour", "work_hour", "work_day", "natural_day")
 
@@ -245,6 +256,65 @@ def test_at_the_due_moment_the_limit_is_used_up_exactly(start, limit, calendar, 
     assert remaining(start, due_moment, limit, calendar, pauses) == timedelta(0)
 
 
+def test_the_share_used_up_is_told_on_the_limits_own_clock():
+    start, limit = local("2026-11-13 14:00"), Limit(value=4, unit="work_hour")
+    shares = [
+        (at, elapsed_share(start, limit, DISTRICT, local(at)))
+        for at in ("2026-11-13 13:00", "2026-11-13 15:00", "2026-11-15 12:00", "2026-11-16 09:00", "2026-11-16 11:30")
+    ]
+    assert shares == [
+        ("2026-11-13 13:00", 0.0),
+        ("2026-11-13 15:00", 0.25),
+        ("2026-11-15 12:00", 0.875),
+        ("2026-11-16 09:00", 1.0),
+        ("2026-11-16 11:30", 1.625),
+    ]
+    stopped = [(local("2026-11-13 15:00"), None)]
+    assert elapsed_share(start, limit, DISTRICT, local("2026-12-24 11:30"), stopped) == 0.25
+
+
+def test_a_share_of_the_limit_is_reached_when_its_clock_says():
+    start = local("2026-11-13 14:00")
+    assert reached_at(start, Limit(value=4, unit="work_hour"), 50, DISTRICT) == local("2026-11-13 16:00")
+    assert reached_at(start, Limit(value=4, unit="work_hour"), 80, DISTRICT) == local("2026-11-13 17:12")
+    assert reached_at(start, Limit(value=2, unit="work_day"), 80, DISTRICT) == local("2026-11-17 09:12")
+    assert reached_at(start, Limit(value=10, unit="urgent_hour"), 50, DISTRICT) == local("2026-11-13 19:00")
+    assert reached_at(start, Limit(value=10, unit="urgent_hour"), 150, DISTRICT) == local("2026-11-14 05:00")
+
+
+@settings(deadline=None)
+@given(moments, limits, st.integers(1, 200), calendars, pauses_lists)
+def test_at_the_moment_when_a_share_is_reached_that_share_is_used_up(start, limit, percent, calendar, pauses):
+    share = elapsed_share(start, limit, calendar, reached_at(start, limit, percent, calendar, pauses), pauses)
+    # A part of a limit need not fall on a whole microsecond; the whole limit does.
+    assert share == pytest.approx(percent / 100, abs=2e-9)
+    assert elapsed_share(start, limit, calendar, due_at(start, limit, calendar, pauses), pauses) == 1.0
+
+
+@settings(deadline=None)
+@given(moments, limits, calendars, pauses_lists)
+def test_shares_are_reached_in_their_order_and_the_last_when_the_case_is_due(start, limit, calendar, pauses):
+    reached = [reached_at(start, limit, percent, calendar, pauses) for percent in (1, 50, 80, 100, 101)]
+    assert reached == sorted(reached)
+    assert reached[3] == due_at(start, limit, calendar, pauses)
+
+
+@settings(deadline=None)
+@given(moments, moments, moments, limits, calendars, pauses_lists)
+def test_the_share_used_up_never_falls(start, one, other, limit, calendar, pauses):
+    first, second = sorted((one, other))
+    assert elapsed_share(start, limit, calendar, first, pauses) <= elapsed_share(start, limit, calendar, second, pauses)
+
+
+@settings(deadline=None)
+@given(moments, limits, calendars, spans)
+def test_a_pause_moves_the_due_moment_by_exactly_the_clock_time_it_covers(start, limit, calendar, pause):
+    paused, plain = due_at(start, limit, calendar, [pause]), due_at(start, limit, calendar)
+    covered_from, covered_to = max(pause[0], start), min(pause[1], paused)
+    covered = elapsed(covered_from, covered_to, limit.unit, calendar) if covered_from < covered_to else timedelta(0)
+    assert elapsed(plain, paused, limit.unit, calendar) in (covered, covered + timedelta(milliseconds=1))
+
+
 @settings(deadline=None)
 @given(moments, limits, calendars, pauses_lists)
 def test_before_the_due_moment_the_case_is_not_overdue(start, limit, calendar, pauses):
@@ -273,29 +343,45 @@ def _minutes_of(calendar_id: int, day: date) -> frozenset[int]:
     )
 
 
-def _recount(start: datetime, limit: Limit, calendar_id: int, pauses: list[tuple[datetime, datetime]]) -> datetime:
-    """The due moment by walking minute after minute; ``start`` and ``pauses`` are on whole minutes, local, naive."""
+class Walk:
+    """The time limit counted by walking minute after minute; all moments are whole minutes, local, naive."""
 
-    def works(minute: datetime) -> bool:
-        return minute.hour * 60 + minute.minute in _minutes_of(calendar_id, minute.date())
+    def __init__(self, unit: Unit, calendar_id: int, pauses: list[tuple[datetime, datetime]]) -> None:
+        self._unit = unit
+        self._calendar_id = calendar_id
+        self._pauses = pauses
 
-    def paused(minute: datetime) -> bool:
-        return any(begin <= minute < end for begin, end in pauses)
+    def _works(self, minute: datetime) -> bool:
+        return minute.hour * 60 + minute.minute in _minutes_of(self._calendar_id, minute.date())
 
-    runs_always = limit.unit in {"urgent_hour", "natural_day"}
-    per_unit = 60 if limit.unit.endswith("_hour") else 1440
-    at, used = start, Fraction(0)
-    while used < limit.value:
-        if not paused(at) and (runs_always or works(at)):
-            length = len(_minutes_of(calendar_id, at.date())) if limit.unit == "work_day" else per_unit
-            if used + Fraction(1, length) > limit.value:
-                return at + float((limit.value - used) * length) * MINUTE
-            used += Fraction(1, length)
-        at += MINUTE
-    if limit.unit == "work_day":  # the same position N days later: never the end of a period, nor within a pause
-        while not works(at) or any(begin < at < end for begin, end in pauses):
+    def _used_in(self, minute: datetime) -> Fraction:
+        """The part of one unit that passes in the minute that begins at ``minute``."""
+        if any(begin <= minute < end for begin, end in self._pauses):
+            return Fraction(0)
+        if self._unit in {"work_hour", "work_day"} and not self._works(minute):
+            return Fraction(0)
+        if self._unit == "work_day":
+            return Fraction(1, len(_minutes_of(self._calendar_id, minute.date())))
+        return Fraction(1, 60 if self._unit.endswith("_hour") else 1440)
+
+    def due(self, start: datetime, value: int) -> datetime:
+        """When ``value`` units are used up."""
+        at, used = start, Fraction(0)
+        while used < value:
+            step = self._used_in(at)
+            if used + step > value:
+                return at + float((value - used) / step) * MINUTE
+            used += step
             at += MINUTE
-    return at
+        if self._unit == "work_day":  # the same position N days later: never the end of a period, nor within a pause
+            while not self._works(at) or any(begin < at < end for begin, end in self._pauses):
+                at += MINUTE
+        return at
+
+    def used(self, start: datetime, end: datetime) -> Fraction:
+        """How many units pass from ``start`` to ``end``."""
+        minutes = range(int((end - start) / MINUTE))
+        return sum((self._used_in(start + minute * MINUTE) for minute in minutes), Fraction(0))
 
 
 @settings(deadline=None, max_examples=300)
@@ -311,12 +397,12 @@ def test_a_slow_recount_minute_by_minute_agrees(data):
     limit = Limit(value=data.draw(st.integers(1, 14 if unit.endswith("_hour") else 3)), unit=unit)
     begins = data.draw(st.lists(st.tuples(minutes, st.integers(1, 2 * 1440)), max_size=2))
     pauses = [(first + begin * MINUTE, first + (begin + length) * MINUTE) for begin, length in begins]
-    answer = due_at(
-        start.replace(tzinfo=SHANGHAI),
-        limit,
-        calendar,
-        [(begin.replace(tzinfo=SHANGHAI), end.replace(tzinfo=SHANGHAI)) for begin, end in pauses],
-    )
-    expected = _recount(start, limit, calendar_id, pauses).replace(tzinfo=SHANGHAI)
+    aware: list[Pause] = [(begin.replace(tzinfo=SHANGHAI), end.replace(tzinfo=SHANGHAI)) for begin, end in pauses]
+    answer = due_at(start.replace(tzinfo=SHANGHAI), limit, calendar, aware)
+    walk = Walk(unit, calendar_id, pauses)
+    expected = walk.due(start, limit.value).replace(tzinfo=SHANGHAI)
     # On a day of another length the recount rounds to the nearest microsecond, due_at to the next.
     assert timedelta(0) <= answer - expected <= timedelta(microseconds=1 if calendar is UNEQUAL else 0)
+    at = start + data.draw(minutes) * MINUTE
+    share = elapsed_share(start.replace(tzinfo=SHANGHAI), limit, calendar, at.replace(tzinfo=SHANGHAI), aware)
+    assert share == pytest.approx(float(walk.used(start, at) / limit.value), abs=2e-9)
