@@ -159,6 +159,8 @@ class CaseDetail(CaseLine):
     notices: list[NoticeView]
     owed: list[OwedView]
     actions: list[ActionView]
+    merged_into: str | None = Field(description="The earlier case that this one was merged into.")
+    absorbed: list[str] = Field(description="The cases that were merged into this one.")
 
 
 class ActionBody(Body):
@@ -172,6 +174,9 @@ class ActionBody(Body):
     photo_ids: Annotated[list[ObjectId], Field(max_length=9)] = []
     unit: Annotated[str | None, Field(max_length=40)] = None
     category: Annotated[str | None, Field(max_length=40)] = None
+    into: Annotated[
+        str | None, Field(pattern=r"^\d{20}$", description="merge: the number of the earlier case that this one is.")
+    ] = None
 
 
 class Look(Body):
@@ -295,6 +300,8 @@ class CaseHandler(BaseHandler):
                 ActionView(action=t.action, label=t.label, needs=list(t.needs), takes=[*t.takes, *t.some_of])
                 for t in open_to_staff(State(report["state"]), self.staff.permissions)
             ],
+            merged_into=report.get("merged_into"),
+            absorbed=report.get("absorbed", []),
         )
 
 
@@ -357,6 +364,7 @@ class CaseAction(CaseHandler):
             photos=tuple(body.photo_ids),
             unit=body.unit,
             category=body.category,
+            into=body.into,
         )
         report, _ = await self.services.reports.act(
             number, action, self.staff, given, version=body.version, once=self.once

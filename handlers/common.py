@@ -28,7 +28,7 @@ ADMINISTERED = ("staff", "roles", "units")
 """The collections whose documents people administer: each owes the audit log what was done to it."""
 DEBT_KINDS = {
     **dict.fromkeys(ADMINISTERED, ("audit",)),
-    "reports": ("route", "check_text", "attach", "notify", "audit"),
+    "reports": ("route", "check_text", "attach", "notify", "audit", "absorb"),
     "photos": ("check", "await_verdict", "tell_verdict"),
     "citizens": ("forget",),
 }

@@ -19,8 +19,8 @@ from reports.rules import OPEN, State
 SPAN = timedelta(days=90)
 STATES: dict[str, tuple[State, ...]] = {
     "open": OPEN,
-    # A partner also finds what was refused of their own; nobody else finds it at all.
-    "closed": (State.CLOSED, State.RATED, State.VOID),
+    # A partner also finds what was refused or merged of their own; nobody else finds it at all.
+    "closed": (State.CLOSED, State.RATED, State.VOID, State.MERGED),
 }
 MAX_PHOTOS = 6
 

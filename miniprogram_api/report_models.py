@@ -117,6 +117,14 @@ class RatingView(Answer):
     comment: str | None
 
 
+class MergedView(Answer):
+    """The case that a merged one goes on as, and how far that is."""
+
+    number: str
+    state: State
+    state_name: str
+
+
 class ReportDetail(Answer):
     """A report, as the citizen who asks may see it."""
 
@@ -144,6 +152,7 @@ class ReportDetail(Answer):
     contact_phone_given: bool
     checked: bool = Field(description="Whether the text has passed the content check, so that others see the report.")
     actions: list[ActionView] = Field(description="What the citizen who asks may do now.")
+    merged: MergedView | None = Field(description="Where it went, when it was merged into another (已并案).")
 
 
 def _point(value: Any) -> Any:

@@ -29,6 +29,7 @@ from miniprogram_api.report_models import (
     CategoryView,
     Empty,
     Followed,
+    MergedView,
     NewReportBody,
     PhotoTaken,
     Rating,
@@ -216,6 +217,7 @@ class Report(ReportHandler):
         rated = next((e for e in reversed(report["timeline"]) if e["action"] == "rate"), first)
         timeline = [self._step(report, e, mine) for e in report["timeline"] if e["shown"]]
         rating = report["rating"]
+        end = await self.services.queries.end_of(report)
         return ReportDetail(
             number=report["_id"],
             state=report["state"],
@@ -250,6 +252,9 @@ class Report(ReportHandler):
                 ActionView(action=t.action, label=t.label, needs=list(t.needs), takes=[*t.takes, *t.some_of])
                 for t in (open_to_reporter(State(report["state"])) if mine else ())
             ],
+            merged=MergedView(number=end["_id"], state=end["state"], state_name=state_name(end))
+            if end is not report
+            else None,
         )
 
     def _step(self, report: Document, entry: Document, mine: bool) -> TimelineView:

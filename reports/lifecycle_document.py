@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from accounts.roles import starting_roles
-from reports.rules import HELD_BY_UNIT, NEED_NAMES, OPEN, STATE_NAMES, TRANSITIONS, Need, State, Transition
+from reports.rules import HELD_BY_UNIT, HINDRANCES, NEED_NAMES, OPEN, STATE_NAMES, TRANSITIONS, Need, State, Transition
 
 DOCUMENT = Path(__file__).resolve().parent.parent / "docs" / "report-lifecycle.md"
 
@@ -122,6 +122,8 @@ def _given(row: Transition) -> Iterable[str]:
         yield f"at least one of: {_needs(row.some_of)}"
     if row.takes:
         yield f"may: {_needs(row.takes)}"
+    for hindrance in (HINDRANCES[name] for name in row.free_of):
+        yield f"refused with `{hindrance.code}` while the case has `{hindrance.field}`"
 
 
 def _follows(row: Transition) -> Iterable[str]:

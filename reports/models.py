@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -154,10 +154,11 @@ class Given:
     category: str | None = None
     resolved: Literal["yes", "partly", "no"] | None = None
     score: int | None = None
+    into: str | None = None
 
     def names(self) -> set[str]:
         """The names of what is there."""
-        return {n for n in ("reason", "note", "photos", "unit", "category", "resolved", "score") if getattr(self, n)}
+        return {f.name for f in fields(self) if getattr(self, f.name)}
 
 
 @dataclass(frozen=True)

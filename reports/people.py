@@ -54,13 +54,23 @@ class ReportPeople:
             raise Conflict("这是您自己上报的案件，进展会通知您。", code="OWN_REPORT")
         if not report["public"] or report["state"] in (State.VOID, State.WITHDRAWN):
             raise _not_found()
+        if report["state"] == State.MERGED:
+            into = (await self._queries.end_of(report))["_id"]
+            raise Conflict(f"案件已并入 {into}，请关注该案件。", code="MERGED", details={"merged_into": into})
         if report["state"] not in OPEN:
             raise Conflict(f"案件{STATE_NAMES[State(report['state'])]}，不能再关注。", code="NOT_OPEN")
         raise Conflict("关注这个案件的人已满。", code="TOO_MANY_FOLLOWERS")
 
     async def unfollow(self, number: str, citizen_id: str) -> None:
-        """Stop telling ``citizen_id`` of the case; whoever does not follow it may ask as well."""
-        await self._reports.update_one({"_id": number}, {"$pull": {"followers": citizen_id}})
+        """Stop telling ``citizen_id`` of the case; whoever does not follow it may ask as well.
+
+        Of one that was merged: of what it has become, too.
+        """
+        stopped = await self._reports.find_one_and_update(
+            {"_id": number}, {"$pull": {"followers": citizen_id}}, projection={"merged_into": 1}
+        )
+        if stopped is not None and stopped.get("merged_into") is not None:
+            await self.unfollow(stopped["merged_into"], citizen_id)
 
     async def unfollow_all(self, citizen_id: str) -> None:
         """Take a person out of every case that they follow."""

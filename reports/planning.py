@@ -79,6 +79,8 @@ class Planner:
         if given.score is not None:
             rating = {"resolved": given.resolved, "score": given.score, "comment": given.note, "at": moment}
             change["rating"] = kept["rating"] = rating
+        if given.into is not None:
+            kept["into"] = given.into
         for name in row.clears:
             change |= _CLEARED[name]
         # The unit that had the case: a refusal is told in the name of the unit that refuses.
@@ -87,6 +89,7 @@ class Planner:
             category=category.name if category else "",
             reason=given.reason or "",
             score=given.score,
+            into=given.into or "",
         )
         entry = new_entry(row.action, row.label, says, actor, report["state"], target, moment)
         entry |= {"reason": given.reason, "note": given.note, "photos": list(given.photos), "given": kept}

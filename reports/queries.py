@@ -22,6 +22,8 @@ _LISTED = {"grams": 0, "timeline": 0, "owed": 0, "notices": 0, "given_location":
 _WITH_TIMELINE = {name: 0 for name in _LISTED if name != "timeline"}
 HIDDEN = (State.VOID, State.WITHDRAWN)
 """States that other citizens do not see."""
+UNLISTED = (*HIDDEN, State.MERGED)
+"""States that are in no list for citizens in general: a merged case is found as the one that it went into."""
 
 
 @dataclass(frozen=True)
@@ -76,7 +78,7 @@ class ReportQueries:
 
     async def public(self, states: tuple[str, ...], page: str | None, size: int) -> tuple[list[Document], str | None]:
         """What every citizen may see: checked, and neither void nor withdrawn."""
-        shown = [s for s in (states or tuple(State)) if s not in HIDDEN]
+        shown = [s for s in (states or tuple(State)) if s not in UNLISTED]
         return await self._page({"public": True, "state": {"$in": shown}}, page, size)
 
     async def published(
@@ -95,7 +97,7 @@ class ReportQueries:
         ``numbers`` picks some and leaves the other conditions out. ``since`` belongs to the time asked for, ``until``
         does not.
         """
-        query: Document = {"public": True, "state": {"$nin": list(HIDDEN)}}
+        query: Document = {"public": True, "state": {"$nin": list(UNLISTED)}}
         if partner_id is not None:
             query = {"$or": [query, {"reporter.partner_id": partner_id}]}
         if numbers is not None:
@@ -123,7 +125,7 @@ class ReportQueries:
         limit: int = 20,
     ) -> list[Document]:
         """Public reports around a WGS-84 point, nearest first; each has ``metres`` (float) added."""
-        query: Document = {"public": True, "state": {"$in": [s for s in (states or tuple(State)) if s not in HIDDEN]}}
+        query: Document = {"public": True, "state": {"$in": [s for s in (states or tuple(State)) if s not in UNLISTED]}}
         if category is not None:
             query["category"] = category
         if since is not None:
@@ -168,6 +170,15 @@ class ReportQueries:
         ):
             raise NotFound("没有找到这个案件，请核对编号。", code="NO_SUCH_REPORT")
         return dict(found)
+
+    async def end_of(self, report: Document) -> Document:
+        """The case that ``report`` has been merged into, at the end of the chain; ``report`` itself if it has not."""
+        while report["state"] == State.MERGED:
+            found = await self._reports.find_one({"_id": report["merged_into"]}, _LISTED)
+            if found is None:
+                raise NotFound("没有找到这个案件，请核对编号。", code="NO_SUCH_REPORT")
+            report = dict(found)
+        return report
 
     async def for_staff(self, number: str, staff: StaffSession) -> Document:
         """A case within the staff member's reach. Raises :class:`NotFound`."""

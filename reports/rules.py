@@ -26,6 +26,7 @@ class State(StrEnum):
     RATED = "rated"
     VOID = "void"
     WITHDRAWN = "withdrawn"
+    MERGED = "merged"
 
 
 STATE_NAMES: dict[State, str] = {
@@ -39,16 +40,20 @@ STATE_NAMES: dict[State, str] = {
     State.RATED: "已评价",
     State.VOID: "已作废",
     State.WITHDRAWN: "已撤回",
+    State.MERGED: "已并案",
 }
 
 OPEN = (State.SUBMITTED, State.FILED, State.DISPATCHED, State.ACCEPTED, State.HANDLED, State.REWORK)
 """States in which something is still to be done."""
 
+UNMERGED = tuple(s for s in State if s is not State.MERGED)
+"""All states of a case that goes its own way."""
+
 HELD_BY_UNIT = (State.DISPATCHED, State.ACCEPTED, State.REWORK)
 """States in which the disposal unit's clock runs."""
 
 Actor = Literal["reporter", "staff", "system"]
-Need = Literal["reason", "note", "photos", "unit", "category", "resolved", "score"]
+Need = Literal["reason", "note", "photos", "unit", "category", "resolved", "score", "into"]
 Told = Literal["filed", "dispatched", "closed", "rework"]
 """Notices to the reporter and the followers; each has a subscribe-message template."""
 
@@ -60,6 +65,24 @@ NEED_NAMES: dict[Need, str] = {
     "category": "问题类别",
     "resolved": "是否解决",
     "score": "评分",
+    "into": "并入的案件编号",
+}
+
+
+@dataclass(frozen=True)
+class Hindrance:
+    """Something that must not be on a case for a step to be taken: ``field``, a list on the case, has to be empty.
+
+    The condition is part of the update that takes the step, so that nothing comes between the look and the step.
+    """
+
+    field: str
+    code: str
+    message: str
+
+
+HINDRANCES: dict[str, Hindrance] = {
+    "absorbed": Hindrance("absorbed", "HAS_ABSORBED", "已有其他人的上报并入这个案件，不能撤回；如已解决，请补充说明。"),
 }
 
 
@@ -74,7 +97,8 @@ class Transition:
     it. ``says`` is what the timeline tells, in plain Chinese; {unit}, {category}, {reason} and {score} are filled in;
     ``shown`` tells whether citizens see the entry. ``tells`` is the notice owed to the reporter and followers; ``owes``
     is further work for the worker. ``marks`` is what it writes into the case's milestones. ``publishes``: staff who do
-    it have read the case and seen its photos, which makes one that a partner handed on public.
+    it have read the case and seen its photos, which makes one that a partner handed on public. ``free_of``: what must
+    not be on the case, by the names of :data:`HINDRANCES`.
     """
 
     action: str
@@ -93,6 +117,7 @@ class Transition:
     shown: bool = True
     marks: tuple[Mark, ...] = ()
     publishes: bool = False
+    free_of: tuple[str, ...] = ()
 
     @property
     def permission(self) -> str:
@@ -151,11 +176,29 @@ TRANSITIONS: tuple[Transition, ...] = (
     ),
     Transition(
         "withdraw", "撤回", (S.SUBMITTED, S.FILED), ("reporter",), S.WITHDRAWN, "上报人已撤回",
-        takes=("reason",), clock="cancels",
+        takes=("reason",), clock="cancels", free_of=("absorbed",),
+    ),
+    Transition(
+        "merge", "并案", OPEN, ("staff",), S.MERGED, "与案件 {into} 反映同一问题，已并入该案办理",
+        needs=("into", "reason"), clock="cancels", owes=("absorb",),
+    ),
+    Transition(
+        "absorb", "并入", UNMERGED, ("system",), None, "案件 {case} 反映同一问题，已并入本案",
+    ),
+    Transition(
+        "take_over", "并案材料", UNMERGED, ("system",), None, "案件 {case} 的材料", shown=False,
+    ),
+    Transition(
+        "unmerge", "恢复受理", (S.MERGED,), ("system",), S.SUBMITTED, "本案恢复受理：{reason}",
+        needs=("reason",), clears=("unit",), owes=("route",),
     ),
     Transition(
         "supplement", "补充", OPEN, ("reporter",), None, "上报人补充了情况",
         some_of=("note", "photos"),
+    ),
+    Transition(
+        "supplement", "补充", (S.MERGED,), ("reporter",), None, "上报人补充了情况，已转到并入的案件",
+        some_of=("note", "photos"), owes=("absorb",),
     ),
     Transition(
         "note", "备注", tuple(State), ("staff",), None, "内部备注",

@@ -30,6 +30,7 @@ from reports.deadlines import WorkCalendar
 from reports.milestones import no_milestones
 from reports.models import Actor, Given, NewReport, Partner, Reporter, System
 from reports.planning import Planner
+from reports.relations import check_free, free_of, merged_into
 from reports.rules import (
     ACTIONS,
     OPEN,
@@ -202,12 +203,16 @@ class ReportService:
         row = next((r for r in possible if report["state"] in r.origins), None)
         if row is None or version not in (None, report["version"]):
             raise self._stale(report, actor)
+        check_free(row, report)
         amendment, entry = await self._planner.plan(row, report, actor, given, entry_id=entry_id)
+        if given.into is not None:
+            amendment = amendment.also(merged_into(report, await self._within_reach(given.into, actor)))
         condition = {
             "_id": number,
             "state": report["state"],
             "unit_id": report["unit_id"],
             "timeline.id": {"$ne": entry_id},
+            **free_of(row),
             **({"version": version} if version is not None else {}),
         }
         after = await self._reports.find_one_and_update(
@@ -217,6 +222,8 @@ class ReportService:
             present = await self._within_reach(number, actor)
             if (done := _entry_of(present, entry_id)) is not None:
                 return present, done
+            if present["state"] == report["state"]:
+                check_free(row, present)
             raise self._stale(present, actor)
         return dict(after), entry
 

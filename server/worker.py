@@ -22,6 +22,7 @@ from core.debts import WAKE_CHANNEL, Collector, Document, Payer, Payment
 from handlers.common import ADMINISTERED
 from handlers.services import Services
 from reports.jobs import ReportJobs
+from reports.merging import Merging
 from server.services import open_services
 from server.timetable import run_timetable
 
@@ -42,6 +43,7 @@ def payers(services: Services, jobs: ReportJobs) -> dict[str, dict[str, Payer]]:
         return Payment()
 
     audit = {"audit": audit_payer(services.audit)}
+    merging = Merging(services.database, services.reports)
     return {
         **dict.fromkeys(ADMINISTERED, audit),
         "reports": {
@@ -50,6 +52,7 @@ def payers(services: Services, jobs: ReportJobs) -> dict[str, dict[str, Payer]]:
             "attach": jobs.pay_attach,
             "notify": jobs.pay_notify,
             "audit": jobs.pay_audit,
+            "absorb": merging.pay_absorb,
         },
         "photos": {
             "check": services.photos.pay_check,

@@ -35,7 +35,14 @@ CITIZENS_FORM = {
     "withdraw": {"reason": "reason"},
     "rate": {"resolved": "resolved", "score": "score", "note": "comment", "photos": "photo_ids"},
 }
-STAFFS_FORM = {"reason": "reason", "note": "note", "photos": "photo_ids", "unit": "unit", "category": "category"}
+STAFFS_FORM = {
+    "reason": "reason",
+    "note": "note",
+    "photos": "photo_ids",
+    "unit": "unit",
+    "category": "category",
+    "into": "into",
+}
 
 GIVEN: dict[str, tuple[Any, ...]] = {
     "reason": ("查看后决定", "现场情况有变"),
@@ -45,8 +52,9 @@ GIVEN: dict[str, tuple[Any, ...]] = {
     "category": ("other", "other", *RULES),
     "resolved": ("yes", "partly", "no"),
     "score": (1, 2, 3, 4, 5),
+    "into": ("an earlier case",),
 }
-UNKNOWN = {"photos": "foreign", "unit": "no_such_unit", "category": "no_such_category"}
+UNKNOWN = {"photos": "foreign", "unit": "no_such_unit", "category": "no_such_category", "into": "no case"}
 
 
 @dataclass(frozen=True)
@@ -162,6 +170,8 @@ class Model:
             return 422, "NO_SUCH_UNIT"
         if "photos" in given and (call.given["photos"] == UNKNOWN["photos"] or call.who not in self.with_photo):
             return 422, "PHOTO_UNKNOWN"
+        if call.given.get("into") == UNKNOWN["into"]:
+            return 404, "NO_SUCH_REPORT"
         return None
 
     def right_given(self, random: Random, who: str, row: Transition) -> dict[str, Any]:

@@ -1,0 +1,47 @@
+"""What one case is to another, and what on a case stands in the way of a step."""
+
+from __future__ import annotations
+
+from core.debts import Amendment, Document
+from core.errors import Conflict, Invalid
+from reports.rules import HINDRANCES, OPEN, STATE_NAMES, State, Transition
+
+
+def free_of(row: Transition) -> Document:
+    """The condition, for the update that takes the step, that nothing stands in its way."""
+    return {f"{HINDRANCES[name].field}.0": {"$exists": False} for name in row.free_of}
+
+
+def check_free(row: Transition, report: Document) -> None:
+    """Raise :class:`Conflict`, with what it is, when something on ``report`` stands in the way of ``row``."""
+    for name in row.free_of:
+        hindrance = HINDRANCES[name]
+        if present := report.get(hindrance.field):
+            raise Conflict(hindrance.message, code=hindrance.code, details={hindrance.field: present})
+
+
+def merged_into(report: Document, target: Document) -> Amendment:
+    """What merging ``report`` into ``target`` writes on ``report`` besides the step itself.
+
+    Raises :class:`Invalid` (``MERGE_INTO_EARLIER``) when ``target`` was not reported earlier, and :class:`Conflict`
+    (``TARGET_MERGED``, with where it went, or ``TARGET_NOT_OPEN``) when nothing is done about it any more.
+    """
+    number, other = report["_id"], target["_id"]
+    if other >= number:
+        raise Invalid(
+            "只能并入更早上报的案件，请反过来操作：把较晚的案件并入较早的案件。",
+            code="MERGE_INTO_EARLIER",
+            details={"fields": [{"field": "into", "problem": "应为更早上报的案件编号"}]},
+        )
+    state = State(target["state"])
+    if state is State.MERGED:
+        raise Conflict(
+            f"案件 {other} 已并入 {target['merged_into']}，请并入后者。",
+            code="TARGET_MERGED",
+            details={"merged_into": target["merged_into"]},
+        )
+    if state not in OPEN:
+        raise Conflict(
+            f"案件 {other} {STATE_NAMES[state]}，不能再并入。", code="TARGET_NOT_OPEN", details={"state": state}
+        )
+    return Amendment(set={"merged_into": other})
