@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 from datetime import timedelta
+from functools import partial
 from typing import Any
 
 import pytest
@@ -83,7 +84,7 @@ async def test_its_reporter_its_followers_and_its_evidence_come_along(district):
     for photo_id in (*before["photos"], more):
         photo = await district.services.database["photos"].find_one({"_id": photo_id})
         assert {"kind": "report", "id": earlier} in photo["attached_to"]
-        await until(lambda photo_id=photo_id: _passed(district, earlier, photo_id))
+        await until(partial(_passed, district, earlier, photo_id))
     assert [r["number"] for r in (await follower.get("/reports", followed=True))["reports"]] == [earlier]
 
 
@@ -237,7 +238,7 @@ async def test_fifty_merges_at_once_make_no_circle_and_lose_nobody(district, see
     numbers = [await district.submit(citizen) for citizen in citizens]
     people = {}
     for number, citizen in zip(numbers, citizens, strict=True):
-        await until(lambda number=number: _public(district, number))
+        await until(partial(_public, district, number))
         follower = await district.citizen()
         await follower.post(f"/reports/{number}/follow")
         people[number] = {citizen.facts["citizen_id"], follower.facts["citizen_id"]}
@@ -250,7 +251,7 @@ async def test_fifty_merges_at_once_make_no_circle_and_lose_nobody(district, see
         body = {"into": into, "reason": "同一处"}
         answer = await rng.choice(staff).call("POST", f"/reports/{number}/actions/merge", json=body)
         assert answer.status_code in (200, 409, 422), answer.text
-        return answer.status_code
+        return int(answer.status_code)
 
     answers = await asyncio.gather(*(attempt(*each) for each in pairs))
     assert answers.count(200) >= CASES // 3
