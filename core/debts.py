@@ -87,11 +87,14 @@ class Amendment:
 class Payment:
     """What paying a debt comes to: a change, and a further condition on the document that must still hold for it.
 
-    When the condition no longer holds the debt stays and is tried again with the document as it then is.
+    When the condition no longer holds the debt stays and is tried again with the document as it then is. Several debts
+    of a document are paid in one update; ``prompt`` asks for it at once, because what was done outside is not to be
+    done twice.
     """
 
     amendment: Amendment = field(default_factory=Amendment)
     condition: Document = field(default_factory=dict)
+    prompt: bool = False
 
 
 class Postponed(Exception):
@@ -150,13 +153,14 @@ class Collector:
                 claim = new_id()
                 document = await self._claim(document_id, claim)
                 renew_at = now() + self._lease / 2
-                while document is not None and (debt := _claimed(document, claim)) is not None:
+                while document is not None and (debts := _claimed(document, claim)):
                     if now() >= renew_at:
-                        # A document may owe hundreds of messages: the lease has to outlast one payment, not all.
+                        # A document may owe hundreds of messages: the lease has to outlast a few payments, not all.
                         renew_at = now() + self._lease / 2
                         document = await self._renew(document_id, claim)
                         continue
-                    document = await self._pay(document, debt) or await self._collection.find_one({"_id": document_id})
+                    after = await self._pay(document, debts, renew_at)
+                    document = after or await self._collection.find_one({"_id": document_id})
             except PyMongoError as error:
                 # The lease runs out and the debt falls due again; the next sweep meets it.
                 log.warning("debts.database", collection=self._collection.name, error=type(error).__name__)
@@ -184,32 +188,70 @@ class Collector:
         )
         return found
 
-    async def _pay(self, document: Document, debt: Document) -> Document | None:
-        """Pay one debt; the document after it, or None when it was not paid."""
-        kind = debt["kind"]
-        mine = {"_id": document["_id"], "owed": {"$elemMatch": {"id": debt["id"], "claim": debt["claim"]}}}
+    async def _pay(self, document: Document, debts: list[Document], until: datetime) -> Document | None:
+        """Pay some of ``debts``, the first ones, in one update; the document after it, None when nothing was paid.
+
+        After ``until`` no further one is begun: the update has to be made while the lease holds.
+
+        A payment with a condition depends on what the document is, which another one may change: only one such goes
+        into an update, and the next is worked out anew on the document as it then is.
+        """
+        paid: list[tuple[Document, Payment]] = []
+        for debt in debts:
+            payment = await self._payment(document, debt)
+            if payment is None:
+                continue
+            if payment.condition and any(earlier.condition for _, earlier in paid):
+                break
+            paid.append((debt, payment))
+            if payment.prompt or now() >= until:
+                break
+        after = await self._apply(document["_id"], paid) if paid else None
+        if paid and after is None:
+            # One of them does not hold any more, or its lease is lost: that must not undo what the others have done.
+            for debt, payment in paid:
+                alone = await self._apply(document["_id"], [(debt, payment)]) if len(paid) > 1 else None
+                if alone is None:  # at once again, on what the document has become
+                    await self._put_off(_held(document, debt), debt, "changed meanwhile", timedelta(0))
+                after = alone or after
+        if after is not None and self._on_change is not None:
+            await self._on_change(after)
+        return after
+
+    async def _payment(self, document: Document, debt: Document) -> Payment | None:
+        """What paying ``debt`` comes to; None when it cannot be paid now, and has been put off."""
+        mine = _held(document, debt)
         try:
-            payment = await self._payers[kind](document, debt)
+            return await self._payers[debt["kind"]](document, debt)
         except Postponed as reason:
             await self._put_off(mine, debt, str(reason), reason.delay)
-            return None
         except PyMongoError:
             raise
         except Exception as error:
-            log.exception("debts.failed", kind=kind, collection=self._collection.name, attempts=debt["attempts"])
+            log.exception(
+                "debts.failed", kind=debt["kind"], collection=self._collection.name, attempts=debt["attempts"]
+            )
             await self._put_off(mine, debt, type(error).__name__, None)
-            return None
-        amendment = payment.amendment.also(Amendment(settle=[debt["id"]]))
+        return None
+
+    async def _apply(self, document_id: Any, payments: list[tuple[Document, Payment]]) -> Document | None:
+        """Make the changes of ``payments`` in one update, while all their leases and conditions hold; else None."""
+        amendment = Amendment()
+        conditions: list[Document] = []
+        for debt, payment in payments:
+            amendment = amendment.also(payment.amendment).also(Amendment(settle=[debt["id"]]))
+            conditions.append({"owed": {"$elemMatch": {"id": debt["id"], "claim": debt["claim"]}}, **payment.condition})
+        # What falls due at once is claimed with the change that it follows from: it is paid next, by the same worker.
+        moment = now()
+        for new in amendment.owe:
+            if new["due_at"] <= moment:
+                new.update(due_at=moment + self._lease, claim=payments[0][0]["claim"], attempts=1)
         after: Document | None = await self._collection.find_one_and_update(
-            {**payment.condition, **mine}, amendment.pipeline(), return_document=ReturnDocument.AFTER
+            {"_id": document_id, "$and": conditions}, amendment.pipeline(), return_document=ReturnDocument.AFTER
         )
-        if after is None:
-            # The document moved on under the payer: at once again, on what it has become.
-            await self._put_off(mine, debt, "changed meanwhile", timedelta(0))
-            return None
-        DEBTS_PAID.labels(self._collection.name, kind, "paid").inc()
-        if self._on_change is not None:
-            await self._on_change(after)
+        if after is not None:
+            for debt, _ in payments:
+                DEBTS_PAID.labels(self._collection.name, debt["kind"], "paid").inc()
         return after
 
     async def _put_off(self, mine: Document, debt: Document, reason: str, delay: timedelta | None) -> None:
@@ -221,9 +263,14 @@ class Collector:
         )
 
 
-def _claimed(document: Document, claim: str) -> Document | None:
-    """The next debt that is still held by ``claim``."""
-    return next((d for d in document["owed"] if d.get("claim") == claim), None)
+def _claimed(document: Document, claim: str) -> list[Document]:
+    """The debts that are still held by ``claim``."""
+    return [d for d in document["owed"] if d.get("claim") == claim]
+
+
+def _held(document: Document, debt: Document) -> Document:
+    """The query for the document while ``debt`` is still the worker's."""
+    return {"_id": document["_id"], "owed": {"$elemMatch": {"id": debt["id"], "claim": debt["claim"]}}}
 
 
 async def count_debts(collections: Sequence[Collection]) -> list[tuple[str, str, int, float]]:

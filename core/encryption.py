@@ -70,8 +70,11 @@ class Signer:
         self._key = hashlib.sha256(b"gongzhi signing v1\0" + key.encode()).digest()
 
     def sign(self, text: str) -> str:
-        """128 bits of HMAC-SHA-256 over ``text``, hexadecimal."""
-        return hmac.digest(self._key, text.encode(), "sha256")[:16].hex()
+        """128 bits of keyed BLAKE2b (RFC 7693) over ``text``, hexadecimal.
+
+        A list of twenty cases signs sixty links: BLAKE2b takes a key by itself, where HMAC hashes twice through OpenSSL.
+        """
+        return hashlib.blake2b(text.encode(), key=self._key, digest_size=16).hexdigest()
 
     def check(self, text: str, signature: str) -> bool:
         """Whether ``signature`` was made for ``text``; constant time."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from datetime import timedelta
-from typing import Literal
+from typing import Literal, get_args
 
 import structlog
 from pymongo import ASCENDING, IndexModel
@@ -42,6 +42,7 @@ INDEXES = {
 # WeChat pushes its verdict within 30 minutes; past that it is asked again.
 _VERDICT_WITHIN = timedelta(minutes=35)
 _CHECK_ROUNDS = 5
+_SIZES: tuple[SizeName, ...] = get_args(SizeName)
 
 
 class PhotoService:
@@ -137,9 +138,19 @@ class PhotoService:
 
         Links made within the same quarter of their life are equal, so that phones and caches keep what they have.
         """
+        return self._link(photo_id, size, self._expiry(life))
+
+    def links(self, photo_id: str) -> dict[SizeName, str]:
+        """The link of each size."""
+        expires = self._expiry(None)
+        return {size: self._link(photo_id, size, expires) for size in _SIZES}
+
+    def _expiry(self, life: timedelta | None) -> int:
         seconds = int((life or timedelta(minutes=self._settings.url_minutes)).total_seconds())
         step = max(seconds // 4, 1)
-        expires = (int(now().timestamp()) // step + 5) * step
+        return (int(now().timestamp()) // step + 5) * step
+
+    def _link(self, photo_id: str, size: SizeName, expires: int) -> str:
         signature = self._signer.sign(f"{photo_id}/{size}/{expires}")
         return f"{self._public_url}/photos/{photo_id}/{size}?expires={expires}&signature={signature}"
 

@@ -104,8 +104,7 @@ def location_of(longitude: float, latitude: float) -> Location:
 
 def photo_view(photos: PhotoService, photo_id: str, verdict: str) -> PhotoView:
     """A photo with its addresses."""
-    links = {size: photos.link(photo_id, size) for size in ("large", "medium", "thumb")}
-    return PhotoView(photo_id=photo_id, verdict=cast(Any, verdict), **links)
+    return PhotoView(photo_id=photo_id, verdict=cast(Any, verdict), **photos.links(photo_id))
 
 
 def photo_views(photos: PhotoService, report: Document, photo_ids: list[str], *, everything: bool) -> list[PhotoView]:

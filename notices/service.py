@@ -126,13 +126,15 @@ class NoticeService:
 
     async def _set_aside(self, key: str, debt_id: str) -> bool:
         """Take one accept for the debt, once however often it is tried; False when none is left."""
+        # Most people have accepted nothing: a look costs less than a write that finds nothing to change.
+        row = await self._subscriptions.find_one({"_id": key})
+        if row is None or debt_id in row["taken"] or row["count"] <= 0:
+            return row is not None and debt_id in row["taken"]
         taken = await self._subscriptions.update_one(
             {"_id": key, "count": {"$gt": 0}, "taken": {"$ne": debt_id}},
             {"$inc": {"count": -1}, "$push": {"taken": debt_id}},
         )
-        if taken.modified_count:
-            return True
-        return await self._subscriptions.find_one({"_id": key, "taken": debt_id}, {"_id": 1}) is not None
+        return bool(taken.modified_count)
 
     async def _give_back(self, key: str, debt_id: str) -> None:
         await self._subscriptions.update_one(

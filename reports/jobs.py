@@ -135,7 +135,7 @@ class ReportJobs:
             "at": entry["at"],
             **outcome,
         }
-        return Payment(Amendment(push={"notices": [line]}))
+        return Payment(Amendment(push={"notices": [line]}), prompt=outcome["result"] != "no_accept")
 
     def _sending(self, report: Document, debt: Document) -> Callable[[bool], Awaitable[None]]:
         mine = {"_id": report["_id"], "owed": {"$elemMatch": {"id": debt["id"], "claim": debt["claim"]}}}

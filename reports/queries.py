@@ -17,9 +17,17 @@ from core.paging import page_mark, read_mark
 from reports.rules import OPEN, State
 from reports.search import query_grams
 
-# What a list needs; the timeline and the index's character pairs are most of a document's bytes.
-_LISTED = {"grams": 0, "timeline": 0, "owed": 0, "notices": 0, "given_location": 0}
+# What a list leaves out; the timeline and the index's character pairs are most of a document's bytes.
+_LISTED = {"grams": 0, "timeline": 0, "owed": 0, "notices": 0, "given_location": 0, "photo_facts": 0, "answers": 0}
 _WITH_TIMELINE = {name: 0 for name in _LISTED if name != "timeline"}
+# What citizens' lists show, and nothing else: reading the rest would cost more than the search for it.
+_LINES = dict.fromkeys(
+    (
+        *("state", "category", "description", "address", "location.coordinates", "created_at"),
+        *("reporter.citizen_id", "photos", "photo_verdicts", "metres"),
+    ),
+    1,
+)
 HIDDEN = (State.VOID, State.WITHDRAWN)
 """States that other citizens do not see."""
 UNLISTED = (*HIDDEN, State.MERGED)
@@ -50,7 +58,9 @@ class ReportQueries:
         self._similar_metres = similar_metres
         self._similar_days = similar_days
 
-    async def _page(self, query: Document, page: str | None, size: int) -> tuple[list[Document], str | None]:
+    async def _page(
+        self, query: Document, page: str | None, size: int, fields: Document = _LINES
+    ) -> tuple[list[Document], str | None]:
         """One page, newest first, and the mark of the next one. The cost does not grow with the page's number."""
         if page is not None:
             at, number = read_mark(page)
@@ -58,7 +68,7 @@ class ReportQueries:
             # created_at stands outside the $or as well: that bound is what the index is entered by.
             query = {"$and": [query, {"created_at": {"$lte": at}}, after]}
         found = await (
-            self._reports.find(query, _LISTED).sort([("created_at", -1), ("_id", -1)]).limit(size + 1).to_list(size + 1)
+            self._reports.find(query, fields).sort([("created_at", -1), ("_id", -1)]).limit(size + 1).to_list(size + 1)
         )
         more = page_mark(found[size - 1]["created_at"], found[size - 1]["_id"]) if len(found) > size else None
         return found[:size], more
@@ -143,7 +153,7 @@ class ReportQueries:
             within: list[Document] = [
                 {"$geoNear": {**nearest, "maxDistance": reach}},
                 {"$limit": limit},
-                {"$project": _LISTED},
+                {"$project": _LINES},
             ]
             found = [dict(r) async for r in self._reports.aggregate(within)]
             if len(found) == limit:
@@ -191,7 +201,7 @@ class ReportQueries:
         self, staff: StaffSession, filters: Filters, page: str | None, size: int
     ) -> tuple[list[Document], str | None]:
         """The cases within reach that pass ``filters``."""
-        return await self._page(_staff_query(staff, filters), page, size)
+        return await self._page(_staff_query(staff, filters), page, size, _LISTED)
 
 
 def _staff_query(staff: StaffSession, filters: Filters) -> Document:

@@ -80,7 +80,7 @@ async def calls_of_a_whole_life(shop: Shop) -> list[str]:
 async def test_a_debt_is_paid_once_whatever_call_its_worker_died_at(database, moment):
     shop = Shop(database)
     calls = await calls_of_a_whole_life(shop)
-    assert len(calls) >= 8
+    assert len(calls) == 5  # the claim, an effect for each count, both counts in one update, both receipts in another
     for at in range(1, len(calls) + 1):
         await database["outside"].delete_many({})
         document_id = await shop.new("count", "count")
@@ -93,6 +93,47 @@ async def test_a_debt_is_paid_once_whatever_call_its_worker_died_at(database, mo
         assert (paid["counted"], paid["receipts"], paid["owed"]) == (2, 2, []), f"death {moment} call {at}"
         assert len(set(paid["log"])) == 2
         assert await database["outside"].count_documents({"of": document_id}) == 2
+
+
+async def test_a_payment_that_does_not_hold_any_more_undoes_no_other_of_the_same_update(database):
+    shop = Shop(database)
+    document_id = await shop.new("count", "fragile", "count", stage=1)
+
+    async def fragile(document: Document, _debt: Document) -> Payment:
+        if document["stage"] == 1:  # somebody else is quicker
+            await shop.documents.update_one({"_id": document_id}, {"$set": {"stage": 2}})
+        return Payment(Amendment(push={"saw": [document["stage"]]}), condition={"stage": document["stage"]})
+
+    await shop.settle(shop.collector(fragile=fragile))
+    paid = await shop.read(document_id)
+    assert (paid["counted"], paid["receipts"], paid["saw"], paid["owed"]) == (2, 2, [2], [])
+    assert shop.runs == 2
+
+
+async def test_two_payments_with_conditions_are_worked_out_one_after_the_other(database):
+    shop = Shop(database)
+    document_id = await shop.new("step", "step", stage=1)
+
+    async def step(document: Document, _debt: Document) -> Payment:
+        stage = document["stage"]
+        return Payment(Amendment(set={"stage": stage + 1}, push={"saw": [stage]}), condition={"stage": stage})
+
+    await shop.settle(shop.collector(step=step))
+    paid = await shop.read(document_id)
+    assert (paid["stage"], paid["saw"], paid["owed"]) == (3, [1, 2], [])
+
+
+async def test_what_was_done_outside_for_good_is_recorded_before_the_next_debt_is_looked_at(database):
+    shop = Shop(database)
+    document_id = await shop.new("send", "send")
+    recorded: list[int] = []
+
+    async def send(_document: Document, debt: Document) -> Payment:
+        recorded.append(len((await shop.read(document_id)).get("log", [])))
+        return Payment(Amendment(push={"log": [debt["id"]]}), prompt=True)
+
+    await shop.settle(shop.collector(send=send))
+    assert recorded == [0, 1]
 
 
 async def test_while_the_lease_of_a_dead_worker_runs_nobody_takes_its_debt(database):
