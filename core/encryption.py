@@ -72,7 +72,7 @@ class Signer:
     def sign(self, text: str) -> str:
         """128 bits of keyed BLAKE2b (RFC 7693) over ``text``, hexadecimal.
 
-        A list of twenty cases signs sixty links: BLAKE2b takes a key by itself, where HMAC hashes twice through OpenSSL.
+        A list of twenty cases signs sixty links: BLAKE2b takes a key by itself, where HMAC has to hash twice.
         """
         return hashlib.blake2b(text.encode(), key=self._key, digest_size=16).hexdigest()
 
