@@ -20,7 +20,6 @@ from accounts.api_keys import SCOPES, ApiKey, ApiKeyService
 from accounts.models import NewStaff
 from accounts.passwords import Passwords
 from accounts.roles import add_starting_roles
-from accounts.sessions import SessionService
 from accounts.staff import StaffService
 from core import audit
 from core.audit import Audit, audit_database
@@ -114,13 +113,7 @@ async def _run(options: argparse.Namespace, password: str) -> None:
         await ensure_indexes(database, merge_indexes([sessions.INDEXES, staff.INDEXES, api_keys.INDEXES]))
         await ensure_indexes(audit_database(settings, database), audit.INDEXES)
         records = Audit.of(settings, database)
-        service = StaffService(
-            database,
-            SessionService(database, settings.sessions),
-            records,
-            settings.sessions,
-            Passwords(settings.passwords),
-        )
+        service = StaffService(database, Passwords(settings.passwords))
         if options.command == "create-staff":
             await _create(service, records, options, password)
         elif options.command == "load-roles":

@@ -18,6 +18,7 @@ from accounts.administrators import Administrators
 from accounts.models import NewStaff, Role, StaffSession
 from accounts.passwords import Passwords
 from accounts.reach import check_grant, reach_filter, reaches_staff
+from accounts.sessions import ended_by
 from accounts.staff import StaffService, new_account, username_taken
 from core.audit import owe_audit
 from core.database import Database
@@ -31,7 +32,7 @@ KnownAreas = Callable[[Iterable[str]], Awaitable[set[str]]]
 """Which of some area codes exist."""
 
 _AUDITED = ("name", "roles", "areas", "unit_id", "disabled")
-_SHOWN = {"password_hash": 0, "password_history": 0, "totp.secret": 0, "totp.recovery": 0, "totp.pending": 0, "owed": 0}
+_SHOWN = {"password_hash": 0, "password_history": 0, "totp.secret": 0, "totp.recovery": 0, "totp_pending": 0, "owed": 0}
 
 
 @dataclass(frozen=True)
@@ -137,14 +138,20 @@ class StaffAdministration:
         if stored is None:
             raise _no_such_staff()
         password, fields = await self._passwords.initial(stored)
-        more = {**fields, "sessions": []}
+        more = {**fields, **ended_by("password")}
         return await self._apply(by, "staff.reset_password", before, version, {}, more, reason), password
 
     async def reset_second_factor(self, by: StaffSession, staff_id: str, version: int, reason: str) -> Document:
         """Take the second factor off the account, whose owner has lost it; its sessions end."""
         before = await self._ours(by, staff_id, version)
         return await self._apply(
-            by, "staff.reset_second_factor", before, version, {}, {"sessions": [], "totp": None}, reason
+            by,
+            "staff.reset_second_factor",
+            before,
+            version,
+            {},
+            {**ended_by("second_factor"), "totp": None, "totp_pending": None},
+            reason,
         )
 
     async def _ours(self, by: StaffSession, staff_id: str, version: int) -> Document:

@@ -19,12 +19,30 @@ class CitizenSession:
     openid: str
 
 
+Duty = Literal["password", "second_factor"]
+"""What a member of staff has to do first: choose a password of their own, set up the second factor."""
+
+
+@dataclass(frozen=True)
+class OnBehalfOf:
+    """The absent colleague whose roles are used, by which delegation, and until when."""
+
+    delegation_id: str
+    staff_id: str
+    name: str
+    until: datetime
+
+
 @dataclass(frozen=True)
 class StaffSession:
     """A signed-in member of staff, with what the roles allow and the areas and unit that this is limited to.
 
     ``areas`` are area codes; a code covers everything inside it. ``unit_id`` None is the command centre, which works on
-    every unit's cases; a unit's staff work on their own unit's only.
+    every unit's cases; a unit's staff work on their own unit's only. ``session`` is the session's key, and
+    ``second_factor`` whether a code was given in it.
+
+    Who acts for an absent colleague (代理, ``on_behalf_of``) has that colleague's roles and reach instead of their own,
+    and a name that says so; ``staff_id`` stays their own. ``duties`` have to be seen to before anything else.
     """
 
     staff_id: str
@@ -33,10 +51,15 @@ class StaffSession:
     permissions: frozenset[str]
     areas: tuple[str, ...]
     unit_id: str | None
+    session: str = ""
+    second_factor: bool = False
+    duties: tuple[Duty, ...] = ()
+    on_behalf_of: OnBehalfOf | None = None
 
     def named(self) -> dict[str, str]:
-        """As the subject of an audit entry: {kind, id, name}."""
-        return {"kind": "staff", "id": self.staff_id, "name": self.name}
+        """As the subject of an audit entry: {kind, id, name}, and on_behalf_of whom (their id)."""
+        named = {"kind": "staff", "id": self.staff_id, "name": self.name}
+        return {**named, "on_behalf_of": self.on_behalf_of.staff_id} if self.on_behalf_of else named
 
     def reaches(self, areas: list[str], unit_id: str | None) -> bool:
         """Whether a case in ``areas`` (its district, street, community and grid) held by ``unit_id`` is in reach."""

@@ -1,24 +1,17 @@
-"""Staff accounts (工作人员), units and roles: signing in, and looking them up.
-
-Source of the sign-in rules: GB/T 22239 level 3 (password strength, lock after failures, idle timeout).
-"""
+"""Staff accounts (工作人员), units and roles: making them, and looking them up."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import timedelta
 
-from pymongo import ASCENDING, IndexModel, ReturnDocument
+from pymongo import ASCENDING, IndexModel
 
 from accounts.models import NewStaff, Role, Unit
 from accounts.passwords import Passwords
-from accounts.sessions import SessionService
-from core.audit import Audit
 from core.clock import now
-from core.config import Sessions as SessionSettings
 from core.database import Collection, Database
 from core.debts import OWED_INDEX, Document
-from core.errors import Conflict, Invalid, NotSignedIn, TooManyRequests
+from core.errors import Conflict, Invalid
 from core.ids import new_id
 
 INDEXES = {
@@ -32,70 +25,17 @@ INDEXES = {
     ],
     "roles": [OWED_INDEX],
     "units": [OWED_INDEX],
-    "sign_in_failures": [IndexModel([("expires_at", ASCENDING)], name="expiry", expireAfterSeconds=0)],
 }
 
 
 class StaffService:
     """Staff, their roles and their units."""
 
-    def __init__(
-        self,
-        database: Database,
-        sessions: SessionService,
-        audit: Audit,
-        settings: SessionSettings,
-        passwords: Passwords,
-    ) -> None:
+    def __init__(self, database: Database, passwords: Passwords) -> None:
         self._staff = database["staff"]
         self._roles = database["roles"]
         self._units = database["units"]
-        self._failures = database["sign_in_failures"]
-        self._sessions = sessions
-        self._audit = audit
-        self._settings = settings
         self._passwords = passwords
-
-    async def sign_in(self, username: str, password: str) -> tuple[str, int]:
-        """A session for who knows the password: (token, its longest life in seconds).
-
-        Raises :class:`NotSignedIn` for a wrong name or password, :class:`TooManyRequests` while the name is locked.
-        """
-        username = username.lower()
-        locked = await self._failures.find_one({"_id": username, "locked_until": {"$gt": now()}})
-        if locked is not None:
-            seconds = max(1, int((locked["locked_until"] - now()).total_seconds()))
-            raise TooManyRequests(
-                f"密码错误次数过多，请 {-(-seconds // 60)} 分钟后再试。", code="ACCOUNT_LOCKED", retry_after=seconds
-            )
-        person = await self._staff.find_one({"username": username, "disabled": False})
-        if not await self._passwords.matches(person and person["password_hash"], password) or person is None:
-            await self._audit.record(
-                "staff.sign_in", subject={"kind": "username", "id": username}, object_={}, result="refused"
-            )
-            await self._count_failure(username)
-            raise NotSignedIn("用户名或密码不正确。", code="WRONG_PASSWORD")
-        await self._failures.delete_one({"_id": username})
-        token, seconds = await self._sessions.open_staff(person["_id"])
-        subject = {"kind": "staff", "id": person["_id"], "name": person["name"]}
-        await self._audit.record("staff.sign_in", subject=subject, object_={})
-        return token, seconds
-
-    async def _count_failure(self, username: str) -> None:
-        moment = now()
-        lock = timedelta(minutes=self._settings.staff_lock_minutes)
-        # Names that do not exist are counted too: otherwise being locked would tell that a name exists.
-        after = await self._failures.find_one_and_update(
-            {"_id": username},
-            {"$inc": {"count": 1}, "$set": {"expires_at": moment + lock}},
-            upsert=True,
-            return_document=ReturnDocument.AFTER,
-        )
-        if after["count"] >= self._settings.staff_failures:
-            await self._failures.update_one({"_id": username}, {"$set": {"locked_until": moment + lock, "count": 0}})
-            await self._audit.record(
-                "staff.locked", subject={"kind": "username", "id": username}, object_={}, result="refused"
-            )
 
     async def create(self, person: NewStaff, password: str, *, must_change: bool = False) -> str:
         """Make an account; its id. Raises :class:`Invalid` for a weak password or an unknown role or unit.

@@ -1,6 +1,6 @@
 """HTTP for staff: ``/admin/api/v1``, signed in with ``Authorization: Bearer``."""
 
-from admin import audit, reports, roles, session, staff, units
+from admin import audit, own_account, reports, roles, session, staff, units
 from handlers.operations import Route
 
 _PREFIX = "/admin/api/v1"
@@ -8,12 +8,24 @@ _PREFIX = "/admin/api/v1"
 ROUTES = (
     Route(f"{_PREFIX}/session", session.Session, "Staff: session"),
     Route(f"{_PREFIX}/me", session.Me, "Staff: session"),
+    Route(f"{_PREFIX}/me/password", own_account.OwnPassword, "Staff: session"),
+    Route(f"{_PREFIX}/me/second-factor", own_account.OwnSecondFactor, "Staff: session"),
+    Route(f"{_PREFIX}/me/second-factor/confirm", own_account.OwnSecondFactorConfirmed, "Staff: session"),
+    Route(f"{_PREFIX}/me/sessions", own_account.OwnSessions, "Staff: session"),
+    Route(f"{_PREFIX}/me/sessions/{{session_id}}", own_account.OwnSession, "Staff: session"),
     Route(f"{_PREFIX}/directory", session.DirectoryHandler, "Staff: session"),
     Route(f"{_PREFIX}/staff", staff.StaffAccounts, "Staff: administration"),
     Route(f"{_PREFIX}/staff/{{staff_id}}", staff.StaffAccount, "Staff: administration"),
     Route(f"{_PREFIX}/staff/{{staff_id}}/disable", staff.StaffDisabling, "Staff: administration"),
     Route(f"{_PREFIX}/staff/{{staff_id}}/enable", staff.StaffEnabling, "Staff: administration"),
     Route(f"{_PREFIX}/staff/{{staff_id}}/password-reset", staff.StaffPassword, "Staff: administration"),
+    Route(f"{_PREFIX}/staff/{{staff_id}}/second-factor-reset", own_account.StaffSecondFactor, "Staff: administration"),
+    Route(f"{_PREFIX}/staff/{{staff_id}}/sessions", own_account.StaffSessions, "Staff: administration"),
+    Route(
+        f"{_PREFIX}/staff/{{staff_id}}/sessions/{{session_id}}",
+        own_account.StaffSessionHandler,
+        "Staff: administration",
+    ),
     Route(f"{_PREFIX}/roles", roles.StaffRoles, "Staff: administration"),
     Route(f"{_PREFIX}/roles/{{role_key}}", roles.StaffRole, "Staff: administration"),
     Route(f"{_PREFIX}/units", units.DisposalUnits, "Staff: administration"),

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import Annotated
 
 from pydantic import Field
 
-from accounts.models import StaffSession
+from accounts.models import Duty, StaffSession
+from accounts.sign_in import Device
 from handlers.base import BaseHandler
-from handlers.models import Answer, Body
+from handlers.models import Answer, Body, Moment
 from handlers.operations import operation
 
 
@@ -17,6 +19,22 @@ class Credentials(Body):
 
     username: Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{3,40}$")]
     password: Annotated[str, Field(min_length=1, max_length=128)]
+    code: Annotated[
+        str | None,
+        Field(
+            pattern=r"^([0-9]{6}|[0-9A-Za-z]{4}(-[0-9A-Za-z]{4}){3})$",
+            description="Six digits of the authenticator app, or a recovery code. 401 CODE_REQUIRED asks for it.",
+        ),
+    ] = None
+
+
+class ActingFor(Answer):
+    """The absent colleague for whom somebody acts, and until when."""
+
+    delegation_id: str
+    staff_id: str
+    name: str
+    until: Moment
 
 
 class StaffView(Answer):
@@ -28,6 +46,10 @@ class StaffView(Answer):
     permissions: list[str]
     areas: list[str]
     unit: str | None
+    duties: list[Duty] = Field(
+        description="To be seen to before anything else is let through: password (PUT /me/password), second_factor."
+    )
+    on_behalf_of: ActingFor | None = Field(description="The absent colleague whose roles and reach these are.")
 
 
 class StaffSessionOpened(Answer):
@@ -89,6 +111,8 @@ def staff_view(staff: StaffSession) -> StaffView:
         permissions=sorted(staff.permissions),
         areas=list(staff.areas),
         unit=staff.unit_id,
+        duties=list(staff.duties),
+        on_behalf_of=ActingFor(**asdict(staff.on_behalf_of)) if staff.on_behalf_of else None,
     )
 
 
@@ -104,13 +128,13 @@ class Session(BaseHandler):
         errors=(401,),
     )
     async def post(self, body: Credentials) -> StaffSessionOpened:
-        """A name locks for a while after repeated failures."""
-        token, seconds = await self.services.staff.sign_in(body.username, body.password)
-        return StaffSessionOpened(
-            token=token, expires_in=seconds, staff=staff_view(await self.services.sessions.staff(token))
-        )
+        """A name locks for a while after repeated failures. One's older session ends, and is told so."""
+        device = Device(self.request.remote_ip, self.request.headers.get("User-Agent", ""))
+        token, seconds = await self.services.sign_in.sign_in(body.username, body.password, body.code, device)
+        staff = await self.services.sessions.staff(token, unready=True)
+        return StaffSessionOpened(token=token, expires_in=seconds, staff=staff_view(staff))
 
-    @operation("Sign out", audience="staff", limits=("write",))
+    @operation("Sign out", audience="staff", limits=("write",), unready=True)
     async def delete(self) -> None:
         """Ends this session."""
         await self.services.sessions.close(self.request.headers["Authorization"].partition(" ")[2].strip())
@@ -120,7 +144,7 @@ class Session(BaseHandler):
 class Me(BaseHandler):
     """``/me``."""
 
-    @operation("Who I am", audience="staff", answer=StaffView)
+    @operation("Who I am", audience="staff", answer=StaffView, unready=True)
     async def get(self) -> StaffView:
         """Roles, permissions and reach, as they are now."""
         return staff_view(self.staff)

@@ -155,7 +155,7 @@ class BaseHandler(RequestHandler):
             self.citizen = await self.services.sessions.citizen(token.strip())
             structlog.contextvars.bind_contextvars(citizen=self.citizen.citizen_id)
             return f"citizen:{self.citizen.citizen_id}"
-        self.staff = await self.services.sessions.staff(token.strip())
+        self.staff = await self.services.sessions.staff(token.strip(), unready=declared.unready)
         structlog.contextvars.bind_contextvars(staff=self.staff.staff_id)
         if declared.permission is not None and declared.permission not in self.staff.permissions:
             raise Forbidden(

@@ -26,6 +26,7 @@ PATH_PARAMETERS: dict[str, tuple[str, str]] = {
     "action": (r"[a-z_]{1,40}", "An action of the table of transitions, e.g. dispatch."),
     "photo_id": (r"[0-9a-hjkmnp-tv-z]{26}", "The id that POST /photos returned."),
     "staff_id": (r"[0-9a-hjkmnp-tv-z]{26}", "The id of a staff account."),
+    "session_id": (r"[0-9a-hjkmnp-tv-z]{26}", "The id of a session of a member of staff."),
     "role_key": (r"[a-z_]{2,40}", "The key of a role, e.g. dispatcher."),
     "unit_key": (r"[a-z0-9_]{2,40}", "The key of a disposal unit."),
     "docs_file": (r"swagger-ui\.css|swagger-ui-bundle\.js|start\.js", "A file of the page."),
@@ -42,7 +43,8 @@ class Operation:
     """One method of one endpoint.
 
     ``permission`` is what a staff member must hold; None on a staff endpoint means that being signed in is enough.
-    ``form_file`` names the one file field of a multipart body. ``idempotent`` honours the Idempotency-Key header.
+    ``unready`` lets in who has to change a password or set up a second factor first. ``form_file`` names the one file
+    field of a multipart body. ``idempotent`` honours the Idempotency-Key header.
     """
 
     summary: str
@@ -60,6 +62,7 @@ class Operation:
     description: str
     produces: str
     consumes: str | None = None
+    unready: bool = False
 
 
 Method = Callable[..., Awaitable[Any]]
@@ -81,6 +84,7 @@ def operation(
     errors: tuple[int, ...] = (),
     produces: str | None = None,
     consumes: str | None = None,
+    unready: bool = False,
 ) -> Callable[[Method], Callable[..., Awaitable[None]]]:
     """Declare the method of a handler: who may call it, what it takes and what it answers.
 
@@ -106,6 +110,7 @@ def operation(
             description=(method.__doc__ or "").strip(),
             produces=produces or "application/json",
             consumes=consumes,
+            unready=unready,
         )
 
         @functools.wraps(method)

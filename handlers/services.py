@@ -9,6 +9,7 @@ from accounts.api_keys import ApiKeyService
 from accounts.citizens import CitizenService
 from accounts.role_administration import RoleAdministration
 from accounts.sessions import SessionService
+from accounts.sign_in import SignInService
 from accounts.staff import StaffService
 from core.audit import Audit
 from core.cache import Cache
@@ -37,6 +38,7 @@ class Services:
     audit: Audit
     sessions: SessionService
     citizens: CitizenService
+    sign_in: SignInService
     staff: StaffService
     administration: StaffAdministration
     roles: RoleAdministration

@@ -8,15 +8,19 @@ from datetime import date, time
 
 from accounts import api_keys as api_keys_room
 from accounts import citizens as citizens_room
+from accounts import failures as failures_room
 from accounts import sessions as sessions_room
 from accounts import staff as staff_room
 from accounts.administration import StaffAdministration
 from accounts.administrators import Administrators
 from accounts.api_keys import ApiKeyService
 from accounts.citizens import CitizenService
+from accounts.failures import Failures
 from accounts.passwords import Passwords
 from accounts.role_administration import RoleAdministration
+from accounts.second_factor import SecondFactor
 from accounts.sessions import SessionService
+from accounts.sign_in import SignInService
 from accounts.staff import StaffService
 from core import audit as audit_room
 from core import idempotency as idempotency_room
@@ -47,12 +51,15 @@ from reports.service import ReportService
 from reports.unit_administration import UnitAdministration
 from server.permissions import known_permissions
 
+_ISSUER = "共治 Gongzhi"  # what an authenticator app shows beside the user name
+
 INDEXES = merge_indexes(
     [
         idempotency_room.INDEXES,
         photos_room.INDEXES,
         sessions_room.INDEXES,
         staff_room.INDEXES,
+        failures_room.INDEXES,
         api_keys_room.INDEXES,
         citizens_room.INDEXES,
         notices_room.INDEXES,
@@ -106,9 +113,9 @@ async def open_services(settings: Settings) -> AsyncIterator[tuple[Services, Rep
         await ensure_indexes(audit_database(settings, database), audit_room.INDEXES)
         audit = Audit.of(settings, database)
         vault = Vault(settings.keys.data.get_secret_value(), settings.keys.index.get_secret_value())
-        sessions = SessionService(database, settings.sessions)
         passwords = Passwords(settings.passwords)
-        staff = StaffService(database, sessions, audit, settings.sessions, passwords)
+        sessions = SessionService(database, settings.sessions, passwords)
+        staff = StaffService(database, passwords)
         administrators = Administrators(database, settings.reports.division)
         places = PlaceService(database)
         photos = PhotoService(
@@ -147,6 +154,14 @@ async def open_services(settings: Settings) -> AsyncIterator[tuple[Services, Rep
             audit=audit,
             sessions=sessions,
             citizens=CitizenService(database, sessions, wechat, vault),
+            sign_in=SignInService(
+                database,
+                sessions=sessions,
+                audit=audit,
+                passwords=passwords,
+                failures=Failures(database, settings.sessions),
+                second_factor=SecondFactor(database["staff"], vault, _ISSUER),
+            ),
             staff=staff,
             administration=StaffAdministration(
                 database,

@@ -227,6 +227,8 @@ async def open_district(
             "server": {"port": port},
             "photos": {"store": (folder / "photos").as_uri()},
             "limits": {"enabled": False},
+            # Tests sign in as the same people beside each other; what the product allows has tests of its own.
+            "sessions": {"staff_sessions": 100},
             "worker": {"sweep_seconds": 0.2, "lease_seconds": 5.0},
             **more,
         }

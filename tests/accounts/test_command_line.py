@@ -7,13 +7,17 @@ import sys
 
 import pytest_asyncio
 
+from accounts.failures import Failures
 from accounts.passwords import Passwords
 from accounts.roles import starting_roles
+from accounts.second_factor import SecondFactor
 from accounts.sessions import SessionService
+from accounts.sign_in import SignInService
 from accounts.staff import StaffService
 from core.audit import Audit
 from core.config import Settings
 from core.database import connect
+from core.encryption import Vault
 from core.ids import new_id
 
 PASSWORD = "Right-Password-1"
@@ -59,22 +63,24 @@ def create(username="zhang.san", role="intake", area="990101001"):
 
 
 def staff_of(database):
-    sessions = SessionService(database, Settings().sessions)
-    return (
-        StaffService(
-            database,
-            sessions,
-            Audit.of(Settings(), database),
-            Settings().sessions,
-            Passwords(Settings().passwords),
-        ),
-        sessions,
+    """What knows staff, lets them in, and keeps their sessions."""
+    settings = Settings()
+    passwords = Passwords(settings.passwords)
+    sessions = SessionService(database, settings.sessions, passwords)
+    sign_in = SignInService(
+        database,
+        sessions=sessions,
+        audit=Audit.of(settings, database),
+        passwords=passwords,
+        failures=Failures(database, settings.sessions),
+        second_factor=SecondFactor(database["staff"], Vault("d" * 32, "i" * 32), "test"),
     )
+    return StaffService(database, passwords), sign_in, sessions
 
 
 async def test_roles_are_added_once_and_changed_ones_are_kept(database):
     assert await accounts(database, "load-roles") == (0, f"added: {', '.join(r.key for r in starting_roles())}\n")
-    staff, _ = staff_of(database)
+    staff, _, _ = staff_of(database)
     changed = starting_roles()[0].model_copy(update={"permissions": ["report.view"]})
     await staff.put_role(changed)
     status, _ = await accounts(database, "load-roles")
@@ -86,9 +92,10 @@ async def test_a_new_account_signs_in_with_its_role_and_area_and_is_on_record(da
     await accounts(database, "load-roles")
     status, printed = await accounts(database, *create(), line=f"{PASSWORD}\n")
     assert (status, PASSWORD in printed) == (0, False)
-    staff, sessions = staff_of(database)
-    token, _ = await staff.sign_in("zhang.san", PASSWORD)
-    session = await sessions.staff(token)
+    _, sign_in, sessions = staff_of(database)
+    token, _ = await sign_in.sign_in("zhang.san", PASSWORD)
+    session = await sessions.staff(token, unready=True)
+    assert session.duties == ("password",), "it was chosen by another: its owner changes it first"
     assert (session.roles, session.areas, session.unit_id) == (("intake",), ("990101001",), None)
     entry = await database["audit"].find_one({"action": "staff.create"})
     assert entry["object"] == {"kind": "staff", "id": session.staff_id}

@@ -85,6 +85,7 @@ def address(route: Route, facts: dict[str, Any]) -> str:
         "photo_id": facts["photo_id"],
         "action": "no_such_action",  # each real one has its own permission: see the test of actions
         "staff_id": new_id(),
+        "session_id": new_id(),
         "role_key": "no_such_role",
         "unit_key": "no_such_unit",
         "docs_file": "start.js",
