@@ -1,6 +1,6 @@
 """HTTP for staff: ``/admin/api/v1``, signed in with ``Authorization: Bearer``."""
 
-from admin import audit, own_account, reports, roles, session, staff, units
+from admin import audit, exports, jobs, own_account, reports, roles, session, staff, units
 from handlers.operations import Route
 
 _PREFIX = "/admin/api/v1"
@@ -33,6 +33,11 @@ ROUTES = (
     Route(f"{_PREFIX}/units/{{unit_key}}/retire", units.UnitRetiring, "Staff: administration"),
     Route(f"{_PREFIX}/units/{{unit_key}}/restore", units.UnitRestoring, "Staff: administration"),
     Route(f"{_PREFIX}/audit", audit.AuditLog, "Staff: audit"),
+    Route(f"{_PREFIX}/jobs", jobs.Jobs, "Staff: jobs"),
+    Route(f"{_PREFIX}/jobs/{{job_id}}", jobs.Job, "Staff: jobs"),
+    Route(f"{_PREFIX}/jobs/{{job_id}}/file", jobs.JobFile, "Staff: jobs"),
+    Route(f"{_PREFIX}/jobs/{{job_id}}/cancel", jobs.JobCancel, "Staff: jobs"),
+    Route(f"{_PREFIX}/exports", exports.Exports, "Staff: jobs"),
     Route(f"{_PREFIX}/photos", reports.StaffPhotos, "Staff: cases"),
     Route(f"{_PREFIX}/reports", reports.Cases, "Staff: cases"),
     Route(f"{_PREFIX}/reports/{{number}}", reports.Case, "Staff: cases"),

@@ -41,8 +41,8 @@ class StaffPhotoTaken(Answer):
     photo: PhotoView
 
 
-class CaseFilters(Query):
-    """How to list cases; all conditions must hold. Newest first."""
+class CaseConditions(Query):
+    """Which cases; all conditions must hold."""
 
     state: Annotated[list[State], Field(max_length=10, description="May be given several times.")] = []
     category: Annotated[str | None, Field(max_length=40)] = None
@@ -59,6 +59,26 @@ class CaseFilters(Query):
         None
     )
     number: Annotated[str | None, Field(pattern=r"^\d{1,20}$", description="The first digits of the number.")] = None
+
+    def filters(self) -> Filters:
+        """The same, as the queries take it."""
+        return Filters(
+            states=tuple(self.state),
+            category=self.category,
+            unit=self.unit,
+            areas=tuple(a for a in (self.street, self.grid) if a is not None),
+            channel=self.channel,
+            since=self.since,
+            until=self.until,
+            late=self.late,
+            text=self.text,
+            number=self.number,
+        )
+
+
+class CaseFilters(CaseConditions):
+    """How to list cases. Newest first."""
+
     page: Annotated[str | None, Field(max_length=200)] = None
     size: Annotated[int, Field(ge=1, le=100)] = 20
 
@@ -318,19 +338,7 @@ class Cases(CaseHandler):
     @operation("List cases", audience="staff", query=CaseFilters, answer=CasePage, permission="report.view")
     async def get(self, query: CaseFilters) -> CasePage:
         """Within the areas and unit of whoever asks."""
-        filters = Filters(
-            states=tuple(query.state),
-            category=query.category,
-            unit=query.unit,
-            areas=tuple(a for a in (query.street, query.grid) if a is not None),
-            channel=query.channel,
-            since=query.since,
-            until=query.until,
-            late=query.late,
-            text=query.text,
-            number=query.number,
-        )
-        found, following = await self.services.queries.staff_list(self.staff, filters, query.page, query.size)
+        found, following = await self.services.queries.staff_list(self.staff, query.filters(), query.page, query.size)
         return CasePage(reports=[CaseLine(**self.line(r)) for r in found], next_page=following)
 
 

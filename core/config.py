@@ -195,7 +195,19 @@ class Worker(_Section):
     concurrency: Annotated[int, Field(ge=1)] = 8
     sweep_seconds: Annotated[float, Field(gt=0)] = 2.0
     lease_seconds: Annotated[float, Field(gt=0)] = 60.0
+    jobs: Annotated[int, Field(ge=1, le=64)] = 2
     nice: Annotated[int, Field(ge=0, le=19)] = 15
+
+
+class Files(_Section):
+    """Workbooks that people ask for and hand in: where they are kept, for how long, and how large one may be.
+
+    A bucket is reached as ``photos.s3`` says.
+    """
+
+    store: str = "file:var/files"
+    keep_days: Annotated[int, Field(ge=1)] = 7
+    max_rows: Annotated[int, Field(ge=1, le=1_000_000)] = 200_000
 
 
 class Log(_Section):
@@ -232,6 +244,7 @@ class Settings(BaseSettings):
     open311: Open311 = Open311()
     audit: AuditLog = AuditLog()
     worker: Worker = Worker()
+    files: Files = Files()
     log: Log = Log()
 
     @classmethod

@@ -8,21 +8,18 @@ database says whose.
 from __future__ import annotations
 
 import asyncio
-import os
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
-from datetime import timedelta
 from pathlib import Path
 from typing import Self, get_args
-from urllib.parse import unquote, urlsplit
 
 import obstore
 from obstore.exceptions import BaseError
-from obstore.store import LocalStore, S3Store
 
 from core.errors import NotFound, Unavailable
 from core.ids import ID_PATTERN
+from core.object_store import Store, open_store, sync
 from core.pictures import SizeName
 
 _SIZES: tuple[SizeName, ...] = get_args(SizeName)
@@ -34,7 +31,7 @@ class PhotoStore:
     Each method raises :class:`Unavailable` when the folder or the bucket does not answer, or is full.
     """
 
-    def __init__(self, store: LocalStore | S3Store, folder: Path | None = None) -> None:
+    def __init__(self, store: Store, folder: Path | None = None) -> None:
         """``folder`` is where ``store`` keeps its files when it is local; see :meth:`from_url`."""
         self._store = store
         self._folder = folder
@@ -56,34 +53,16 @@ class PhotoStore:
         name in it for ``virtual_hosted_style``, which the large clouds in China demand. Raises ``ValueError`` for
         another URL.
         """
-        parts = urlsplit(url)
-        if parts.scheme == "file" and not parts.netloc and parts.path.startswith("/"):
-            folder = Path(unquote(parts.path))
-            folder.mkdir(parents=True, exist_ok=True)
-            return cls(LocalStore(folder), folder)
-        if parts.scheme == "s3" and parts.netloc:
-            options = {
-                "endpoint": endpoint,
-                "access_key_id": access_key_id,
-                "secret_access_key": secret_access_key,
-                "region": region,
-            }
-            store = S3Store(
-                parts.netloc,
-                prefix=parts.path.strip("/") or None,
-                config={key: value for key, value in options.items() if value is not None},  # type: ignore[arg-type]
-                virtual_hosted_style_request=virtual_hosted_style,
-                disable_bulk_delete=True,  # which the services that speak S3 do not all answer alike
-                client_options={
-                    "allow_http": (endpoint or "").startswith("http://"),
-                    "default_content_type": "image/jpeg",
-                    "timeout": timedelta(seconds=20),
-                },
-                # A person waits for the answer: give up well before their mini-program does (60 s).
-                retry_config={"max_retries": 3, "retry_timeout": timedelta(seconds=20)},
-            )
-            return cls(store)
-        raise ValueError(f"photos are kept at file:///folder or s3://bucket/prefix, not at {url!r}")
+        store, folder = open_store(
+            url,
+            content_type="image/jpeg",
+            endpoint=endpoint,
+            access_key_id=access_key_id,
+            secret_access_key=secret_access_key,
+            region=region,
+            virtual_hosted_style=virtual_hosted_style,
+        )
+        return cls(store, folder)
 
     async def put(self, photo_id: str, sizes: Mapping[SizeName, bytes]) -> None:
         """Keep ``sizes`` of a photo. When this returns, they survive a loss of power; a reader sees each whole or not.
@@ -94,7 +73,7 @@ class PhotoStore:
         try:
             await asyncio.gather(*(obstore.put_async(self._store, key, content) for key, content in keys.items()))
             if self._folder:
-                await asyncio.to_thread(_sync, self._folder, keys)
+                await asyncio.to_thread(sync, self._folder, keys)
         except (BaseError, OSError) as error:
             raise _unavailable() from error
 
@@ -116,7 +95,7 @@ class PhotoStore:
                 with suppress(FileNotFoundError):
                     await obstore.delete_async(self._store, key)
             if self._folder:
-                await asyncio.to_thread(_sync, self._folder, keys)
+                await asyncio.to_thread(sync, self._folder, keys)
         except (BaseError, OSError) as error:
             raise _unavailable() from error
 
@@ -129,18 +108,3 @@ def _key(photo_id: str, size: str) -> str:
 
 def _unavailable() -> Unavailable:
     return Unavailable("照片暂时无法存取，请稍后再试。", code="PHOTO_STORE_UNAVAILABLE")
-
-
-def _sync(folder: Path, keys: Iterable[str]) -> None:
-    """Bring files, and the names by which they are found, from the system's memory to the disk.
-
-    obstore writes each file under a passing name and renames it, so no reader sees half of one, but it never syncs.
-    """
-    files = [folder / key for key in keys]
-    for path in dict.fromkeys((*files, *(file.parent for file in files), folder)):
-        with suppress(FileNotFoundError):  # deleted meanwhile, or never there
-            descriptor = os.open(path, os.O_RDONLY)
-            try:
-                os.fsync(descriptor)
-            finally:
-                os.close(descriptor)

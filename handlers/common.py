@@ -31,6 +31,7 @@ DEBT_KINDS = {
     "reports": ("route", "check_text", "attach", "notify", "audit", "absorb"),
     "photos": ("check", "await_verdict", "tell_verdict"),
     "citizens": ("forget",),
+    "jobs": ("run", "expire"),
 }
 """What each collection may owe: a figure that has fallen to nought must be said, not left at its last value."""
 

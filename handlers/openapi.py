@@ -9,6 +9,7 @@ from typing import Any, cast
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
+from core.files import XLSX
 from handlers.operations import PATH_PARAMETERS, Operation, Route
 
 # What a method writes that writes its answer itself, by the kind of media.
@@ -16,6 +17,7 @@ _WRITTEN = {
     "application": {"type": "object"},
     "text": {"type": "string"},
     "image": {"type": "string", "format": "binary"},
+    XLSX: {"type": "string", "format": "binary"},
 }
 _REF = "#/components/schemas/{model}"
 
@@ -137,7 +139,8 @@ def _responses(route: Route, declared: Operation, schemas: dict[tuple[type[BaseM
     if declared.answer is not None:
         good["content"] = _content(route, schemas[declared.answer, "serialization"])
     elif declared.status != 204:
-        good["content"] = {declared.produces: {"schema": _WRITTEN[declared.produces.partition("/")[0]]}}
+        written = _WRITTEN.get(declared.produces) or _WRITTEN[declared.produces.partition("/")[0]]
+        good["content"] = {declared.produces: {"schema": written}}
     codes = {400, 413, 503, *declared.errors}
     if declared.limits:
         codes.add(429)

@@ -34,6 +34,7 @@ PATH_PARAMETERS: dict[str, tuple[str, str]] = {
     "format": (r"xml|json", "The form of the answer: text/xml or application/json."),
     "service_code": (r"[^/]{1,100}", "A service_code of the service list."),
     "service_request_id": (r"[^/]{1,100}", "What POST requests returned: the case number."),
+    "job_id": (r"[0-9a-hjkmnp-tv-z]{26}", "The id that the request for the job returned."),
     "token": (r"[^/]{1,100}", "The same: no other tokens are given."),
 }
 

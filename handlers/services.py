@@ -16,11 +16,13 @@ from core.cache import Cache
 from core.config import Settings
 from core.database import Database
 from core.debts import WAKE_CHANNEL
+from core.jobs import JobService
 from core.photos import PhotoService
 from core.wechat import PushReceiver
 from notices.service import NoticeService
 from places.service import PlaceService
 from reports.catalogue import Catalogue
+from reports.exports import ReportExports
 from reports.people import ReportPeople
 from reports.queries import ReportQueries
 from reports.service import ReportService
@@ -52,6 +54,8 @@ class Services:
     queries: ReportQueries
     people: ReportPeople
     push: PushReceiver
+    jobs: JobService
+    exports: ReportExports
 
     def wake(self, collection: str) -> None:
         """Tell the worker that ``collection`` has new debts; without it they wait for the next sweep."""

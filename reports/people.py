@@ -122,9 +122,14 @@ class ReportPeople:
 
     def masked_phone(self, report: Document, actor: StaffSession) -> str | None:
         """The contact phone as ``138****1234``, if one was given and ``actor`` may learn of it."""
+        return self.phone(report, actor, clear=False)
+
+    def phone(self, report: Document, actor: StaffSession, *, clear: bool) -> str | None:
+        """The contact phone, if one was given and ``actor`` may learn of it. A ``clear`` one is put on record first."""
         if report["contact_phone"] is None or _hides_reporter(report, actor):
             return None
-        return mask_phone(self._vault.open(report["contact_phone"], "phone"))
+        phone = self._vault.open(report["contact_phone"], "phone")
+        return phone if clear else mask_phone(phone)
 
     async def contact(self, number: str, actor: StaffSession) -> dict[str, str | None]:
         """The reporter's phone, name and email in clear, None if not given. The caller records who looked, and why.

@@ -203,6 +203,10 @@ class ReportQueries:
         """The cases within reach that pass ``filters``."""
         return await self._page(_staff_query(staff, filters), page, size, _LISTED)
 
+    async def staff_count(self, staff: StaffSession, filters: Filters, limit: int) -> int:
+        """How many cases within reach pass ``filters``; counting ends at ``limit``."""
+        return int(await self._reports.count_documents(_staff_query(staff, filters), limit=limit))
+
 
 def _staff_query(staff: StaffSession, filters: Filters) -> Document:
     conditions: list[Document] = []

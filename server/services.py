@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from datetime import date, time
+from datetime import date, time, timedelta
+from typing import Any
 
 from accounts import api_keys as api_keys_room
 from accounts import citizens as citizens_room
@@ -24,6 +25,7 @@ from accounts.sign_in import SignInService
 from accounts.staff import StaffService
 from core import audit as audit_room
 from core import idempotency as idempotency_room
+from core import jobs as jobs_room
 from core import metrics
 from core import photos as photos_room
 from core.audit import Audit, audit_database
@@ -31,7 +33,9 @@ from core.cache import Cache
 from core.config import CONFIG_FILE, ConfigurationError, Settings
 from core.database import connect, ensure_indexes, merge_indexes
 from core.encryption import Signer, Vault
+from core.files import FileStore
 from core.idempotency import Idempotency
+from core.jobs import JobService
 from core.photo_store import PhotoStore
 from core.photos import PhotoService
 from core.serials import Serials
@@ -44,6 +48,8 @@ from places.service import PlaceService
 from reports import service as reports_room
 from reports.catalogue import Catalogue
 from reports.deadlines import WorkCalendar
+from reports.exports import KIND as REPORT_EXPORT
+from reports.exports import ReportExports
 from reports.jobs import ReportJobs
 from reports.people import ReportPeople
 from reports.queries import ReportQueries
@@ -56,6 +62,7 @@ _ISSUER = "共治 Gongzhi"  # what an authenticator app shows beside the user na
 INDEXES = merge_indexes(
     [
         idempotency_room.INDEXES,
+        jobs_room.INDEXES,
         photos_room.INDEXES,
         sessions_room.INDEXES,
         staff_room.INDEXES,
@@ -146,6 +153,23 @@ async def open_services(settings: Settings) -> AsyncIterator[tuple[Services, Rep
             similar_metres=settings.reports.similar_metres,
             similar_days=settings.reports.similar_days,
         )
+        people = ReportPeople(database, queries=queries, vault=vault, idempotency=idempotency)
+        long_jobs = JobService(
+            database,
+            FileStore.from_url(_store_url(settings.files.store), **_s3_options(settings)),
+            idempotency,
+            lease=timedelta(seconds=settings.worker.lease_seconds),
+            keep=timedelta(days=settings.files.keep_days),
+        )
+        exports = ReportExports(
+            queries=queries,
+            people=people,
+            jobs=long_jobs,
+            audit=audit,
+            work=CONFIG_FILE.parent / settings.folders.data / "work",
+            max_rows=settings.files.max_rows,
+        )
+        long_jobs.register(REPORT_EXPORT, exports.run)
         services = Services(
             settings=settings,
             public_url=public_url(settings),
@@ -184,12 +208,14 @@ async def open_services(settings: Settings) -> AsyncIterator[tuple[Services, Rep
             catalogue=catalogue,
             reports=reports,
             queries=queries,
-            people=ReportPeople(database, queries=queries, vault=vault, idempotency=idempotency),
+            people=people,
             push=PushReceiver(
                 settings.wechat.push_token.get_secret_value(),
                 settings.wechat.push_aes_key.get_secret_value(),
                 settings.wechat.appid,
             ),
+            jobs=long_jobs,
+            exports=exports,
         )
         jobs = ReportJobs(
             database,
@@ -208,16 +234,23 @@ async def open_services(settings: Settings) -> AsyncIterator[tuple[Services, Rep
 
 
 def _photo_store(settings: Settings) -> PhotoStore:
-    scheme, _, path = settings.photos.store.partition(":")
+    return PhotoStore.from_url(_store_url(settings.photos.store), **_s3_options(settings))
+
+
+def _store_url(url: str) -> str:
+    scheme, _, path = url.partition(":")
     if scheme == "file" and not path.startswith("/"):
         # A relative folder lies in the project's, wherever the program was started.
-        return PhotoStore.from_url((CONFIG_FILE.parent / path).resolve().as_uri())
+        return (CONFIG_FILE.parent / path).resolve().as_uri()
+    return url
+
+
+def _s3_options(settings: Settings) -> dict[str, Any]:
     s3 = settings.photos.s3
-    return PhotoStore.from_url(
-        settings.photos.store,
-        endpoint=s3.endpoint,
-        region=s3.region,
-        access_key_id=s3.access_key_id,
-        secret_access_key=s3.secret_access_key.get_secret_value() if s3.secret_access_key else None,
-        virtual_hosted_style=s3.virtual_hosted_style,
-    )
+    return {
+        "endpoint": s3.endpoint,
+        "region": s3.region,
+        "access_key_id": s3.access_key_id,
+        "secret_access_key": s3.secret_access_key.get_secret_value() if s3.secret_access_key else None,
+        "virtual_hosted_style": s3.virtual_hosted_style,
+    }

@@ -60,6 +60,7 @@ def payers(services: Services, jobs: ReportJobs) -> dict[str, dict[str, Payer]]:
             "tell_verdict": jobs.pay_tell_verdict,
         },
         "citizens": {"forget": forget},
+        "jobs": {"run": services.jobs.pay_run, "expire": services.jobs.pay_expire},
     }
 
 
@@ -71,23 +72,27 @@ class Worker:
         self._sweep = settings.worker.sweep_seconds
         self._sealer = Sealer.of(settings, services.database)
         self._seal_seconds = settings.audit.seal_seconds
-        self._collectors = {
-            name: Collector(
-                services.database[name],
-                by_kind,
-                lease=timedelta(seconds=settings.worker.lease_seconds),
-                concurrency=settings.worker.concurrency,
-            )
-            for name, by_kind in payers(services, jobs).items()
-        }
-        self._wake = {name: asyncio.Event() for name in self._collectors}
+        lease = timedelta(seconds=settings.worker.lease_seconds)
+        by_collection = payers(services, jobs)
+        self._collectors = [
+            (name, Collector(services.database[name], by_kind, lease=lease, concurrency=settings.worker.concurrency))
+            for name, by_kind in by_collection.items()
+            if name != "jobs"
+        ]
+        # A job takes minutes, and a collector looks for more only once it is through with what it found: each has its
+        # own, so that a short job waits for no long one as long as a place is free, and no debt waits for any job.
+        self._collectors += [
+            ("jobs", Collector(services.database["jobs"], by_collection["jobs"], lease=lease, concurrency=1))
+            for _ in range(settings.worker.jobs)
+        ]
+        self._wake = {name: asyncio.Event() for name in by_collection}
 
     async def run(self) -> None:
         """Work until cancelled."""
         async with asyncio.TaskGroup() as group:
             group.create_task(self._listen())
             group.create_task(self._sealer.run(self._seal_seconds))
-            for name, collector in self._collectors.items():
+            for name, collector in self._collectors:
                 group.create_task(self._settle(name, collector))
 
     async def _listen(self) -> None:

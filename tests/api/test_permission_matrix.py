@@ -94,6 +94,7 @@ def address(route: Route, facts: dict[str, Any]) -> str:
         "service_code": "other",
         "service_request_id": facts["number"],
         "token": facts["number"],
+        "job_id": new_id(),
     }
     assert values.keys() == PATH_PARAMETERS.keys(), "say here what a new path parameter may be"
     return route.path.format(**values)

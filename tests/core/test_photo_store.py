@@ -208,5 +208,5 @@ async def test_a_bucket_that_refuses_or_is_away_is_unavailable(bucket):
 
 @pytest.mark.parametrize("url", ["", "photos", "file://photos", "file://host/photos", "s3://", "http://bucket/x"])
 def test_another_kind_of_url_is_refused(url):
-    with pytest.raises(ValueError, match="photos are kept at"):
+    with pytest.raises(ValueError, match="things are kept at"):
         PhotoStore.from_url(url)

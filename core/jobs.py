@@ -1,0 +1,293 @@
+"""Jobs (任务): work that takes longer than a person waits for an answer, asked for over HTTP and done by the worker.
+
+A job is one document that owes its own doing (:mod:`core.debts`). The worker that does it keeps its lease alive and
+writes down how far it is; killed anywhere, another one takes it up when the lease runs out, from the start. So a runner
+must bear to be run twice: what it makes has names that follow from the job's id, and what it changes is conditional.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import Any, Literal
+
+import structlog
+from pymongo import ASCENDING, DESCENDING, IndexModel, ReturnDocument
+from pymongo.errors import DuplicateKeyError
+
+from core.clock import now
+from core.database import Database
+from core.debts import OWED_INDEX, Amendment, Document, Payment, Postponed, owe
+from core.errors import AppError, Conflict, NotFound, Unavailable
+from core.files import FileStore, StoredFile
+from core.idempotency import Idempotency, Once
+from core.ids import new_id
+from core.paging import page_mark, read_mark
+
+log = structlog.get_logger(__name__)
+
+JobState = Literal["queued", "running", "done", "failed", "cancelled"]
+UNDER_WAY: tuple[JobState, ...] = ("queued", "running")
+
+_NEWEST = [("asked_at", DESCENDING), ("_id", DESCENDING)]
+INDEXES = {
+    "jobs": [
+        OWED_INDEX,
+        IndexModel(_NEWEST, name="newest"),
+        IndexModel([("asked_by.id", ASCENDING), *_NEWEST], name="asked_by"),
+        IndexModel([("forget_at", ASCENDING)], name="expiry", expireAfterSeconds=0),
+    ]
+}
+
+OUTPUT = "output.xlsx"
+INPUT = "input.xlsx"
+
+_ATTEMPTS = 5
+"""How often a job is begun: one that brings its worker down each time must not go round for ever."""
+
+_UNDER_WAY_EACH = 5
+"""Jobs that one person may have queued or running."""
+
+_BEAT = 1.0
+"""Seconds between two looks at whether there is progress to write down."""
+
+_KEEP_RECORD = timedelta(days=90)
+"""How long a job is listed once its files are gone."""
+
+
+@dataclass
+class Running:
+    """A job as its runner sees it. ``progress`` may be called as often as one likes: it is written once a second."""
+
+    job_id: str
+    kind: str
+    asked_by: dict[str, Any]
+    params: Document
+    done: int = 0
+    total: int = 0
+
+    def progress(self, done: int, total: int | None = None) -> None:
+        """Say that ``done`` of ``total`` (as last said, when left out) steps are through."""
+        self.done = done
+        if total is not None:
+            self.total = total
+
+    @property
+    def percent(self) -> int:
+        """Whole percent, rounded down; 100 is for what is finished."""
+        return min(99, self.done * 100 // self.total) if self.total else 0
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a job came to: figures for people to read, and maybe a file."""
+
+    result: Document = field(default_factory=dict)
+    file: StoredFile | None = None
+
+
+Runner = Callable[[Running], Awaitable[Outcome]]
+"""``async (job) -> Outcome``. May run again after a crash. An :class:`AppError` ends the job as failed with its
+message; any other error is tried again some times. It is cancelled when the job is, or when its lease is lost."""
+
+
+class JobService:
+    """The jobs; it alone touches their collection. ``runners`` are given by :meth:`register` when a process starts."""
+
+    def __init__(
+        self,
+        database: Database,
+        files: FileStore,
+        idempotency: Idempotency,
+        *,
+        lease: timedelta,
+        keep: timedelta,
+    ) -> None:
+        """``lease`` is the worker's; ``keep`` is how long the files of a job that is over are kept."""
+        self._jobs = database["jobs"]
+        self._idempotency = idempotency
+        self._lease = lease
+        self._keep = keep
+        self._runners: dict[str, Runner] = {}
+        self.files = files
+
+    def register(self, kind: str, runner: Runner) -> None:
+        """Jobs of ``kind`` are done by ``runner``."""
+        self._runners[kind] = runner
+
+    async def ask(
+        self,
+        kind: str,
+        title: str,
+        asked_by: dict[str, str],
+        params: Document,
+        *,
+        input_file: tuple[bytes, str] | None = None,
+        once: Once | None = None,
+        job_id: str | None = None,
+    ) -> Document:
+        """A new job of ``kind``, called ``title`` to people; asked again with the same ``once``, the first one.
+
+        ``asked_by`` is {kind, id, name}. ``input_file`` is bytes and the name that people know the file by. Raises
+        :class:`Conflict` (``TOO_MANY_JOBS``) when this person has several under way.
+        """
+        if kind not in self._runners:
+            raise ValueError(f"nothing runs jobs of kind {kind!r}")
+        job_id = job_id or new_id()
+        if once is not None:
+            job_id = await self._idempotency.claim(once, job_id)
+            if (earlier := await self._jobs.find_one({"_id": job_id})) is not None:
+                return dict(earlier)
+        mine = {"asked_by.id": asked_by["id"], "state": {"$in": UNDER_WAY}}
+        if await self._jobs.count_documents(mine, limit=_UNDER_WAY_EACH) >= _UNDER_WAY_EACH:
+            raise Conflict(
+                f"您已有 {_UNDER_WAY_EACH} 个任务在进行，请等其中一个完成或取消后再提交。", code="TOO_MANY_JOBS"
+            )
+        given: StoredFile | None = None
+        if input_file is not None:
+            content, name = input_file
+            given = await self.files.put(job_id, INPUT, content, title=name)
+        document: Document = {
+            "_id": job_id,
+            "kind": kind,
+            "title": title,
+            "asked_by": asked_by,
+            "asked_at": now(),
+            "params": params,
+            "input": given.stored() if given else None,
+            "state": "queued",
+            "percent": 0,
+            "done": 0,
+            "total": 0,
+            "result": {},
+            "error": None,
+            "file": None,
+            "started_at": None,
+            "finished_at": None,
+            "owed": [owe("run")],
+        }
+        try:
+            await self._jobs.insert_one(document)
+        except DuplicateKeyError:
+            return await self.get(job_id)
+        return document
+
+    async def get(self, job_id: str, *, asked_by: str | None = None) -> Document:
+        """The job; with ``asked_by`` only when it is this person's. Raises :class:`NotFound`."""
+        whose = {"asked_by.id": asked_by} if asked_by is not None else {}
+        found = await self._jobs.find_one({"_id": job_id, **whose})
+        if found is None:
+            raise NotFound("没有找到这个任务，请核对编号。", code="NO_SUCH_JOB")
+        return dict(found)
+
+    async def list(
+        self, page: str | None, size: int, *, asked_by: str | None = None, kind: str | None = None
+    ) -> tuple[list[Document], str | None]:
+        """One page of jobs, newest first, and the mark of the next one."""
+        query: Document = {"asked_by.id": asked_by} if asked_by is not None else {}
+        if kind is not None:
+            query["kind"] = kind
+        if page is not None:
+            at, last = read_mark(page)
+            query["asked_at"] = {"$lte": at}
+            query["$or"] = [{"asked_at": {"$lt": at}}, {"asked_at": at, "_id": {"$lt": last}}]
+        cursor = self._jobs.find(query, {"params": 0}).sort(_NEWEST).limit(size + 1)
+        found = [dict(job) async for job in cursor]
+        more = page_mark(found[size - 1]["asked_at"], found[size - 1]["_id"]) if len(found) > size else None
+        return found[:size], more
+
+    async def cancel(self, job_id: str, *, asked_by: str | None = None) -> Document:
+        """Stop the job, whether it waits or runs; the job after it. Cancelling again changes nothing.
+
+        One update takes its debt away: the worker that is at it notices at its next beat, and can finish it no more.
+        Raises :class:`NotFound`, :class:`Conflict` (``JOB_OVER``) when it is done or has failed.
+        """
+        over = self._over("cancelled")
+        over.settle = ["run"]
+        whose = {"asked_by.id": asked_by} if asked_by is not None else {}
+        after = await self._jobs.find_one_and_update(
+            {"_id": job_id, **whose, "state": {"$in": UNDER_WAY}},
+            over.pipeline(),
+            return_document=ReturnDocument.AFTER,
+        )
+        if after is not None:
+            return dict(after)
+        job = await self.get(job_id, asked_by=asked_by)
+        if job["state"] != "cancelled":
+            raise Conflict("任务已经结束，不能取消。", code="JOB_OVER", details={"state": job["state"]})
+        return job
+
+    async def pay_run(self, job: Document, debt: Document) -> Payment:
+        """Do the job, keeping the lease alive and the progress known while it lasts."""
+        if debt["attempts"] > _ATTEMPTS:
+            return self._failed(AppError("任务多次中断，没有完成，请联系管理员。", code="JOB_INTERRUPTED"))
+        running = Running(job["_id"], job["kind"], job["asked_by"], {**job["params"], "input": job["input"]})
+        await self._beat(running, debt, started=job["started_at"] is None)
+        work = asyncio.ensure_future(self._runners[job["kind"]](running))
+        try:
+            await self._watch(work, running, debt)
+            outcome = work.result()
+        except Unavailable:
+            raise  # a store that is out for the moment: tried again like any breakdown
+        except AppError as refused:
+            return self._failed(refused)
+        except Exception:
+            if debt["attempts"] < _ATTEMPTS:
+                raise
+            log.exception("job.failed", job=job["_id"], kind=job["kind"])
+            return self._failed(AppError("任务执行出错，请稍后重新提交；如仍不行，请把任务编号告诉管理员。"))
+        finally:
+            if not work.done():
+                work.cancel()
+                with contextlib.suppress(asyncio.CancelledError, Exception):
+                    await work
+        total = max(running.total, running.done)
+        change = self._over("done")
+        change.set |= {"percent": 100, "done": total, "total": total, "result": outcome.result}
+        change.set["file"] = outcome.file.stored() if outcome.file else None
+        return Payment(change)
+
+    async def _watch(self, work: asyncio.Future[Outcome], running: Running, debt: Document) -> None:
+        """Wait for ``work``, writing progress down. Raises :class:`Postponed` once the job is somebody else's."""
+        told, beat_at = (-1, -1), now()
+        pause = min(_BEAT, self._lease.total_seconds() / 4)
+        while not (await asyncio.wait([work], timeout=pause))[0]:
+            present = (running.done, running.total)
+            if present != told or now() - beat_at > self._lease / 3:
+                told, beat_at = present, now()
+                await self._beat(running, debt)
+
+    async def _beat(self, running: Running, debt: Document, *, started: bool = False) -> None:
+        moment = now()
+        mine = {"_id": running.job_id, "owed": {"$elemMatch": {"id": debt["id"], "claim": debt["claim"]}}}
+        change = {
+            "owed.$.due_at": moment + self._lease,
+            "state": "running",
+            "done": running.done,
+            "total": running.total,
+            "percent": running.percent,
+            **({"started_at": moment} if started else {}),
+        }
+        if not (await self._jobs.update_one(mine, {"$set": change})).matched_count:
+            raise Postponed("cancelled, or taken over by another worker")
+
+    def _over(self, state: JobState) -> Amendment:
+        moment = now()
+        return Amendment(
+            set={"state": state, "finished_at": moment, "files_until": moment + self._keep},
+            owe=[owe("expire", at=moment, delay=self._keep)],
+        )
+
+    def _failed(self, error: AppError) -> Payment:
+        change = self._over("failed")
+        change.set["error"] = {"code": error.code, "message": error.message, "details": error.details}
+        return Payment(change)
+
+    async def pay_expire(self, job: Document, _debt: Document) -> Payment:
+        """Delete the files of a job that has been over for long enough; its record goes later, by itself."""
+        for name in (INPUT, OUTPUT):
+            await self.files.delete(job["_id"], name)
+        return Payment(Amendment(set={"file": None, "input": None, "forget_at": now() + _KEEP_RECORD}))

@@ -1,0 +1,237 @@
+"""Exports of cases: the staff list with its filters as a marked workbook, made by the worker.
+
+Phones are masked unless whoever asks may look at them and says why; what is asked for goes into the audit log before
+the job exists, and what came of it before anybody can have the file. Memory does not grow with the rows: a page of the
+list is read, written to the disk and forgotten.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+from pydantic import TypeAdapter
+
+from accounts.models import StaffSession
+from core.audit import Audit
+from core.clock import now, shanghai
+from core.debts import Document
+from core.errors import Forbidden, Invalid
+from core.idempotency import Once
+from core.ids import new_id
+from core.jobs import OUTPUT, JobService, Outcome, Running
+from core.workbook import Column, Mark, MarkedWorkbook
+from reports.models import from_partner
+from reports.people import ReportPeople
+from reports.queries import Filters, ReportQueries, is_late
+from reports.rules import STATE_NAMES, State
+
+KIND = "report_export"
+CHANNEL_NAMES = {
+    "mini_program": "小程序",
+    "open311": "合作方（Open311）",
+    "hotline": "12345 热线",
+    "department": "其他部门",
+    "collector": "采集员",
+}
+COLUMNS = (
+    Column("案件编号", 23),
+    Column("状态", 9),
+    Column("渠道", 12),
+    Column("问题类别", 16),
+    Column("问题描述", 48, traced=True),
+    Column("地址", 30),
+    Column("街道", 14),
+    Column("社区", 16),
+    Column("单元网格", 18),
+    Column("经度（WGS-84）", 15, "number"),
+    Column("纬度（WGS-84）", 15, "number"),
+    Column("上报人", 16),
+    Column("联系电话", 16),
+    Column("外部工单号", 20),
+    Column("上报时间", 17, "moment"),
+    Column("立案时间", 17, "moment"),
+    Column("派遣时间", 17, "moment"),
+    Column("接收时间", 17, "moment"),
+    Column("处置时限", 17, "moment"),
+    Column("处置时间", 17, "moment"),
+    Column("结案时间", 17, "moment"),
+    Column("是否超时", 9),
+    Column("处置部门", 20),
+    Column("处置人员", 10),
+    Column("返工次数", 9, "number"),
+    Column("延期次数", 9, "number"),
+    Column("满意度（1-5）", 13, "number"),
+    Column("最近更新", 17, "moment"),
+)
+_STAFF = TypeAdapter(StaffSession)
+_FILTERS = TypeAdapter(Filters)
+_PAGE = 500
+_STALE_WORK = timedelta(days=1)
+
+
+class ReportExports:
+    """Takes the wish for an export, and is the runner of its job."""
+
+    def __init__(
+        self,
+        *,
+        queries: ReportQueries,
+        people: ReportPeople,
+        jobs: JobService,
+        audit: Audit,
+        work: Path,
+        max_rows: int,
+    ) -> None:
+        """``work`` is a folder of this machine for files that are being made."""
+        self._queries = queries
+        self._people = people
+        self._jobs = jobs
+        self._audit = audit
+        self._work = work
+        self._max_rows = max_rows
+
+    async def ask(
+        self, staff: StaffSession, filters: Filters, *, phones: bool, reason: str | None, once: Once | None = None
+    ) -> Document:
+        """The job of an export of the cases within reach that pass ``filters``, with ``phones`` in clear or masked.
+
+        Raises :class:`Forbidden` for phones without the permission to look at them, :class:`Invalid` for phones without
+        a reason.
+        """
+        job_id = new_id()
+        asked = {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(filters).items()}
+        details = {"filters": {k: v for k, v in asked.items() if v or v is False}, "phones": phones}
+        if phones and "report.view_contact" not in staff.permissions:
+            await self._record(job_id, staff.named(), "report.export", reason, details, result="refused")
+            raise Forbidden(
+                "您没有查看联系电话的权限，请去掉「显示完整电话」后再导出。",
+                code="NO_PERMISSION",
+                details={"permission": "report.view_contact"},
+            )
+        if phones and not reason:
+            problem = "导出完整电话必须说明用途"
+            raise Invalid(f"请检查填写的内容。{problem}", details={"fields": [{"field": "reason", "problem": problem}]})
+        await self._record(job_id, staff.named(), "report.export", reason, details)
+        person = {**asdict(staff), "permissions": sorted(staff.permissions)}
+        params = {"filters": asked, "phones": phones, "reason": reason, "staff": person}
+        title = f"案件导出 {shanghai(now()):%Y-%m-%d %H:%M}"
+        return await self._jobs.ask(KIND, title, staff.named(), params, once=once, job_id=job_id)
+
+    async def run(self, job: Running) -> Outcome:
+        """Make the workbook. Begun again, it makes the same file anew; the last one put is the one that is kept."""
+        staff = _STAFF.validate_python(job.params["staff"])
+        filters = _FILTERS.validate_python(job.params["filters"])
+        total = await self._queries.staff_count(staff, filters, self._max_rows + 1)
+        if total > self._max_rows:
+            raise Invalid(
+                f"符合条件的案件超过 {self._max_rows} 件，请缩小时间范围或增加筛选条件后分次导出。",
+                code="TOO_MANY_ROWS",
+                details={"max_rows": self._max_rows},
+            )
+        job.progress(0, total)
+        mark = Mark(staff.name, now(), job.job_id)
+        with working_folder(self._work, job.job_id) as folder:
+            path = folder / OUTPUT
+            rows = await self._write(path, mark, staff, filters, job)
+            name = f"案件_{shanghai(mark.at):%Y%m%d_%H%M}_{mark.code}.xlsx"
+            file = await self._jobs.files.put(job.job_id, OUTPUT, path, title=name)
+        details = {"rows": rows, "phones": job.params["phones"], "sha256": file.sha256, "code": mark.code}
+        await self._record(job.job_id, staff.named(), "report.export_made", job.params["reason"], details, once=True)
+        return Outcome({"rows": rows, "code": mark.code}, file)
+
+    async def _write(self, path: Path, mark: Mark, staff: StaffSession, filters: Filters, job: Running) -> int:
+        phones = bool(job.params["phones"])
+        # Making cells is the processor's work: off the loop, which others' short debts wait for.
+        book = await asyncio.to_thread(MarkedWorkbook, path, "案件", COLUMNS, mark)
+        page: str | None = None
+        while True:
+            reports, page = await self._queries.staff_list(staff, filters, page, _PAGE)
+            await asyncio.to_thread(book.extend, (self._row(r, staff, phones=phones) for r in reports))
+            job.progress(book.rows, max(job.total, book.rows))
+            # What came in since it was counted stops at the limit as well: the newest come first, and are there.
+            if page is None or book.rows >= self._max_rows:
+                break
+        await asyncio.to_thread(book.close)
+        return book.rows
+
+    def _row(self, report: Document, staff: StaffSession, *, phones: bool) -> tuple[Any, ...]:
+        milestones: Document = report.get("milestones") or {}
+        position = (report.get("location") or {}).get("coordinates") or (None, None)
+        levels = report["place"]
+        assignee = report.get("assignee") or {}
+        return (
+            report["_id"],
+            STATE_NAMES[State(report["state"])],
+            CHANNEL_NAMES.get(report["channel"], report["channel"]),
+            report["category_name"],
+            report["description"],
+            report["address"],
+            *((levels[level] or {}).get("name") for level in ("street", "community")),
+            (levels["grid"] or {}).get("code"),
+            *(None if degrees is None else round(degrees, 6) for degrees in position),
+            _reporter(report),
+            self._people.phone(report, staff, clear=phones),
+            (report.get("external") or {}).get("number"),
+            report["created_at"],
+            *(milestones.get(name) for name in ("filed_at", "dispatched_at", "accepted_at")),
+            report["due_at"],
+            milestones.get("handled_at") or report["handled_at"],
+            milestones.get("closed_at"),
+            "是" if is_late(report, now()) else "否",
+            report["unit_name"],
+            assignee.get("name"),
+            *(milestones.get(name, 0) for name in ("reworks", "extensions")),
+            (report["rating"] or {}).get("score"),
+            report["updated_at"],
+        )
+
+    async def _record(
+        self,
+        job_id: str,
+        subject: dict[str, str],
+        action: str,
+        reason: str | None,
+        details: Document,
+        *,
+        result: Any = "done",
+        once: bool = False,
+    ) -> None:
+        await self._audit.record(
+            action,
+            subject=subject,
+            object_={"kind": "job", "id": job_id},
+            reason=reason,
+            result=result,
+            details=details,
+            entry_id=f"{job_id}-made" if once else None,
+        )
+
+
+def _reporter(report: Document) -> str:
+    reporter = report["reporter"]
+    if from_partner(report):
+        return str(reporter["name"])
+    return "匿名" if reporter["anonymous"] else "市民"
+
+
+@contextmanager
+def working_folder(parent: Path, job_id: str) -> Iterator[Path]:
+    """A folder for a job's files in the making, gone afterwards; so is what a killed worker has left of this job, and
+    of any job a day ago."""
+    parent.mkdir(parents=True, exist_ok=True)
+    for left in parent.iterdir():
+        if left.name.startswith(f"{job_id}-") or left.stat().st_mtime < (now() - _STALE_WORK).timestamp():
+            shutil.rmtree(left, ignore_errors=True)
+    folder = parent / f"{job_id}-{new_id()}"
+    folder.mkdir(mode=0o700)
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
