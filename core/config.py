@@ -171,8 +171,6 @@ class Reports(_Section):
     similar_days: Annotated[int, Field(ge=1)] = 30
     working_periods: list[tuple[str, str]] = [("08:30", "12:00"), ("14:00", "17:30")]
     working_weekdays: list[Annotated[int, Field(ge=1, le=7)]] = [1, 2, 3, 4, 5]
-    holidays: list[str] = []
-    makeup_days: list[str] = []
 
 
 class Open311(_Section):

@@ -27,6 +27,7 @@ DOCS_ASSETS = Path(__file__).parent / "docs_page" / "node_modules" / "swagger-ui
 ADMINISTERED = ("staff", "roles", "units")
 """The collections whose documents people administer: each owes the audit log what was done to it."""
 DEBT_KINDS = {
+    "calendar_days": ("audit",),
     **dict.fromkeys(ADMINISTERED, ("audit",)),
     "reports": ("route", "check_text", "attach", "notify", "audit", "absorb"),
     "photos": ("check", "await_verdict", "tell_verdict"),
@@ -43,6 +44,12 @@ class Health(Answer):
     parts: dict[str, bool]
 
 
+class Readiness(Health):
+    """Whether the process can serve."""
+
+    warnings: list[str] = Field(description="What somebody should see to; it keeps nothing from working.")
+
+
 class Healthz(BaseHandler):
     """``/healthz``."""
 
@@ -55,13 +62,17 @@ class Healthz(BaseHandler):
 class Readyz(BaseHandler):
     """``/readyz``."""
 
-    @operation("Whether this process can serve", audience="anyone", answer=Health, limits=(), errors=(503,))
-    async def get(self) -> Health:
+    @operation("Whether this process can serve", audience="anyone", answer=Readiness, limits=(), errors=(503,))
+    async def get(self) -> Readiness:
         """503 while MongoDB does not answer. Without Redis things are only slower, so it is told, not needed."""
         mongodb, redis = await asyncio.gather(is_answering(self.services.database), self.services.cache.is_answering())
         if not mongodb:
             raise Unavailable("数据库没有响应。", code="NOT_READY", details={"mongodb": mongodb, "redis": redis})
-        return Health(status="ready", parts={"mongodb": mongodb, "redis": redis})
+        warnings = [
+            f"没有 {year} 年的节假日安排，该年只按周末计算工作时间；请更新程序，或由管理员录入。"
+            for year in await self.services.calendar.unpublished()
+        ]
+        return Readiness(status="ready", parts={"mongodb": mongodb, "redis": redis}, warnings=warnings)
 
 
 class Metrics(BaseHandler):

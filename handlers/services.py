@@ -21,6 +21,7 @@ from core.photos import PhotoService
 from core.wechat import PushReceiver
 from notices.service import NoticeService
 from places.service import PlaceService
+from reports.calendar import CalendarService
 from reports.catalogue import Catalogue
 from reports.exports import ReportExports
 from reports.people import ReportPeople
@@ -50,6 +51,7 @@ class Services:
     photos: PhotoService
     notices: NoticeService
     catalogue: Catalogue
+    calendar: CalendarService
     reports: ReportService
     queries: ReportQueries
     people: ReportPeople

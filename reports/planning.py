@@ -14,8 +14,9 @@ from core.clock import now
 from core.debts import Amendment, Document, owe
 from core.errors import Conflict, Invalid
 from core.photos import PhotoService
+from reports.calendar import CalendarService
 from reports.catalogue import Catalogue
-from reports.deadlines import Limit, WorkCalendar, due_at
+from reports.deadlines import Limit, due_at
 from reports.milestones import marked
 from reports.models import Actor, Category, Given, Reporter, System, from_partner
 from reports.rules import NEED_NAMES, State, Transition
@@ -38,7 +39,7 @@ class Planner:
     """Plans steps."""
 
     def __init__(
-        self, *, catalogue: Catalogue, staff: StaffService, photos: PhotoService, calendar: WorkCalendar
+        self, *, catalogue: Catalogue, staff: StaffService, photos: PhotoService, calendar: CalendarService
     ) -> None:
         self._catalogue = catalogue
         self._staff = staff
@@ -120,7 +121,7 @@ class Planner:
         category = category or await self._catalogue.category(report["category"])
         condition = category.condition_for(report["answers"])
         limit: Limit = condition.limit
-        due = due_at(moment, limit, self._calendar)
+        due = due_at(moment, limit, await self._calendar.current())
         return {
             "due_at": due,
             "handled_at": None,

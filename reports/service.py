@@ -25,8 +25,8 @@ from core.photos import PhotoService
 from core.serials import Serials
 from places.coordinates import LonLat, distance
 from places.service import PlaceService
+from reports.calendar import CalendarService
 from reports.catalogue import Catalogue, check_answers
-from reports.deadlines import WorkCalendar
 from reports.milestones import no_milestones
 from reports.models import Actor, Given, NewReport, Partner, Reporter, System
 from reports.planning import Planner
@@ -82,7 +82,7 @@ class ReportService:
         vault: Vault,
         idempotency: Idempotency,
         serials: Serials,
-        calendar: WorkCalendar,
+        calendar: CalendarService,
         division: str,
     ) -> None:
         self._reports = database["reports"]

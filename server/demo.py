@@ -34,7 +34,7 @@ from server.demo_geography import DISTRICT, FILES, FOLDER, STREETS
 from server.demo_play import LEASE, Player, set_clock, time_travel
 from server.run import Addresses
 from server.seed import Responsibilities, put_responsibilities, seed
-from server.services import open_services, work_calendar
+from server.services import open_services
 from server.worker import payers
 
 PASSWORD = "Gongzhi-Demo-2026"  # noqa: S105 - of demo accounts alone, which production refuses
@@ -97,7 +97,6 @@ async def load(settings: Settings, sandbox_url: str) -> None:
             await _load(
                 services,
                 jobs,
-                settings,
                 sandbox_url,
                 began_at=loading["began_at"],
                 progress=lambda done, total: bar.update(task, completed=done, total=total),
@@ -109,7 +108,6 @@ async def load(settings: Settings, sandbox_url: str) -> None:
 async def _load(
     services: Services,
     jobs: ReportJobs,
-    settings: Settings,
     sandbox_url: str,
     *,
     began_at: datetime,
@@ -123,7 +121,7 @@ async def _load(
     player = Player(
         services,
         collector,
-        work_calendar(settings),
+        await services.calendar.current(),
         reporters=await _citizens(services, district.citizens, sandbox_url, since=began_at - _PEOPLE_SINCE),
         staff=await _staff(services, district.staff, since=began_at - _PEOPLE_SINCE),
         until=began_at,

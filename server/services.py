@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from datetime import date, time, timedelta
+from datetime import time, timedelta
 from typing import Any
 
 from accounts import api_keys as api_keys_room
@@ -45,7 +45,9 @@ from notices import service as notices_room
 from notices.service import NoticeService
 from places import service as places_room
 from places.service import PlaceService
+from reports import calendar as calendar_room
 from reports import service as reports_room
+from reports.calendar import FIRST_YEAR, CalendarService
 from reports.catalogue import Catalogue
 from reports.deadlines import WorkCalendar
 from reports.exports import KIND as REPORT_EXPORT
@@ -71,22 +73,19 @@ INDEXES = merge_indexes(
         citizens_room.INDEXES,
         notices_room.INDEXES,
         places_room.INDEXES,
+        calendar_room.INDEXES,
         reports_room.INDEXES,
     ]
 )
 
 
-def work_calendar(settings: Settings) -> WorkCalendar:
-    """The district's working time, from the settings. Raises :class:`ConfigurationError`."""
+def working_hours(settings: Settings) -> WorkCalendar:
+    """The district's working hours in a week without holidays. Raises :class:`ConfigurationError`."""
     reports = settings.reports
     periods = tuple((time.fromisoformat(a), time.fromisoformat(b)) for a, b in reports.working_periods)
+    weekdays = {d - 1: periods if d in reports.working_weekdays else () for d in range(1, 8)}
     try:
-        return WorkCalendar(
-            periods=periods,
-            weekday_periods={d - 1: periods if d in reports.working_weekdays else () for d in range(1, 8)},
-            holidays=frozenset(date.fromisoformat(d) for d in reports.holidays),
-            makeup_workdays=frozenset(date.fromisoformat(d) for d in reports.makeup_days),
-        )
+        return WorkCalendar(periods=periods, weekday_periods=weekdays, first_year=FIRST_YEAR, last_year=FIRST_YEAR)
     except ValueError as error:
         raise ConfigurationError(f"reports: {error}") from error
 
@@ -135,6 +134,7 @@ async def open_services(settings: Settings) -> AsyncIterator[tuple[Services, Rep
         )
         notices = NoticeService(database, wechat, settings.wechat.templates, settings.wechat.miniprogram_state)
         catalogue = Catalogue(database)
+        calendar = CalendarService(database, working_hours(settings))
         idempotency = Idempotency(database)
         reports = ReportService(
             database,
@@ -145,7 +145,7 @@ async def open_services(settings: Settings) -> AsyncIterator[tuple[Services, Rep
             vault=vault,
             idempotency=idempotency,
             serials=Serials(database),
-            calendar=work_calendar(settings),
+            calendar=calendar,
             division=settings.reports.division,
         )
         queries = ReportQueries(
@@ -206,6 +206,7 @@ async def open_services(settings: Settings) -> AsyncIterator[tuple[Services, Rep
             photos=photos,
             notices=notices,
             catalogue=catalogue,
+            calendar=calendar,
             reports=reports,
             queries=queries,
             people=people,

@@ -61,6 +61,7 @@ def payers(services: Services, jobs: ReportJobs) -> dict[str, dict[str, Payer]]:
         },
         "citizens": {"forget": forget},
         "jobs": {"run": services.jobs.pay_run, "expire": services.jobs.pay_expire},
+        "calendar_days": audit,
     }
 
 

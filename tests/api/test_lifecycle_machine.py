@@ -31,7 +31,6 @@ from core.clock import clock, now
 from core.ids import new_id
 from reports.queries import HIDDEN
 from reports.rules import ACTIONS, OPEN, TRANSITIONS, State
-from server.services import work_calendar
 from tests.api.lifecycle_model import (
     ANSWERS,
     CITIZENS,
@@ -130,7 +129,7 @@ class Lifecycle(RuleBasedStateMachine):
             self.permissions,
             frozenset(self.photos),
             self.people[REPORTER].facts["citizen_id"],
-            work_calendar(self.district.settings),
+            self.loop.run(self.district.services.calendar.current()),
         )
         self._settle()
         for action in ORDINARY_WAY[: random.choice((0, 0, 0, 1, 1, 2, 3, 4, 5, 6))]:

@@ -168,10 +168,8 @@ async def test_readiness_falls_while_mongodb_is_away_and_comes_back_with_it(redi
         async with open_town(mongod.url, redis_url, tmp_path) as town:
             await town.start("app")
             citizen = await town.citizen()
-            assert (await town.http.get("/readyz")).json() == {
-                "status": "ready",
-                "parts": {"mongodb": True, "redis": True},
-            }
+            ready = (await town.http.get("/readyz")).json()
+            assert (ready["status"], ready["parts"]) == ("ready", {"mongodb": True, "redis": True})
             await mongod.stop()
             assert problem(await town.http.get("/readyz"), 503, "NOT_READY") == {"mongodb": False, "redis": True}
             assert (await town.http.get("/healthz")).json() == {"status": "ok", "parts": {}}

@@ -88,6 +88,7 @@ def address(route: Route, facts: dict[str, Any]) -> str:
         "session_id": new_id(),
         "role_key": "no_such_role",
         "unit_key": "no_such_unit",
+        "day": "2026-10-01",
         "docs_file": "start.js",
         "size": "thumb",
         "format": "json",

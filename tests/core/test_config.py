@@ -101,7 +101,7 @@ def test_without_anything_set_the_defaults_are_in_force():
         ("GONGZHI_DEMO", "false", ("demo",), False),
         ("GONGZHI_WECHAT__TEMPLATES__FILED", "abc", ("wechat", "templates", "filed"), "abc"),
         ("GONGZHI_LIMITS__READ__COUNT", "7", ("limits", "read", "count"), 7),
-        ("GONGZHI_REPORTS__HOLIDAYS", '["2026-10-01"]', ("reports", "holidays"), ["2026-10-01"]),
+        ("GONGZHI_REPORTS__WORKING_WEEKDAYS", "[1, 2, 3]", ("reports", "working_weekdays"), [1, 2, 3]),
         ("GONGZHI_KEYS__DATA", "x" * 40, ("keys", "data"), SecretStr("x" * 40)),
         ("MONGODB_URL", "mongodb://db/", ("mongodb", "url"), "mongodb://db/"),
         ("REDIS_URL", "redis://cache/", ("redis", "url"), "redis://cache/"),
