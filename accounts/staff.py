@@ -75,6 +75,10 @@ class StaffService:
         """All roles, by key."""
         return [_role(r) async for r in self._roles.find().sort("_id", ASCENDING)]
 
+    async def names(self, staff_ids: Sequence[str]) -> dict[str, str]:
+        """The names of those accounts among ``staff_ids`` that there are, by id."""
+        return {s["_id"]: s["name"] async for s in self._staff.find({"_id": {"$in": list(staff_ids)}}, {"name": 1})}
+
     async def units(self) -> list[Unit]:
         """All disposal units that work, by key: not those that are retired."""
         return [_unit(u) async for u in self._units.find({"retired_at": None}).sort("_id", ASCENDING)]

@@ -1,6 +1,6 @@
 """HTTP for staff: ``/admin/api/v1``, signed in with ``Authorization: Bearer``."""
 
-from admin import audit, calendar, exports, jobs, own_account, reports, roles, session, staff, units
+from admin import audit, calendar, exports, indicators, jobs, own_account, reports, roles, session, staff, units
 from handlers.operations import Route
 
 _PREFIX = "/admin/api/v1"
@@ -40,6 +40,9 @@ ROUTES = (
     Route(f"{_PREFIX}/exports", exports.Exports, "Staff: jobs"),
     Route(f"{_PREFIX}/calendar", calendar.WorkYear, "Staff: calendar"),
     Route(f"{_PREFIX}/calendar/{{day}}", calendar.WorkDay, "Staff: calendar"),
+    Route(f"{_PREFIX}/indicators", indicators.Indicators, "Staff: indicators"),
+    Route(f"{_PREFIX}/indicators/scheme", indicators.IndicatorSchemes, "Staff: indicators"),
+    Route(f"{_PREFIX}/indicators/{{indicator}}/cases", indicators.IndicatorCases, "Staff: indicators"),
     Route(f"{_PREFIX}/photos", reports.StaffPhotos, "Staff: cases"),
     Route(f"{_PREFIX}/reports", reports.Cases, "Staff: cases"),
     Route(f"{_PREFIX}/reports/{{number}}", reports.Case, "Staff: cases"),

@@ -38,6 +38,9 @@ _SENTENCES = {
     "enum": "应为以下之一：{expected}",
     "json_invalid": "不是合法的 JSON",
     "timezone_aware": "时间需带时区，例如 2026-11-22T10:30:00+08:00",
+    "date_parsing": "不是合法的日期，例如 2026-11-22",
+    "date_from_datetime_parsing": "不是合法的日期，例如 2026-11-22",
+    "date_from_datetime_inexact": "不是合法的日期，例如 2026-11-22",
     "datetime_parsing": "不是合法的时间，例如 2026-11-22T10:30:00+08:00",
     "datetime_from_date_parsing": "不是合法的时间，例如 2026-11-22T10:30:00+08:00",
 }

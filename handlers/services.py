@@ -24,9 +24,11 @@ from places.service import PlaceService
 from reports.calendar import CalendarService
 from reports.catalogue import Catalogue
 from reports.exports import ReportExports
+from reports.indicator_scheme import IndicatorScheme
 from reports.people import ReportPeople
 from reports.queries import ReportQueries
 from reports.service import ReportService
+from reports.statistics import Statistics
 from reports.unit_administration import UnitAdministration
 
 
@@ -55,6 +57,8 @@ class Services:
     reports: ReportService
     queries: ReportQueries
     people: ReportPeople
+    scheme: IndicatorScheme
+    statistics: Statistics
     push: PushReceiver
     jobs: JobService
     exports: ReportExports

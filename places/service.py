@@ -71,6 +71,10 @@ class PlaceService:
         """Which of ``codes`` are those of areas."""
         return {found["_id"] for found in await self._find({"_id": {"$in": list(codes)}}, {"_id": 1})}
 
+    async def names(self, codes: Iterable[str]) -> dict[str, str]:
+        """The names of those areas among ``codes`` that there are, by code."""
+        return {found["_id"]: found["name"] for found in await self._find({"_id": {"$in": list(codes)}}, {"name": 1})}
+
     async def _outside(self) -> Invalid | Unavailable:
         served = sorted(found["name"] for found in await self._find({"level": Level.DISTRICT}, {"name": 1}))
         if not served:

@@ -46,16 +46,19 @@ from notices.service import NoticeService
 from places import service as places_room
 from places.service import PlaceService
 from reports import calendar as calendar_room
+from reports import indicator_scheme as indicator_scheme_room
 from reports import service as reports_room
 from reports.calendar import FIRST_YEAR, CalendarService
 from reports.catalogue import Catalogue
 from reports.deadlines import WorkCalendar
 from reports.exports import KIND as REPORT_EXPORT
 from reports.exports import ReportExports
+from reports.indicator_scheme import IndicatorScheme
 from reports.jobs import ReportJobs
 from reports.people import ReportPeople
 from reports.queries import ReportQueries
 from reports.service import ReportService
+from reports.statistics import Statistics
 from reports.unit_administration import UnitAdministration
 from server.permissions import known_permissions
 
@@ -75,6 +78,7 @@ INDEXES = merge_indexes(
         places_room.INDEXES,
         calendar_room.INDEXES,
         reports_room.INDEXES,
+        indicator_scheme_room.INDEXES,
     ]
 )
 
@@ -210,6 +214,8 @@ async def open_services(settings: Settings) -> AsyncIterator[tuple[Services, Rep
             reports=reports,
             queries=queries,
             people=people,
+            scheme=IndicatorScheme(database, division=settings.reports.division),
+            statistics=Statistics(database),
             push=PushReceiver(
                 settings.wechat.push_token.get_secret_value(),
                 settings.wechat.push_aes_key.get_secret_value(),

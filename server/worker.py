@@ -23,6 +23,7 @@ from handlers.common import ADMINISTERED
 from handlers.services import Services
 from reports.jobs import ReportJobs
 from reports.merging import Merging
+from reports.recount import Recount
 from server.services import open_services
 from server.timetable import run_timetable
 
@@ -66,12 +67,14 @@ def payers(services: Services, jobs: ReportJobs) -> dict[str, dict[str, Payer]]:
 
 
 class Worker:
-    """Settles debts in every collection, woken by Redis and by the clock, and seals the audit log."""
+    """Settles debts in every collection, woken by Redis and by the clock, and seals the audit log; counts."""
 
     def __init__(self, services: Services, jobs: ReportJobs, settings: Settings) -> None:
         self._services = services
         self._sweep = settings.worker.sweep_seconds
         self._sealer = Sealer.of(settings, services.database)
+        self._recount = Recount(services.database)
+        self._gather_seconds = settings.worker.gather_seconds
         self._seal_seconds = settings.audit.seal_seconds
         lease = timedelta(seconds=settings.worker.lease_seconds)
         by_collection = payers(services, jobs)
@@ -93,6 +96,7 @@ class Worker:
         async with asyncio.TaskGroup() as group:
             group.create_task(self._listen())
             group.create_task(self._sealer.run(self._seal_seconds))
+            group.create_task(self._recount.follow(self._gather_seconds))
             for name, collector in self._collectors:
                 group.create_task(self._settle(name, collector))
 

@@ -89,6 +89,7 @@ def address(route: Route, facts: dict[str, Any]) -> str:
         "role_key": "no_such_role",
         "unit_key": "no_such_unit",
         "day": "2026-10-01",
+        "indicator": "handling_rate",
         "docs_file": "start.js",
         "size": "thumb",
         "format": "json",

@@ -196,7 +196,7 @@ async def test_an_administrator_of_a_street_makes_accounts_there_with_what_they_
     refused = await street_admin.call("POST", "/staff", json=new_account(roles=["admin"]))
     assert "staff.grant_any" in problem(refused, 403, "CANNOT_GRANT")["permissions"]
     refused = await street_admin.call("POST", "/staff", json=new_account(roles=["assessor"]))
-    assert problem(refused, 403, "CANNOT_GRANT") == {"permissions": ["audit.view"]}
+    assert "audit.view" in problem(refused, 403, "CANNOT_GRANT")["permissions"]
     # Roles and units are the whole district's.
     await refused_as_no_permission(street_admin)
 
