@@ -1,6 +1,6 @@
 # Everything that one does here; `make` alone lists it.
 .DEFAULT_GOAL := help
-.PHONY: help setup run test check format bench docs clean
+.PHONY: help setup run test check format bench million docs clean
 .SILENT:
 
 # The first Python that is new enough, 3.11 before others: that is what everything is tested with.
@@ -31,6 +31,9 @@ check: setup  ## check style, format, types and the floors between packages
 format: setup  ## put the code into its format, and mend what can be mended
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+million: setup  ## make a district with a million cases, once, and measure the staff's lists on it
+	$(BIN)/python -m bench.lists $(ARGS)
 
 bench: setup  ## measure it; ARGS="--help" lists the measurements
 	$(BIN)/python -m bench $(ARGS)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
+import shutil
 import sys
 import tempfile
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -62,15 +63,23 @@ def memory(pid: int) -> Memory:
 
 
 @asynccontextmanager
-async def open_stage(processes: int) -> AsyncIterator[Stage]:
+async def open_stage(
+    processes: int, *, kept: str | None = None, prepare: Callable[[str], Awaitable[None]] | None = None
+) -> AsyncIterator[Stage]:
     """Start it all, with ``processes`` application processes and as many of the limit; stopped on leaving.
 
-    The settings of this process are those of the children: they are put into its environment.
+    The data go into ``var/{kept}``, which stays, or into a folder that is deleted on leaving. ``prepare`` is awaited
+    with the sandbox's address once the databases and it are up. The settings of this process are those of the children:
+    they are put into its environment.
     """
     async with AsyncExitStack() as held:
         scratch = ROOT / "var"  # not the system's temporary folder, which may be memory: what is synced must hit a disk
         scratch.mkdir(exist_ok=True)
-        folder = Path(held.enter_context(tempfile.TemporaryDirectory(prefix="bench-", dir=scratch)))
+        if kept is None:
+            folder = Path(held.enter_context(tempfile.TemporaryDirectory(prefix="bench-", dir=scratch)))
+        else:
+            folder = scratch / kept
+            folder.mkdir(exist_ok=True)
         logs = scratch / "log" / "bench"
         logs.mkdir(parents=True, exist_ok=True)
         for old in logs.iterdir():
@@ -105,10 +114,13 @@ async def open_stage(processes: int) -> AsyncIterator[Stage]:
             }
         )
         figures = folder / "metrics"
+        shutil.rmtree(figures, ignore_errors=True)
         figures.mkdir()
         shared = {"PROMETHEUS_MULTIPROC_DIR": str(figures)}
         sandbox = {"SANDBOX_PORT": str(sandbox_port), "SANDBOX_PUSH_URL": addresses.http + PUSH_PATH}
         await start("sandbox", [sys.executable, "-m", "sandbox"], sandbox)
+        if prepare is not None:
+            await prepare(addresses.sandbox)
         application = [
             await start(f"app-{n}", [sys.executable, "-m", "server", "app"], shared) for n in range(processes)
         ]

@@ -206,14 +206,15 @@ class ReportQueries:
         self, staff: StaffSession, filters: Filters, page: str | None, size: int
     ) -> tuple[list[Document], str | None]:
         """The cases within reach that pass ``filters``."""
-        return await self._page(_staff_query(staff, filters), page, size, _LISTED)
+        return await self._page(staff_query(staff, filters), page, size, _LISTED)
 
     async def staff_count(self, staff: StaffSession, filters: Filters, limit: int) -> int:
         """How many cases within reach pass ``filters``; counting ends at ``limit``."""
         return int(await self._reports.count_documents(_staff_query(staff, filters), limit=limit))
 
 
-def _staff_query(staff: StaffSession, filters: Filters) -> Document:
+def staff_query(staff: StaffSession, filters: Filters) -> Document:
+    """The query for what ``filters`` leave of the cases within the staff member's reach."""
     conditions: list[Document] = []
     # An area code covers what is inside it, and codes are prefixes: 6 digits are the whole district.
     conditions += [{"areas": code} for code in filters.areas]
