@@ -30,6 +30,8 @@ Document = dict[str, Any]
 
 YEARS = 3
 _BATCH = 1000
+_FIRST_COPY = 500_000
+"""Copies have serial numbers from here on; the product starts each day at 1."""
 _OPEN_DAYS = 12
 """Cases older than this are over, but for one in a thousand."""
 _BY_HOUR = (1, 1, 1, 1, 1, 2, 4, 8, 12, 14, 14, 11, 9, 9, 11, 12, 12, 11, 10, 9, 7, 5, 3, 2)
@@ -101,7 +103,7 @@ class Multiplier:
         serial, day = 0, ""
         for at in sorted(self._moment(begin, days) for _ in range(count)):
             today = at.astimezone(SHANGHAI).strftime("%Y%m%d")
-            serial, day = (serial + 1, day) if today == day else (1, today)
+            serial, day = (serial + 1, day) if today == day else (_FIRST_COPY, today)
             yield self._copy(at, day, serial)
 
     def _moment(self, begin: datetime, days: int) -> datetime:
@@ -183,10 +185,12 @@ async def multiply(database: Database, count: int, indexes: list[IndexModel], co
     The indexes are taken off meanwhile and built again after it, which is much faster than keeping them up.
     """
     reports = database["reports"]
+    if await reports.estimated_document_count() >= count and len(await reports.index_information()) > len(indexes):
+        return
+    copies = {"_id": {"$regex": f"[{_FIRST_COPY // 100_000}-9]\\d{{5}}$"}}
+    await reports.delete_many(copies)  # of a making that was interrupted
     originals = [dict(r) async for r in reports.find({})]
     missing = count - len(originals)
-    if missing <= 0:
-        return
     multiplier = Multiplier(originals, await spots_of(database), until=now() - timedelta(minutes=5))
     await reports.drop_indexes()
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
