@@ -210,7 +210,7 @@ class ReportQueries:
 
     async def staff_count(self, staff: StaffSession, filters: Filters, limit: int) -> int:
         """How many cases within reach pass ``filters``; counting ends at ``limit``."""
-        return int(await self._reports.count_documents(_staff_query(staff, filters), limit=limit))
+        return int(await self._reports.count_documents(staff_query(staff, filters), limit=limit))
 
 
 def staff_query(staff: StaffSession, filters: Filters) -> Document:
