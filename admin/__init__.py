@@ -1,6 +1,20 @@
 """HTTP for staff: ``/admin/api/v1``, signed in with ``Authorization: Bearer``."""
 
-from admin import audit, calendar, exports, indicators, jobs, own_account, reports, roles, session, staff, units
+from admin import (
+    audit,
+    calendar,
+    categories,
+    exports,
+    indicators,
+    jobs,
+    own_account,
+    reports,
+    roles,
+    session,
+    staff,
+    standards,
+    units,
+)
 from handlers.operations import Route
 
 _PREFIX = "/admin/api/v1"
@@ -32,6 +46,15 @@ ROUTES = (
     Route(f"{_PREFIX}/units/{{unit_key}}", units.DisposalUnit, "Staff: administration"),
     Route(f"{_PREFIX}/units/{{unit_key}}/retire", units.UnitRetiring, "Staff: administration"),
     Route(f"{_PREFIX}/units/{{unit_key}}/restore", units.UnitRestoring, "Staff: administration"),
+    Route(f"{_PREFIX}/categories", categories.CategoriesHandler, "Staff: administration"),
+    Route(f"{_PREFIX}/categories/{{category_key}}", categories.CategoryHandler, "Staff: administration"),
+    Route(f"{_PREFIX}/categories/{{category_key}}/conditions", categories.CategoryCondition, "Staff: administration"),
+    Route(f"{_PREFIX}/categories/{{category_key}}/retire", categories.CategoryRetiring, "Staff: administration"),
+    Route(f"{_PREFIX}/categories/{{category_key}}/restore", categories.CategoryRestoring, "Staff: administration"),
+    Route(f"{_PREFIX}/catalogue", standards.CatalogueHandler, "Staff: administration"),
+    Route(f"{_PREFIX}/catalogue/import", standards.CatalogueImport, "Staff: administration"),
+    Route(f"{_PREFIX}/filing-standards", standards.Standards, "Staff: administration"),
+    Route(f"{_PREFIX}/filing-standards/import", standards.StandardsImport, "Staff: administration"),
     Route(f"{_PREFIX}/audit", audit.AuditLog, "Staff: audit"),
     Route(f"{_PREFIX}/jobs", jobs.Jobs, "Staff: jobs"),
     Route(f"{_PREFIX}/jobs/{{job_id}}", jobs.Job, "Staff: jobs"),

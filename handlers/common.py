@@ -24,7 +24,16 @@ from handlers.operations import Route, operation
 log = structlog.get_logger(__name__)
 
 DOCS_ASSETS = Path(__file__).parent / "docs_page" / "node_modules" / "swagger-ui-dist"
-ADMINISTERED = ("staff", "roles", "units", "indicator_schemes")
+ADMINISTERED = (
+    "staff",
+    "roles",
+    "units",
+    "categories",
+    "routing_rules",
+    "catalogue_types",
+    "filing_standards",
+    "indicator_schemes",
+)
 """The collections whose documents people administer: each owes the audit log what was done to it."""
 DEBT_KINDS = {
     "calendar_days": ("audit",),

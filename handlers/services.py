@@ -23,11 +23,13 @@ from notices.service import NoticeService
 from places.service import PlaceService
 from reports.calendar import CalendarService
 from reports.catalogue import Catalogue
+from reports.category_administration import CategoryAdministration
 from reports.exports import ReportExports
 from reports.indicator_scheme import IndicatorScheme
 from reports.people import ReportPeople
 from reports.queries import ReportQueries
 from reports.service import ReportService
+from reports.standard_library import StandardLibrary
 from reports.statistics import Statistics
 from reports.unit_administration import UnitAdministration
 
@@ -54,6 +56,8 @@ class Services:
     notices: NoticeService
     catalogue: Catalogue
     calendar: CalendarService
+    categories: CategoryAdministration
+    library: StandardLibrary
     reports: ReportService
     queries: ReportQueries
     people: ReportPeople

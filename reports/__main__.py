@@ -1,51 +1,71 @@
-"""``python -m reports document|rebuild-statistics``: write the table of transitions for people; count everything anew.
+"""The command line of reports.
 
-The exit status is 0 when it is done, 1 when it is refused (the reason is printed), and 2 when it could not be tried.
+``python -m reports document`` writes the table of transitions for people; ``rebuild-statistics`` counts everything
+anew; ``import-catalogue FILE`` and ``import-standards FILE`` bring CSV files in. The exit status is 0 when it is done,
+1 when it is refused (every reason is printed), and 2 when it could not be tried: no database, wrong arguments.
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
+import getpass
 import sys
+from pathlib import Path
 
 from pymongo.errors import PyMongoError
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from core.config import ConfigurationError, load_settings
-from core.database import connect
+from core.database import Database, connect
 from core.errors import AppError
 from reports.lifecycle_document import DOCUMENT, document
 from reports.recount import Recount
+from reports.standard_library import Plan, StandardLibrary
+from reports.standards import CATALOGUE, STANDARDS
+
+_IMPORTS = {"import-catalogue": CATALOGUE, "import-standards": STANDARDS}
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run one command; returns the exit status."""
-    parser = argparse.ArgumentParser(prog="python -m reports", description="The table of transitions; the statistics.")
-    commands = parser.add_subparsers(dest="command", required=True)
-    commands.add_parser("document", help=f"write docs/{DOCUMENT.name} anew")
-    rebuild = commands.add_parser("rebuild-statistics", help="count every case anew; nobody waits meanwhile")
-    rebuild.add_argument("--mongodb-url", help="the database server (default: the configured one)")
-    rebuild.add_argument("--database", help="the database's name (default: the configured one)")
-    options = parser.parse_args(arguments)
+    options = _parser().parse_args(arguments)
     if options.command == "document":
         DOCUMENT.write_text(document(), "utf-8")
         print(f"Wrote {DOCUMENT}")
         return 0
     try:
-        counted = asyncio.run(_rebuild(options))
+        return asyncio.run(_on_database(options))
     except AppError as refused:
         print(f"reports: {refused.message}", file=sys.stderr)
         return 1
     except (ConfigurationError, OSError, PyMongoError) as error:
         print(f"reports: {error or type(error).__name__}", file=sys.stderr)
         return 2
-    print(f"Counted {counted} cases.")
-    return 0
 
 
-async def _rebuild(options: argparse.Namespace) -> int:
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m reports", description="The table of transitions; the statistics; imports."
+    )
+    database = argparse.ArgumentParser(add_help=False)
+    database.add_argument("--mongodb-url", help="the database server (default: the configured one)")
+    database.add_argument("--database", help="the database's name (default: the configured one)")
+    commands = parser.add_subparsers(dest="command", required=True)
+    commands.add_parser("document", help=f"write docs/{DOCUMENT.name} anew")
+    commands.add_parser("rebuild-statistics", parents=[database], help="count every case anew; nobody waits meanwhile")
+    for name, table in _IMPORTS.items():
+        bring = commands.add_parser(
+            name, parents=[database], help=f"import {table.title} from a CSV file, all or nothing"
+        )
+        bring.add_argument("file", type=Path, help=f"CSV with the columns {', '.join(table.columns)}")
+        bring.add_argument("--replace", action="store_true", help="drop what the file lacks")
+        bring.add_argument("--dry-run", action="store_true", help="only say what would change")
+    return parser
+
+
+async def _on_database(options: argparse.Namespace) -> int:
     settings = load_settings().mongodb
     url = options.mongodb_url or settings.url
     if url is None:
@@ -54,10 +74,39 @@ async def _rebuild(options: argparse.Namespace) -> int:
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     try:
         with Progress(*columns, console=Console(stderr=True)) as bar:
-            task = bar.add_task("counting cases", total=None)
-            return await Recount(database).rebuild(lambda done, total: bar.update(task, completed=done, total=total))
+            if options.command == "rebuild-statistics":
+                task = bar.add_task("counting cases", total=None)
+                counted = await Recount(database).rebuild(
+                    lambda done, total: bar.update(task, completed=done, total=total)
+                )
+                said, status = f"Counted {counted} cases.", 0
+            else:
+                plan = await _import(database, options, bar)
+                said, status = _told(plan, options.file), int(bool(plan.problems))
     finally:
         database.client.close()
+    print(said, file=sys.stderr if status else sys.stdout)
+    return status
+
+
+async def _import(database: Database, options: argparse.Namespace, bar: Progress) -> Plan:
+    task = bar.add_task(options.file.name, total=None)
+    return await StandardLibrary(database).bring(
+        _IMPORTS[options.command],
+        await asyncio.to_thread(options.file.read_bytes),
+        subject={"kind": "operator", "id": getpass.getuser()},
+        replace=options.replace,
+        apply=not options.dry_run,
+        progress=lambda done, total: bar.update(task, completed=done, total=total),
+    )
+
+
+def _told(plan: Plan, file: Path) -> str:
+    if plan.problems:
+        listed = "\n".join(map(str, plan.problems))
+        return f"{listed}\n{len(plan.problems)} problem(s) in {file.name}; nothing was imported"
+    counts = ", ".join(f"{count} {name}" for name, count in {**plan.counts(), "unchanged": plan.unchanged}.items())
+    return f"{'imported' if plan.applied else 'would import'} {plan.rows} rows of {file.name}: {counts}"
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ from pymongo import ASCENDING, DESCENDING
 
 from core.clock import now
 from core.database import Database
+from core.debts import OWED_INDEX, Document
 from core.errors import Invalid
 from reports.models import Category, RoutingRule
 
@@ -19,6 +20,8 @@ M = TypeVar("M", Category, RoutingRule)
 
 # Every submission asks for its category: a seventh of what it costs. A change is seen by other processes this late.
 _HELD_SECONDS = 5.0
+
+INDEXES = {"categories": [OWED_INDEX], "routing_rules": [OWED_INDEX]}
 
 STARTING_CATEGORIES = Path(__file__).parent / "data" / "categories.yaml"
 
@@ -37,18 +40,30 @@ class Catalogue:
         self._held: dict[str, tuple[float, Category]] = {}
 
     async def categories(self) -> list[Category]:
-        """All categories, in the order in which citizens see them."""
-        return [_model(Category, c) async for c in self._categories.find().sort("order", ASCENDING)]
+        """All categories that are offered, in the order in which citizens see them."""
+        offered = self._categories.find({"retired_at": None}).sort("order", ASCENDING)
+        return [category_of(c) async for c in offered]
+
+    async def offered(self, key: str) -> Category:
+        """The category ``key`` for a new report. Raises :class:`Invalid` also for a retired one."""
+        category = await self.category(key)
+        if category.retired_at is not None:
+            raise Invalid("这个问题类别已停用，请重新选择。", code="NO_SUCH_CATEGORY")
+        return category
+
+    def forget(self, key: str) -> None:
+        """Read the category ``key`` anew the next time, because it has changed."""
+        self._held.pop(key, None)
 
     async def category(self, key: str) -> Category:
-        """The category ``key``. Raises :class:`Invalid` (``NO_SUCH_CATEGORY``)."""
+        """The category ``key``, which may be retired. Raises :class:`Invalid` (``NO_SUCH_CATEGORY``)."""
         held = self._held.get(key)
         if held is not None and held[0] > time.monotonic():
             return held[1]
         found = await self._categories.find_one({"_id": key})
         if found is None:
             raise Invalid("没有这个问题类别，请重新选择。", code="NO_SUCH_CATEGORY")
-        category = _model(Category, found)
+        category = category_of(found)
         self._held[key] = (time.monotonic() + _HELD_SECONDS, category)
         return category
 
@@ -59,8 +74,8 @@ class Catalogue:
 
     async def rules(self) -> list[RoutingRule]:
         """All routing rules, in the order in which they are tried."""
-        cursor = self._rules.find().sort([("order", ASCENDING), ("_id", ASCENDING)])
-        return [_model(RoutingRule, r) async for r in cursor]
+        cursor = self._rules.find({"deleted_at": None}).sort([("order", ASCENDING), ("_id", ASCENDING)])
+        return [rule_of(r) async for r in cursor]
 
     async def put_category(self, category: Category) -> None:
         """Add or replace a category."""
@@ -75,7 +90,8 @@ class Catalogue:
     async def _put(collection: Any, item: Category | RoutingRule) -> None:
         document = item.model_dump(mode="json")
         key = document.pop("key")
-        await collection.replace_one({"_id": key}, {"_id": key, **document, "changed_at": now()}, upsert=True)
+        change = {"$set": {**document, "changed_at": now()}, "$inc": {"version": 1}}
+        await collection.update_one({"_id": key}, change, upsert=True)
 
 
 def check_answers(category: Category, answers: dict[str, str]) -> None:
@@ -96,6 +112,17 @@ def check_answers(category: Category, answers: dict[str, str]) -> None:
         raise Invalid(f"请检查填写的内容。{first['problem']}", details={"fields": problems})
 
 
-def _model(model: type[M], document: dict[str, Any]) -> M:
-    known = {k: v for k, v in document.items() if k not in ("_id", "changed_at")}
-    return model.model_validate({"key": document["_id"], **known})
+def category_of(document: Document) -> Category:
+    """The category in a document of the database, which also holds what is kept about it."""
+    return _model(Category, document)
+
+
+def rule_of(document: Document) -> RoutingRule:
+    """The routing rule in a document of the database."""
+    return _model(RoutingRule, document)
+
+
+def _model(model: type[M], document: Document) -> M:
+    return model.model_validate(
+        {"key": document["_id"], **{k: v for k, v in document.items() if k in model.model_fields}}
+    )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, fields
+from datetime import datetime
 from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -64,6 +65,11 @@ class Category(_Data):
     codes: tuple[CatalogueCode, ...]
     questions: tuple[Question, ...] = ()
     conditions: Annotated[tuple[Condition, ...], Field(min_length=1)]
+    retired_at: datetime | None = None
+
+    def condition(self, key: str) -> Condition | None:
+        """The filing condition ``key``, if the category has it."""
+        return next((c for c in self.conditions if c.key == key), None)
 
     def condition_for(self, answers: dict[str, str]) -> Condition:
         """The filing condition that ``answers`` select; the first one where they select none."""

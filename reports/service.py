@@ -100,7 +100,7 @@ class ReportService:
 
         Raises :class:`Invalid` for an unknown category or photo, or a place outside the district.
         """
-        category = await self._catalogue.category(report.category) if report.category is not None else None
+        category = await self._catalogue.offered(report.category) if report.category is not None else None
         if category is not None:
             check_answers(category, report.answers)
         elif report.answers:

@@ -46,10 +46,13 @@ from notices.service import NoticeService
 from places import service as places_room
 from places.service import PlaceService
 from reports import calendar as calendar_room
+from reports import catalogue as catalogue_room
 from reports import indicator_scheme as indicator_scheme_room
 from reports import service as reports_room
+from reports import standard_library as library_room
 from reports.calendar import FIRST_YEAR, CalendarService
 from reports.catalogue import Catalogue
+from reports.category_administration import CategoryAdministration
 from reports.deadlines import WorkCalendar
 from reports.exports import KIND as REPORT_EXPORT
 from reports.exports import ReportExports
@@ -58,6 +61,7 @@ from reports.jobs import ReportJobs
 from reports.people import ReportPeople
 from reports.queries import ReportQueries
 from reports.service import ReportService
+from reports.standard_library import StandardLibrary
 from reports.statistics import Statistics
 from reports.unit_administration import UnitAdministration
 from server.permissions import known_permissions
@@ -79,6 +83,8 @@ INDEXES = merge_indexes(
         calendar_room.INDEXES,
         reports_room.INDEXES,
         indicator_scheme_room.INDEXES,
+        catalogue_room.INDEXES,
+        library_room.INDEXES,
     ]
 )
 
@@ -139,6 +145,7 @@ async def open_services(settings: Settings) -> AsyncIterator[tuple[Services, Rep
         notices = NoticeService(database, wechat, settings.wechat.templates, settings.wechat.miniprogram_state)
         catalogue = Catalogue(database)
         calendar = CalendarService(database, working_hours(settings))
+        library = StandardLibrary(database)
         idempotency = Idempotency(database)
         reports = ReportService(
             database,
@@ -211,6 +218,10 @@ async def open_services(settings: Settings) -> AsyncIterator[tuple[Services, Rep
             notices=notices,
             catalogue=catalogue,
             calendar=calendar,
+            categories=CategoryAdministration(
+                database, catalogue=catalogue, library=library, division=settings.reports.division
+            ),
+            library=library,
             reports=reports,
             queries=queries,
             people=people,

@@ -90,6 +90,7 @@ def address(route: Route, facts: dict[str, Any]) -> str:
         "unit_key": "no_such_unit",
         "day": "2026-10-01",
         "indicator": "handling_rate",
+        "category_key": "no_such_category",
         "docs_file": "start.js",
         "size": "thumb",
         "format": "json",
