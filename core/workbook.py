@@ -27,6 +27,9 @@ _FORMULA = ("=", "+", "-", "@", "\t", "\r", "＝", "＋", "－", "＠")
 _UNWRITABLE = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\ud800-\udfff\ufffe\uffff]")
 _LONGEST = 32_000  # the format's own end is 32,767
 
+# Characters across a page of A3 that are large enough to be read.
+_PRINTED_WIDTH = 200
+
 # Zero width, ignored by renderers and kept by the clipboard; the frame keeps stray ones from being read as a code.
 _FRAME, _ZERO, _ONE = "\u2060", "\u200b", "\u200c"
 _ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"
@@ -82,7 +85,7 @@ class MarkedWorkbook:
         self._book = xlsxwriter.Workbook(str(path), {**options, "strings_to_urls": False, "strings_to_numbers": False})
         self._properties(title)
         sheet = self._sheet = self._book.add_worksheet(title[:31])
-        text = {"valign": "top", "num_format": "@"}
+        text = {"valign": "top", "num_format": "@", "text_wrap": True}
         self._text = self._book.add_format(text)
         self._quoted = self._book.add_format({**text, "quote_prefix": True})
         self._moment = self._book.add_format({"valign": "top", "align": "left", "num_format": "yyyy-mm-dd hh:mm"})
@@ -109,11 +112,12 @@ class MarkedWorkbook:
         self._book.set_custom_property("gongzhi-export", mark.job_id)
 
     def _pages(self, title: str) -> None:
-        """How it prints: across, the table's whole width, the heading and the mark on every page."""
+        """How it prints: across, on as few pages as can be read, with heading, mark and first column on every page."""
         sheet, escaped = self._sheet, self._mark.line.replace("&", "&&")
         sheet.set_landscape()
         sheet.set_paper(8)  # A3
-        sheet.fit_to_pages(1, 0)
+        sheet.fit_to_pages(-(-sum(c.width for c in self._columns) // _PRINTED_WIDTH), 0)
+        sheet.repeat_columns(0)
         sheet.set_margins(left=0.4, right=0.4, top=0.8, bottom=0.8)
         sheet.repeat_rows(1)
         sheet.set_header(f"&L{title}&C&KC00000{escaped}"[:255])

@@ -226,6 +226,8 @@ async def open_district(
             "wechat": {"base_url": sandbox.url},
             "server": {"port": port},
             "photos": {"store": (folder / "photos").as_uri()},
+            "files": {"store": (folder / "files").as_uri()},
+            "folders": {"data": folder},
             "limits": {"enabled": False},
             # Tests sign in as the same people beside each other; what the product allows has tests of its own.
             "sessions": {"staff_sessions": 100},

@@ -228,6 +228,8 @@ async def open_town(
         "GONGZHI_SERVER__PORT": str(port),
         "GONGZHI_WECHAT__BASE_URL": sandbox.url,
         "GONGZHI_PHOTOS__STORE": (folder / "photos").as_uri(),
+        "GONGZHI_FILES__STORE": (folder / "files").as_uri(),
+        "GONGZHI_FOLDERS__DATA": str(folder),
         "GONGZHI_LIMITS__ENABLED": "false",
         "GONGZHI_WORKER__LEASE_SECONDS": str(lease_seconds),
         "GONGZHI_WORKER__SWEEP_SECONDS": "0.2",
