@@ -2,6 +2,7 @@
 
 from admin import (
     audit,
+    batch,
     calendar,
     categories,
     exports,
@@ -68,6 +69,7 @@ ROUTES = (
     Route(f"{_PREFIX}/indicators/{{indicator}}/cases", indicators.IndicatorCases, "Staff: indicators"),
     Route(f"{_PREFIX}/photos", reports.StaffPhotos, "Staff: cases"),
     Route(f"{_PREFIX}/reports", reports.Cases, "Staff: cases"),
+    Route(f"{_PREFIX}/reports/batch", batch.CaseBatch, "Staff: cases"),
     Route(f"{_PREFIX}/reports/{{number}}", reports.Case, "Staff: cases"),
     Route(f"{_PREFIX}/reports/{{number}}/actions/{{action}}", reports.CaseAction, "Staff: cases"),
     Route(f"{_PREFIX}/reports/{{number}}/contact", reports.CaseContact, "Staff: cases"),

@@ -198,6 +198,17 @@ class ActionBody(Body):
         str | None, Field(pattern=r"^\d{20}$", description="merge: the number of the earlier case that this one is.")
     ] = None
 
+    def given(self) -> Given:
+        """The same, as the service takes it."""
+        return Given(
+            reason=self.reason,
+            note=self.note,
+            photos=tuple(self.photo_ids),
+            unit=self.unit,
+            category=self.category,
+            into=self.into,
+        )
+
 
 class Look(Body):
     """Why unmasked data are looked at; it is recorded."""
@@ -366,16 +377,8 @@ class CaseAction(CaseHandler):
     )
     async def post(self, number: str, action: str, body: ActionBody) -> CaseDetail:
         """One of the actions that the case's ``actions`` list; 409 with the present state when it has moved on."""
-        given = Given(
-            reason=body.reason,
-            note=body.note,
-            photos=tuple(body.photo_ids),
-            unit=body.unit,
-            category=body.category,
-            into=body.into,
-        )
         report, _ = await self.services.reports.act(
-            number, action, self.staff, given, version=body.version, once=self.once
+            number, action, self.staff, body.given(), version=body.version, once=self.once
         )
         self.services.wake("reports")
         return self.detail(report)

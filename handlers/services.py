@@ -21,6 +21,7 @@ from core.photos import PhotoService
 from core.wechat import PushReceiver
 from notices.service import NoticeService
 from places.service import PlaceService
+from reports.batches import ReportBatches
 from reports.calendar import CalendarService
 from reports.catalogue import Catalogue
 from reports.category_administration import CategoryAdministration
@@ -66,6 +67,7 @@ class Services:
     push: PushReceiver
     jobs: JobService
     exports: ReportExports
+    batches: ReportBatches
 
     def wake(self, collection: str) -> None:
         """Tell the worker that ``collection`` has new debts; without it they wait for the next sweep."""

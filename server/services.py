@@ -45,11 +45,13 @@ from notices import service as notices_room
 from notices.service import NoticeService
 from places import service as places_room
 from places.service import PlaceService
+from reports import batches as batches_room
 from reports import calendar as calendar_room
 from reports import catalogue as catalogue_room
 from reports import indicator_scheme as indicator_scheme_room
 from reports import service as reports_room
 from reports import standard_library as library_room
+from reports.batches import ReportBatches
 from reports.calendar import FIRST_YEAR, CalendarService
 from reports.catalogue import Catalogue
 from reports.category_administration import CategoryAdministration
@@ -82,6 +84,7 @@ INDEXES = merge_indexes(
         places_room.INDEXES,
         calendar_room.INDEXES,
         reports_room.INDEXES,
+        batches_room.INDEXES,
         indicator_scheme_room.INDEXES,
         catalogue_room.INDEXES,
         library_room.INDEXES,
@@ -234,6 +237,7 @@ async def open_services(settings: Settings) -> AsyncIterator[tuple[Services, Rep
             ),
             jobs=long_jobs,
             exports=exports,
+            batches=ReportBatches(database, reports, idempotency),
         )
         jobs = ReportJobs(
             database,
