@@ -187,6 +187,13 @@ class AuditLog(_Section):
     seal_seconds: Annotated[float, Field(gt=0)] = 10.0
 
 
+class Feed(_Section):
+    """The record of changes that live updates and webhooks follow."""
+
+    keep_days: Annotated[int, Field(ge=1, le=365)] = 7
+    lease_seconds: Annotated[float, Field(gt=0)] = 10.0
+
+
 class Worker(_Section):
     """What pays the debts that documents owe."""
 
@@ -242,6 +249,7 @@ class Settings(BaseSettings):
     reports: Reports = Reports()
     open311: Open311 = Open311()
     audit: AuditLog = AuditLog()
+    feed: Feed = Feed()
     worker: Worker = Worker()
     files: Files = Files()
     log: Log = Log()
