@@ -107,7 +107,8 @@ class Cases:
             wanted = {e["id"] async for r in self.reports.find() for e in r["timeline"]}
             return found if wanted <= {*seen, *self.old} else None
 
-        return await until(all_there, seconds)
+        found: list[Document] = await until(all_there, seconds)
+        return found
 
     old: frozenset[str] = frozenset()
     """Entries from before the feed."""

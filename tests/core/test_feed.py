@@ -108,7 +108,7 @@ async def test_two_that_both_believe_to_lead_record_nothing_twice(cases):
     async with cases.fed(lease_seconds=0.4), cases.fed(lease_seconds=0.4), cases.fed(lease_seconds=0.4):
         await cases.started()
         for feed in cases.feeds:
-            feed._lease.renew = _always  # type: ignore[method-assign]
+            feed._lease.renew = _always
         for n in range(120):
             await cases.new(str(n))
             if n % 15 == 0:
@@ -267,7 +267,7 @@ async def test_a_case_that_is_removed_is_told(cases):
         await cases.reports.delete_one({"_id": "1"})
 
         async def gone() -> bool:
-            return (await shown(cases))[-1][1] == "removed"
+            return bool((await shown(cases))[-1][1] == "removed")
 
         await until(gone)
         await cases.new("1")
