@@ -12,6 +12,7 @@ from admin import (
     reports,
     roles,
     session,
+    side_tasks,
     staff,
     standards,
     units,
@@ -73,4 +74,10 @@ ROUTES = (
     Route(f"{_PREFIX}/reports/{{number}}", reports.Case, "Staff: cases"),
     Route(f"{_PREFIX}/reports/{{number}}/actions/{{action}}", reports.CaseAction, "Staff: cases"),
     Route(f"{_PREFIX}/reports/{{number}}/contact", reports.CaseContact, "Staff: cases"),
+    Route(f"{_PREFIX}/reports/{{number}}/side-tasks", side_tasks.OfCase, "Staff: checks on site"),
+    Route(f"{_PREFIX}/side-tasks", side_tasks.Mine, "Staff: checks on site"),
+    Route(f"{_PREFIX}/side-tasks/{{task_id}}/take", side_tasks.Taking, "Staff: checks on site"),
+    Route(f"{_PREFIX}/side-tasks/{{task_id}}/decline", side_tasks.Declining, "Staff: checks on site"),
+    Route(f"{_PREFIX}/side-tasks/{{task_id}}/answer", side_tasks.Answering, "Staff: checks on site"),
+    Route(f"{_PREFIX}/position", side_tasks.OwnPosition, "Staff: checks on site"),
 )

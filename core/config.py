@@ -173,6 +173,21 @@ class Reports(_Section):
     working_weekdays: list[Annotated[int, Field(ge=1, le=7)]] = [1, 2, 3, 4, 5]
 
 
+class SideTasks(_Section):
+    """Checks on site: for which categories they are required, and to whom they are offered for how long."""
+
+    before_filing: list[str] = []
+    before_closing: list[str] = []
+    collectors: list[str] = ["collector"]
+    nearest: Annotated[int, Field(ge=1, le=50)] = 3
+    metres: Annotated[int, Field(ge=50, le=50_000)] = 2000
+    offer_minutes: Annotated[float, Field(gt=0)] = 10
+    answer_minutes: Annotated[float, Field(gt=0)] = 60
+    hours: Annotated[float, Field(gt=0)] = 4
+    near_metres: Annotated[int, Field(ge=10, le=5000)] = 200
+    position_minutes: Annotated[float, Field(gt=0, le=120)] = 30
+
+
 class Open311(_Section):
     """What the discovery document of Open311 says to developers."""
 
@@ -185,13 +200,6 @@ class AuditLog(_Section):
 
     retention_days: Annotated[int, Field(ge=180)] = 365
     seal_seconds: Annotated[float, Field(gt=0)] = 10.0
-
-
-class Feed(_Section):
-    """The record of changes that live updates and webhooks follow."""
-
-    keep_days: Annotated[int, Field(ge=1, le=365)] = 7
-    lease_seconds: Annotated[float, Field(gt=0)] = 10.0
 
 
 class Worker(_Section):
@@ -247,9 +255,9 @@ class Settings(BaseSettings):
     passwords: Passwords = Passwords()
     limits: Limits = Limits()
     reports: Reports = Reports()
+    side_tasks: SideTasks = SideTasks()
     open311: Open311 = Open311()
     audit: AuditLog = AuditLog()
-    feed: Feed = Feed()
     worker: Worker = Worker()
     files: Files = Files()
     log: Log = Log()

@@ -38,7 +38,8 @@ ADMINISTERED = (
 DEBT_KINDS = {
     "calendar_days": ("audit",),
     **dict.fromkeys(ADMINISTERED, ("audit",)),
-    "reports": ("route", "check_text", "attach", "notify", "audit", "absorb"),
+    "reports": ("route", "check_text", "attach", "notify", "audit", "absorb", "offer_check", "cancel_checks"),
+    "side_tasks": ("offer", "lapse", "expire", "tell_case", "audit"),
     "photos": ("check", "await_verdict", "tell_verdict"),
     "citizens": ("forget",),
     "jobs": ("run", "expire"),

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from accounts.administration import StaffAdministration
 from accounts.api_keys import ApiKeyService
 from accounts.citizens import CitizenService
+from accounts.positions import StaffPositions
 from accounts.role_administration import RoleAdministration
 from accounts.sessions import SessionService
 from accounts.sign_in import SignInService
@@ -30,6 +31,7 @@ from reports.indicator_scheme import IndicatorScheme
 from reports.people import ReportPeople
 from reports.queries import ReportQueries
 from reports.service import ReportService
+from reports.side_tasks import SideTasks
 from reports.standard_library import StandardLibrary
 from reports.statistics import Statistics
 from reports.unit_administration import UnitAdministration
@@ -64,6 +66,8 @@ class Services:
     people: ReportPeople
     scheme: IndicatorScheme
     statistics: Statistics
+    positions: StaffPositions
+    side_tasks: SideTasks
     push: PushReceiver
     jobs: JobService
     exports: ReportExports

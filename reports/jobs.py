@@ -50,6 +50,8 @@ class ReportJobs:
             return Payment()
         if state is State.SUBMITTED and from_partner(report):
             return Payment()  # staff have to read it first: filing is what makes it public
+        if state is State.SUBMITTED and not self._reports.checks.files_by_itself(report):
+            return Payment(*self._reports.checks.asked_by_rule(report))  # a check on site comes first
         amendment = Amendment()
         if state is State.SUBMITTED:
             by = System("市民已选择类别，自动立案")

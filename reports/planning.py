@@ -16,6 +16,7 @@ from core.errors import Conflict, Invalid
 from core.photos import PhotoService
 from reports.calendar import CalendarService
 from reports.catalogue import Catalogue
+from reports.checks import RequiredChecks
 from reports.deadlines import Limit, due_at
 from reports.milestones import marked
 from reports.models import Actor, Category, Given, Reporter, System, from_partner
@@ -39,12 +40,19 @@ class Planner:
     """Plans steps."""
 
     def __init__(
-        self, *, catalogue: Catalogue, staff: StaffService, photos: PhotoService, calendar: CalendarService
+        self,
+        *,
+        catalogue: Catalogue,
+        staff: StaffService,
+        photos: PhotoService,
+        calendar: CalendarService,
+        checks: RequiredChecks,
     ) -> None:
         self._catalogue = catalogue
         self._staff = staff
         self._photos = photos
         self._calendar = calendar
+        self._checks = checks
 
     async def plan(
         self, row: Transition, report: Document, actor: Actor, given: Given, *, entry_id: str | None = None
@@ -107,7 +115,9 @@ class Planner:
         debts = _debts(row, report, actor, given, entry, change)
         if len(report["timeline"]) >= MAX_TIMELINE and row.to is None:
             raise Conflict("这个案件的记录已满，不能再补充。", code="TIMELINE_FULL")
-        return Amendment(set=change, push={"timeline": [entry]}, increment={"version": 1, **counts}, owe=debts), entry
+        return Amendment(set=change, push={"timeline": [entry]}, increment={"version": 1, **counts}, owe=debts).also(
+            self._checks.beside(row, report, change.get("category", report["category"]), entry)
+        ), entry
 
     async def _clock(self, row: Transition, category: Category | None, report: Document, moment: datetime) -> Document:
         """What the row does to the time limit: the fields of the case that change."""

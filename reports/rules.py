@@ -82,6 +82,7 @@ class Hindrance:
 
 
 HINDRANCES: dict[str, Hindrance] = {
+    "checks": Hindrance("open_checks", "CHECK_OPEN", "现场核查还没有完成，请等采集员反馈，或取消核查后再操作。"),
     "absorbed": Hindrance("absorbed", "HAS_ABSORBED", "已有其他人的上报并入这个案件，不能撤回；如已解决，请补充说明。"),
 }
 
@@ -98,7 +99,8 @@ class Transition:
     ``shown`` tells whether citizens see the entry. ``tells`` is the notice owed to the reporter and followers; ``owes``
     is further work for the worker. ``marks`` is what it writes into the case's milestones. ``publishes``: staff who do
     it have read the case and seen its photos, which makes one that a partner handed on public. ``free_of``: what must
-    not be on the case, by the names of :data:`HINDRANCES`.
+    not be on the case, by the names of :data:`HINDRANCES`. ``checks``: it asks for a check on site, or calls off those
+    that are open.
     """
 
     action: str
@@ -118,6 +120,7 @@ class Transition:
     marks: tuple[Mark, ...] = ()
     publishes: bool = False
     free_of: tuple[str, ...] = ()
+    checks: Literal["asks", "cancels"] | None = None
 
     @property
     def permission(self) -> str:
@@ -131,7 +134,7 @@ TRANSITIONS: tuple[Transition, ...] = (
     Transition(
         "file", "立案", (S.SUBMITTED,), ("staff", "system"), S.FILED, "已立案，类别：{category}",
         needs=("category",), takes=("note",), clock="starts", tells="filed", owes=("route",), marks=("filed",),
-        publishes=True,
+        publishes=True, free_of=("checks",),
     ),
     Transition(
         "recategorise", "改类别", (S.SUBMITTED, S.FILED), ("staff",), None, "类别改为：{category}",
@@ -159,7 +162,7 @@ TRANSITIONS: tuple[Transition, ...] = (
     ),
     Transition(
         "close", "结案", (S.HANDLED,), ("staff",), S.CLOSED, "核查通过，已结案",
-        takes=("note", "photos"), tells="closed", marks=("closed",),
+        takes=("note", "photos"), tells="closed", marks=("closed",), free_of=("checks",),
     ),
     Transition(
         "rework", "返工", (S.HANDLED, S.CLOSED, S.RATED), ("staff",), S.REWORK, "核查未通过，{unit}返工：{reason}",
@@ -177,6 +180,17 @@ TRANSITIONS: tuple[Transition, ...] = (
     Transition(
         "withdraw", "撤回", (S.SUBMITTED, S.FILED), ("reporter",), S.WITHDRAWN, "上报人已撤回",
         takes=("reason",), clock="cancels", free_of=("absorbed",),
+    ),
+    Transition(
+        "ask_check", "发起核查", (S.SUBMITTED, S.HANDLED), ("staff",), None, "已请采集员到现场核查",
+        takes=("reason",), free_of=("checks",), checks="asks",
+    ),
+    Transition(
+        "cancel_check", "取消核查", (S.SUBMITTED, S.HANDLED), ("staff",), None, "取消现场核查：{reason}",
+        needs=("reason",), checks="cancels", shown=False,
+    ),
+    Transition(
+        "check_result", "核查结果", tuple(State), ("system",), None, "现场{check}：{verdict}",
     ),
     Transition(
         "merge", "并案", OPEN, ("staff",), S.MERGED, "与案件 {into} 反映同一问题，已并入该案办理",

@@ -27,6 +27,7 @@ from places.coordinates import LonLat, distance
 from places.service import PlaceService
 from reports.calendar import CalendarService
 from reports.catalogue import Catalogue, check_answers
+from reports.checks import RequiredChecks
 from reports.milestones import no_milestones
 from reports.models import Actor, Given, NewReport, Partner, Reporter, System
 from reports.planning import Planner
@@ -84,6 +85,7 @@ class ReportService:
         serials: Serials,
         calendar: CalendarService,
         division: str,
+        checks: RequiredChecks,
     ) -> None:
         self._reports = database["reports"]
         self._catalogue = catalogue
@@ -92,7 +94,8 @@ class ReportService:
         self._vault = vault
         self._idempotency = idempotency
         self._serials = serials
-        self._planner = Planner(catalogue=catalogue, staff=staff, photos=photos, calendar=calendar)
+        self._planner = Planner(catalogue=catalogue, staff=staff, photos=photos, calendar=calendar, checks=checks)
+        self.checks = checks
         self._division = division
 
     async def submit(self, report: NewReport, by: Reporter | Partner, *, once: Once | None = None) -> Document:
@@ -117,6 +120,8 @@ class ReportService:
         entry["photos"] = list(report.photo_ids)
         entry["note"] = f"图片地址（未下载）：{report.media_url}" if report.media_url else None
         debts = [owe("route"), owe("attach", photos=list(report.photo_ids))]
+        awaited = self.checks.on_submission(report.category)
+        debts += awaited.owe
         if isinstance(by, Reporter):
             debts.append(owe("check_text", entry=entry["id"]))
         document: Document = {
@@ -154,6 +159,7 @@ class ReportService:
             "merged_into": None,
             "parent": None,
             "children": [],
+            "open_checks": awaited.push.get("open_checks", []),
             "due_at": None,
             "handled_at": None,
             "late": False,

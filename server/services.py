@@ -10,6 +10,7 @@ from typing import Any
 from accounts import api_keys as api_keys_room
 from accounts import citizens as citizens_room
 from accounts import failures as failures_room
+from accounts import positions as positions_room
 from accounts import sessions as sessions_room
 from accounts import staff as staff_room
 from accounts.administration import StaffAdministration
@@ -18,13 +19,13 @@ from accounts.api_keys import ApiKeyService
 from accounts.citizens import CitizenService
 from accounts.failures import Failures
 from accounts.passwords import Passwords
+from accounts.positions import StaffPositions
 from accounts.role_administration import RoleAdministration
 from accounts.second_factor import SecondFactor
 from accounts.sessions import SessionService
 from accounts.sign_in import SignInService
 from accounts.staff import StaffService
 from core import audit as audit_room
-from core import changes as changes_room
 from core import idempotency as idempotency_room
 from core import jobs as jobs_room
 from core import metrics
@@ -51,11 +52,13 @@ from reports import calendar as calendar_room
 from reports import catalogue as catalogue_room
 from reports import indicator_scheme as indicator_scheme_room
 from reports import service as reports_room
+from reports import side_tasks as side_tasks_room
 from reports import standard_library as library_room
 from reports.batches import ReportBatches
 from reports.calendar import FIRST_YEAR, CalendarService
 from reports.catalogue import Catalogue
 from reports.category_administration import CategoryAdministration
+from reports.checks import RequiredChecks
 from reports.deadlines import WorkCalendar
 from reports.exports import KIND as REPORT_EXPORT
 from reports.exports import ReportExports
@@ -64,6 +67,7 @@ from reports.jobs import ReportJobs
 from reports.people import ReportPeople
 from reports.queries import ReportQueries
 from reports.service import ReportService
+from reports.side_tasks import SideTasks
 from reports.standard_library import StandardLibrary
 from reports.statistics import Statistics
 from reports.unit_administration import UnitAdministration
@@ -75,7 +79,6 @@ INDEXES = merge_indexes(
     [
         idempotency_room.INDEXES,
         jobs_room.INDEXES,
-        changes_room.INDEXES,
         photos_room.INDEXES,
         sessions_room.INDEXES,
         staff_room.INDEXES,
@@ -90,6 +93,8 @@ INDEXES = merge_indexes(
         indicator_scheme_room.INDEXES,
         catalogue_room.INDEXES,
         library_room.INDEXES,
+        positions_room.INDEXES,
+        side_tasks_room.INDEXES,
     ]
 )
 
@@ -163,6 +168,9 @@ async def open_services(settings: Settings) -> AsyncIterator[tuple[Services, Rep
             serials=Serials(database),
             calendar=calendar,
             division=settings.reports.division,
+            checks=RequiredChecks(
+                frozenset(settings.side_tasks.before_filing), frozenset(settings.side_tasks.before_closing)
+            ),
         )
         queries = ReportQueries(
             database,
@@ -232,6 +240,8 @@ async def open_services(settings: Settings) -> AsyncIterator[tuple[Services, Rep
             people=people,
             scheme=IndicatorScheme(database, division=settings.reports.division),
             statistics=Statistics(database),
+            positions=StaffPositions(database, keep=timedelta(minutes=settings.side_tasks.position_minutes)),
+            side_tasks=SideTasks(database, photos=photos, settings=settings.side_tasks),
             push=PushReceiver(
                 settings.wechat.push_token.get_secret_value(),
                 settings.wechat.push_aes_key.get_secret_value(),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
 from typing import Any
 
 import structlog
@@ -13,8 +12,6 @@ from saq import CronJob
 from saq import Worker as SaqWorker
 from saq.queue.redis import RedisQueue
 
-from core.changes import ChangeLog
-from core.clock import now
 from core.config import Settings
 from core.metrics import QUEUED_JOBS
 from handlers.services import Services
@@ -35,16 +32,6 @@ async def mark_late_reports(context: dict[str, Any]) -> int:
     """Mark the cases whose time limit has passed."""
     services: Services = context["services"]
     return await services.reports.mark_late()
-
-
-async def trim_changes(context: dict[str, Any]) -> int:
-    """Let go of changes that are older than they are kept."""
-    services: Services = context["services"]
-    days = services.settings.feed.keep_days
-    trimmed = await ChangeLog(services.database).trim(now() - timedelta(days=days))
-    if trimmed:
-        log.info("changes.trimmed", count=trimmed)
-    return trimmed
 
 
 async def count_jobs(context: dict[str, Any]) -> None:
@@ -68,7 +55,6 @@ async def run_timetable(services: Services, settings: Settings) -> None:
         cron_jobs=[
             CronJob(clear_unused_photos, cron="7 * * * *"),
             CronJob(mark_late_reports, cron="* * * * *"),
-            CronJob(trim_changes, cron="23 * * * *"),
             CronJob(count_jobs, cron="* * * * *"),
         ],
         concurrency=2,

@@ -17,16 +17,14 @@ import structlog
 from pymongo.errors import PyMongoError
 
 from core.audit import Sealer, audit_payer
-from core.changes import CHANNEL
 from core.config import Settings
 from core.debts import WAKE_CHANNEL, Collector, Document, Payer, Payment
-from core.feed import Feed
 from handlers.common import ADMINISTERED
 from handlers.services import Services
-from reports import feed as reports_feed
 from reports.jobs import ReportJobs
 from reports.merging import Merging
 from reports.recount import Recount
+from reports.side_task_jobs import SideTaskJobs
 from server.services import open_services
 from server.timetable import run_timetable
 
@@ -47,6 +45,12 @@ def payers(services: Services, jobs: ReportJobs) -> dict[str, dict[str, Payer]]:
         return Payment()
 
     audit = {"audit": audit_payer(services.audit)}
+    checks = SideTaskJobs(
+        services.database,
+        reports=services.reports,
+        positions=services.positions,
+        settings=services.settings.side_tasks,
+    )
     merging = Merging(services.database, services.reports)
     return {
         **dict.fromkeys(ADMINISTERED, audit),
@@ -57,6 +61,15 @@ def payers(services: Services, jobs: ReportJobs) -> dict[str, dict[str, Payer]]:
             "notify": jobs.pay_notify,
             "audit": jobs.pay_audit,
             "absorb": merging.pay_absorb,
+            "offer_check": checks.pay_offer_check,
+            "cancel_checks": checks.pay_cancel_checks,
+        },
+        "side_tasks": {
+            "offer": checks.pay_offer,
+            "lapse": checks.pay_lapse,
+            "expire": checks.pay_expire,
+            "tell_case": checks.pay_tell_case,
+            **audit,
         },
         "photos": {
             "check": services.photos.pay_check,
@@ -70,7 +83,7 @@ def payers(services: Services, jobs: ReportJobs) -> dict[str, dict[str, Payer]]:
 
 
 class Worker:
-    """Settles debts in every collection, woken by Redis and the clock; seals the audit log, counts, records changes."""
+    """Settles debts in every collection, woken by Redis and by the clock, and seals the audit log; counts."""
 
     def __init__(self, services: Services, jobs: ReportJobs, settings: Settings) -> None:
         self._services = services
@@ -92,9 +105,6 @@ class Worker:
             ("jobs", Collector(services.database["jobs"], by_collection["jobs"], lease=lease, concurrency=1))
             for _ in range(settings.worker.jobs)
         ]
-        self._feed = Feed(
-            services.database, reports_feed.SOURCE, lease_seconds=settings.feed.lease_seconds, announce=self._announce
-        )
         self._wake = {name: asyncio.Event() for name in by_collection}
 
     async def run(self) -> None:
@@ -103,12 +113,8 @@ class Worker:
             group.create_task(self._listen())
             group.create_task(self._sealer.run(self._seal_seconds))
             group.create_task(self._recount.follow(self._gather_seconds))
-            group.create_task(self._feed.run())
             for name, collector in self._collectors:
                 group.create_task(self._settle(name, collector))
-
-    async def _announce(self, seq: int) -> None:
-        await self._services.cache.publish(CHANNEL, str(seq))
 
     async def _listen(self) -> None:
         async for _, name in self._services.cache.listen(WAKE_CHANNEL):

@@ -91,6 +91,7 @@ class Case:
     due: datetime | None = None
     handled: datetime | None = None
     late: bool = False
+    open_checks: bool = False
     followers: list[str] = field(default_factory=list)
     steps: list[tuple[str, State | None, State]] = field(default_factory=lambda: [("submit", None, State.SUBMITTED)])
     notices: list[tuple[str, str]] = field(default_factory=list)
@@ -157,6 +158,8 @@ class Model:
         row = self.row(call)
         if row is None or call.version not in (None, self.case.version):
             return 409, "STALE_STATE"
+        if "checks" in row.free_of and self.case.open_checks:
+            return 409, "CHECK_OPEN"
         return self._wrong_with(call, row)
 
     def _wrong_with(self, call: Call, row: Transition) -> tuple[int, str] | None:
@@ -189,6 +192,10 @@ class Model:
             case.rating = (given["resolved"], given["score"])
         for name in row.clears:
             setattr(case, name, None)
+        checks = ["offer_check"] if row.checks == "asks" else []
+        if case.open_checks and (row.checks == "cancels" or row.to not in (None, case.state)):
+            checks = ["cancel_checks"]
+        case.open_checks = row.checks == "asks" or (case.open_checks and not checks)
         if row.clock == "starts" or (row.clock == "restarts" and case.due is not None):
             limit = CATEGORIES[case.category or ""].condition_for(ANSWERS).limit
             case.due, case.handled, case.late = due_at(at, limit, self.calendar), None, False
@@ -200,13 +207,14 @@ class Model:
         case.state = row.to or case.state
         told = [self.reporter, *case.followers] if row.tells else []
         case.notices += [(str(row.tells), person) for person in told]
-        return [*row.owes, *["notify"] * len(told), *["attach"] * ("photos" in given)]
+        return [*row.owes, *checks, *["notify"] * len(told), *["attach"] * ("photos" in given)]
 
     def routing(self) -> list[tuple[Transition, dict[str, Any]]]:
         """What the system does with a case that it is to route: (row, given), in order."""
         case, found = self.case, []
         of_system = {t.action: t for t in rules.TRANSITIONS if "system" in t.actors}
-        if case.category is not None and case.state in (State.SUBMITTED, State.FILED):
+        waits = case.state is State.SUBMITTED and case.open_checks
+        if case.category is not None and case.state in (State.SUBMITTED, State.FILED) and not waits:
             if case.state is State.SUBMITTED:
                 found.append((of_system["file"], {"category": case.category}))
             if case.category in RULES:

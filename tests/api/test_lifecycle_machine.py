@@ -161,6 +161,8 @@ class Lifecycle(RuleBasedStateMachine):
     def _open_call(self, random: Random, actions: set[str] | frozenset[str]) -> Call | None:
         """One of ``actions`` by somebody to whom it is open, with what it needs; None where there is nobody."""
         ways = [(who, row) for who in EVERYBODY for row in self.model.open_to(who) if row.action in actions]
+        if self.case.open_checks:
+            ways = [(who, row) for who, row in ways if "checks" not in row.free_of]
         # Not everybody who may act may upload the photo that it takes.
         ways = [(who, row) for who, row in ways if "photos" not in row.needs or who in self.photos]
         if not ways:

@@ -91,6 +91,7 @@ def address(route: Route, facts: dict[str, Any]) -> str:
         "day": "2026-10-01",
         "indicator": "handling_rate",
         "category_key": "no_such_category",
+        "task_id": facts["photo_id"],
         "docs_file": "start.js",
         "size": "thumb",
         "format": "json",

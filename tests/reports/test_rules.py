@@ -33,8 +33,8 @@ from reports.rules import (
 from server.worker import payers
 
 PERMISSIONS = frozenset(p for role in starting_roles() for p in role.permissions)
-# Permissions about reports that are no action: reading, and reading the reporter's phone.
-LOOKING = {"report.view", "report.view_contact"}
+# Permissions about reports that are no action: reading, exporting what one reads, and reading the reporter's phone.
+LOOKING = {"report.view", "report.view_contact", "report.export"}
 FINAL = {State.VOID, State.WITHDRAWN, State.MERGED}
 
 
@@ -118,11 +118,14 @@ def test_every_word_that_the_timeline_leaves_open_is_known_when_it_is_told():
     facts = known(TRANSITIONS)
     for row in TRANSITIONS:
         left_open = {name for _, name, _, _ in string.Formatter().parse(row.says) if name is not None}
-        assert left_open <= {"unit", "category", "reason", "score", "into", "case"}, row.action
+        assert left_open <= {"unit", "category", "reason", "score", "into", "case", "check", "verdict"}, row.action
         for origin in row.origins:
             # What is cleared is told before it is gone; a category is named only where it is given.
             at_hand = set(row.needs) | (facts[origin] & {"unit"})
-            at_hand |= {"case"} if row.action in ("absorb", "take_over") else set()  # each knows where it comes from
+            # What another document brings knows where it comes from.
+            at_hand |= {"absorb": {"case"}, "take_over": {"case"}, "check_result": {"check", "verdict"}}.get(
+                row.action, set()
+            )
             assert left_open <= at_hand, (row.action, origin)
 
 
