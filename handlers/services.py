@@ -30,6 +30,7 @@ from reports.exports import ReportExports
 from reports.indicator_scheme import IndicatorScheme
 from reports.people import ReportPeople
 from reports.queries import ReportQueries
+from reports.routing_administration import RoutingAdministration
 from reports.service import ReportService
 from reports.side_tasks import SideTasks
 from reports.standard_library import StandardLibrary
@@ -61,6 +62,7 @@ class Services:
     calendar: CalendarService
     categories: CategoryAdministration
     library: StandardLibrary
+    routing: RoutingAdministration
     reports: ReportService
     queries: ReportQueries
     people: ReportPeople

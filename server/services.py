@@ -66,6 +66,7 @@ from reports.indicator_scheme import IndicatorScheme
 from reports.jobs import ReportJobs
 from reports.people import ReportPeople
 from reports.queries import ReportQueries
+from reports.routing_administration import RoutingAdministration
 from reports.service import ReportService
 from reports.side_tasks import SideTasks
 from reports.standard_library import StandardLibrary
@@ -235,6 +236,9 @@ async def open_services(settings: Settings) -> AsyncIterator[tuple[Services, Rep
                 database, catalogue=catalogue, library=library, division=settings.reports.division
             ),
             library=library,
+            routing=RoutingAdministration(
+                database, catalogue=catalogue, places=places, division=settings.reports.division
+            ),
             reports=reports,
             queries=queries,
             people=people,

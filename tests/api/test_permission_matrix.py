@@ -92,6 +92,7 @@ def address(route: Route, facts: dict[str, Any]) -> str:
         "indicator": "handling_rate",
         "category_key": "no_such_category",
         "task_id": facts["photo_id"],
+        "rule_key": "no_such_rule",
         "docs_file": "start.js",
         "size": "thumb",
         "format": "json",
