@@ -75,7 +75,7 @@ class WorkDay(BaseHandler):
         errors=(404, 409),
     )  # fmt: skip
     async def put(self, day: str, body: DayBody) -> DayView:
-        """Goes before what was published."""
+        """Goes before what was published. The due times of running cases follow within a minute or so."""
         put = await self.services.calendar.put(_day(day), body.kind, body.name, self.staff)
         self.services.wake("calendar_days")
         return _view(put)

@@ -163,14 +163,27 @@ class Limits(_Section):
     partner: Limit = Limit(count=600, seconds=3600)
 
 
+class WarningStep(_Section):
+    """At ``percent`` of a case's time limit, staff with one of ``roles`` who reach the case are told."""
+
+    percent: Annotated[int, Field(ge=1, le=300)]
+    roles: list[Annotated[str, Field(pattern=r"^[a-z_]{2,40}$")]]
+
+
 class Reports(_Section):
-    """How cases are numbered, and how near is near."""
+    """How cases are numbered, how near is near, and when limits run."""
 
     division: Annotated[str, Field(pattern=r"^\d{6}$")] = "990101"
     similar_metres: Annotated[int, Field(ge=1, le=5000)] = 200
     similar_days: Annotated[int, Field(ge=1)] = 30
     working_periods: list[tuple[str, str]] = [("08:30", "12:00"), ("14:00", "17:30")]
     working_weekdays: list[Annotated[int, Field(ge=1, le=7)]] = [1, 2, 3, 4, 5]
+    warnings: list[WarningStep] = [
+        WarningStep(percent=50, roles=["unit"]),
+        WarningStep(percent=80, roles=["unit", "dispatcher"]),
+        WarningStep(percent=100, roles=["unit", "dispatcher", "duty_chief"]),
+    ]
+    warned_without_unit: list[Annotated[str, Field(pattern=r"^[a-z_]{2,40}$")]] = ["dispatcher"]
 
 
 class SideTasks(_Section):
@@ -202,6 +215,12 @@ class AuditLog(_Section):
     seal_seconds: Annotated[float, Field(gt=0)] = 10.0
 
 
+class Notices(_Section):
+    """The inboxes of staff."""
+
+    keep_days: Annotated[int, Field(ge=1)] = 90
+
+
 class Worker(_Section):
     """What pays the debts that documents owe."""
 
@@ -211,6 +230,7 @@ class Worker(_Section):
     jobs: Annotated[int, Field(ge=1, le=64)] = 2
     gather_seconds: Annotated[float, Field(gt=0, le=60)] = 2.0
     nice: Annotated[int, Field(ge=0, le=19)] = 15
+    warn_seconds: Annotated[float, Field(gt=0)] = 10.0
 
 
 class Files(_Section):
@@ -258,6 +278,7 @@ class Settings(BaseSettings):
     side_tasks: SideTasks = SideTasks()
     open311: Open311 = Open311()
     audit: AuditLog = AuditLog()
+    notices: Notices = Notices()
     worker: Worker = Worker()
     files: Files = Files()
     log: Log = Log()

@@ -36,9 +36,9 @@ ADMINISTERED = (
 )
 """The collections whose documents people administer: each owes the audit log what was done to it."""
 DEBT_KINDS = {
-    "calendar_days": ("audit",),
+    "calendar_days": ("audit", "recount"),
     **dict.fromkeys(ADMINISTERED, ("audit",)),
-    "reports": ("route", "check_text", "attach", "notify", "audit", "absorb", "offer_check", "cancel_checks"),
+    "reports": ("route", "check_text", "attach", "notify", "audit", "absorb", "warn", "offer_check", "cancel_checks"),
     "side_tasks": ("offer", "lapse", "expire", "tell_case", "audit"),
     "photos": ("check", "await_verdict", "tell_verdict"),
     "citizens": ("forget",),

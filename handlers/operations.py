@@ -34,6 +34,7 @@ PATH_PARAMETERS: dict[str, tuple[str, str]] = {
     "category_key": (r"[a-z0-9_]{2,40}", "The key of a category, e.g. exposed_garbage."),
     "task_id": (r"[0-9a-hjkmnp-tv-z]{26}", "The id of a check on site."),
     "rule_key": (r"[a-z0-9_]{2,40}", "The key of a routing rule."),
+    "notice_id": (r"[0-9a-hjkmnp-tv-z]{26}", "The id of a notice."),
     "docs_file": (r"swagger-ui\.css|swagger-ui-bundle\.js|start\.js", "A file of the page."),
     "size": (r"large|medium|thumb", "Longest side at most 2048, 800 or 200 pixels."),
     "format": (r"xml|json", "The form of the answer: text/xml or application/json."),

@@ -20,6 +20,7 @@ from core.debts import WAKE_CHANNEL
 from core.jobs import JobService
 from core.photos import PhotoService
 from core.wechat import PushReceiver
+from notices.inbox import StaffInbox
 from notices.service import NoticeService
 from places.service import PlaceService
 from reports.batches import ReportBatches
@@ -35,6 +36,7 @@ from reports.service import ReportService
 from reports.side_tasks import SideTasks
 from reports.standard_library import StandardLibrary
 from reports.statistics import Statistics
+from reports.time_limits import TimeLimits
 from reports.unit_administration import UnitAdministration
 
 
@@ -58,11 +60,13 @@ class Services:
     places: PlaceService
     photos: PhotoService
     notices: NoticeService
+    inbox: StaffInbox
     catalogue: Catalogue
     calendar: CalendarService
     categories: CategoryAdministration
     library: StandardLibrary
     routing: RoutingAdministration
+    time_limits: TimeLimits
     reports: ReportService
     queries: ReportQueries
     people: ReportPeople

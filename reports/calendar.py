@@ -24,7 +24,7 @@ from accounts.models import StaffSession
 from core.audit import owe_audit
 from core.clock import now, shanghai
 from core.database import Database
-from core.debts import OWED_INDEX, Amendment, Document
+from core.debts import OWED_INDEX, Amendment, Document, owe
 from core.errors import Conflict, Invalid, NotFound
 from core.versions import changes_between, version_of
 from reports.deadlines import WorkCalendar
@@ -42,6 +42,9 @@ _YEARS_AHEAD = 12
 
 FRESH_SECONDS = 3.0
 """For how long a process goes by what it has read: until then it may not know of a change made by another one."""
+RECOUNT_AFTER = timedelta(seconds=20)
+"""When running cases are counted anew after a change: no process goes by the old days any more, nor is it still writing
+what it has counted by them."""
 _LOOK_AHEAD = timedelta(days=45)
 
 
@@ -139,7 +142,7 @@ class CalendarService:
         return [days[day] for day in sorted(days) if day.year == year]
 
     async def put(self, day: date, kind: Kind, name: str, by: StaffSession) -> CalendarDay:
-        """Make ``day`` a day off or a working day of the district.
+        """Make ``day`` a day off or a working day of the district; running cases are counted anew.
 
         Raises :class:`Invalid` for a day that the calendar does not reach.
         """
@@ -168,6 +171,7 @@ class CalendarService:
         amendment = Amendment(
             set={**fields, "version": version + 1, "changed_at": now(), "changed_by": by.named()},
             owe=[
+                owe("recount", delay=RECOUNT_AFTER, after=None, counted=0, changed=0),
                 owe_audit(
                     action,
                     subject=by.named(),
@@ -175,6 +179,7 @@ class CalendarService:
                     changes=changes_between(before or {}, fields, ("kind", "name")),
                 ),
             ],
+            settle=["recount"],  # one that is still owed would count what the new one counts too
         )
         condition: Document = {"_id": key, "version": version}
         try:

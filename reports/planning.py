@@ -17,10 +17,11 @@ from core.photos import PhotoService
 from reports.calendar import CalendarService
 from reports.catalogue import Catalogue
 from reports.checks import RequiredChecks
-from reports.deadlines import Limit, due_at
+from reports.deadlines import Limit
 from reports.milestones import marked
 from reports.models import Actor, Category, Given, Reporter, System, from_partner
 from reports.rules import NEED_NAMES, State, Transition
+from reports.running_limit import NO_WARNING, Escalation, RunningLimit
 from reports.timeline import new_entry
 
 # Names stand beside their keys, as they were when they were given: a case is read far more often than it changes.
@@ -47,12 +48,14 @@ class Planner:
         photos: PhotoService,
         calendar: CalendarService,
         checks: RequiredChecks,
+        escalation: Escalation,
     ) -> None:
         self._catalogue = catalogue
         self._staff = staff
         self._photos = photos
         self._calendar = calendar
         self._checks = checks
+        self._escalation = escalation
 
     async def plan(
         self, row: Transition, report: Document, actor: Actor, given: Given, *, entry_id: str | None = None
@@ -122,18 +125,21 @@ class Planner:
     async def _clock(self, row: Transition, category: Category | None, report: Document, moment: datetime) -> Document:
         """What the row does to the time limit: the fields of the case that change."""
         if row.clock == "cancels":
-            return {"due_at": None, "limit": None, "handled_at": None, "late": False}
+            return {"due_at": None, "limit": None, "clock": None, "handled_at": None, "late": False, **NO_WARNING}
         if row.clock == "ends":
             due = report["due_at"]
-            return {"handled_at": moment, "late": due is not None and due < moment}
+            return {"handled_at": moment, "late": due is not None and due < moment, **NO_WARNING}
         if row.clock is None or (row.clock == "restarts" and report["due_at"] is None):
             return {}
         category = category or await self._catalogue.category(report["category"])
         condition = category.condition_for(report["answers"])
         limit: Limit = condition.limit
-        due = due_at(moment, limit, await self._calendar.current())
+        calendar = await self._calendar.current()
+        running = RunningLimit(moment, limit, ())
         return {
-            "due_at": due,
+            "due_at": running.due_at(calendar),
+            "clock": {"started_at": moment, "extensions": 0},
+            **running.next_warning(self._escalation.percents, calendar, after=0),
             "handled_at": None,
             "late": False,
             "condition": condition.key,

@@ -42,7 +42,9 @@ from reports.rules import (
     open_to_staff,
     rows,
 )
+from reports.running_limit import Escalation
 from reports.search import grams
+from reports.time_limits import EPOCH
 from reports.timeline import new_entry
 
 _NEWEST = [("created_at", DESCENDING), ("_id", DESCENDING)]
@@ -56,8 +58,11 @@ INDEXES = {
         IndexModel(_NEWEST, name="late", partialFilterExpression={"late": True}),
         # What may become late: it shrinks as cases are handled, so marking reads no more than it marks.
         IndexModel(
-            [("due_at", ASCENDING)], name="running", partialFilterExpression={"late": False, "handled_at": None}
+            [("due_at", ASCENDING), ("_id", ASCENDING)],
+            name="running_due",
+            partialFilterExpression={"late": False, "handled_at": None},
         ),
+        IndexModel([("warn_at", ASCENDING)], name="warn", partialFilterExpression={"warn_at": {"$gt": EPOCH}}),
         IndexModel([("areas", ASCENDING), *_NEWEST], name="areas"),
         IndexModel([("category", ASCENDING), *_NEWEST], name="category"),
         IndexModel([("reporter.citizen_id", ASCENDING), *_NEWEST], name="reporter", sparse=True),
@@ -84,6 +89,7 @@ class ReportService:
         idempotency: Idempotency,
         serials: Serials,
         calendar: CalendarService,
+        escalation: Escalation,
         division: str,
         checks: RequiredChecks,
     ) -> None:
@@ -94,7 +100,9 @@ class ReportService:
         self._vault = vault
         self._idempotency = idempotency
         self._serials = serials
-        self._planner = Planner(catalogue=catalogue, staff=staff, photos=photos, calendar=calendar, checks=checks)
+        self._planner = Planner(
+            catalogue=catalogue, staff=staff, photos=photos, calendar=calendar, checks=checks, escalation=escalation
+        )
         self.checks = checks
         self._division = division
 

@@ -43,7 +43,9 @@ from core.photos import PhotoService
 from core.serials import Serials
 from core.wechat import PushReceiver, WeChat
 from handlers.services import Services
+from notices import inbox as inbox_room
 from notices import service as notices_room
+from notices.inbox import StaffInbox
 from notices.service import NoticeService
 from places import service as places_room
 from places.service import PlaceService
@@ -67,10 +69,12 @@ from reports.jobs import ReportJobs
 from reports.people import ReportPeople
 from reports.queries import ReportQueries
 from reports.routing_administration import RoutingAdministration
+from reports.running_limit import Escalation, WarningStep
 from reports.service import ReportService
 from reports.side_tasks import SideTasks
 from reports.standard_library import StandardLibrary
 from reports.statistics import Statistics
+from reports.time_limits import TimeLimits
 from reports.unit_administration import UnitAdministration
 from server.permissions import known_permissions
 
@@ -87,6 +91,7 @@ INDEXES = merge_indexes(
         api_keys_room.INDEXES,
         citizens_room.INDEXES,
         notices_room.INDEXES,
+        inbox_room.INDEXES,
         places_room.INDEXES,
         calendar_room.INDEXES,
         reports_room.INDEXES,
@@ -109,6 +114,16 @@ def working_hours(settings: Settings) -> WorkCalendar:
         return WorkCalendar(periods=periods, weekday_periods=weekdays, first_year=FIRST_YEAR, last_year=FIRST_YEAR)
     except ValueError as error:
         raise ConfigurationError(f"reports: {error}") from error
+
+
+def escalation_of(settings: Settings) -> Escalation:
+    """Who is told when a time limit runs out. Raises :class:`ConfigurationError`."""
+    reports = settings.reports
+    steps = tuple(WarningStep(step.percent, tuple(step.roles)) for step in reports.warnings)
+    try:
+        return Escalation(steps, without_unit=tuple(reports.warned_without_unit))
+    except ValueError as error:
+        raise ConfigurationError(f"reports.warnings: {error}") from error
 
 
 def public_url(settings: Settings) -> str:
@@ -157,6 +172,8 @@ async def open_services(settings: Settings) -> AsyncIterator[tuple[Services, Rep
         catalogue = Catalogue(database)
         calendar = CalendarService(database, working_hours(settings))
         library = StandardLibrary(database)
+        escalation = escalation_of(settings)
+        inbox = StaffInbox(database, keep=timedelta(days=settings.notices.keep_days))
         idempotency = Idempotency(database)
         reports = ReportService(
             database,
@@ -168,6 +185,7 @@ async def open_services(settings: Settings) -> AsyncIterator[tuple[Services, Rep
             idempotency=idempotency,
             serials=Serials(database),
             calendar=calendar,
+            escalation=escalation,
             division=settings.reports.division,
             checks=RequiredChecks(
                 frozenset(settings.side_tasks.before_filing), frozenset(settings.side_tasks.before_closing)
@@ -230,6 +248,7 @@ async def open_services(settings: Settings) -> AsyncIterator[tuple[Services, Rep
             places=places,
             photos=photos,
             notices=notices,
+            inbox=inbox,
             catalogue=catalogue,
             calendar=calendar,
             categories=CategoryAdministration(
@@ -239,6 +258,7 @@ async def open_services(settings: Settings) -> AsyncIterator[tuple[Services, Rep
             routing=RoutingAdministration(
                 database, catalogue=catalogue, places=places, division=settings.reports.division
             ),
+            time_limits=TimeLimits(database, calendar=calendar, escalation=escalation, inbox=inbox),
             reports=reports,
             queries=queries,
             people=people,

@@ -60,6 +60,7 @@ def payers(services: Services, jobs: ReportJobs) -> dict[str, dict[str, Payer]]:
             "attach": jobs.pay_attach,
             "notify": jobs.pay_notify,
             "audit": jobs.pay_audit,
+            "warn": services.time_limits.pay_warn,
             "absorb": merging.pay_absorb,
             "offer_check": checks.pay_offer_check,
             "cancel_checks": checks.pay_cancel_checks,
@@ -78,7 +79,7 @@ def payers(services: Services, jobs: ReportJobs) -> dict[str, dict[str, Payer]]:
         },
         "citizens": {"forget": forget},
         "jobs": {"run": services.jobs.pay_run, "expire": services.jobs.pay_expire},
-        "calendar_days": audit,
+        "calendar_days": {**audit, "recount": services.time_limits.pay_recount},
     }
 
 
@@ -155,6 +156,7 @@ async def work(settings: Settings) -> None:
         tasks: list[asyncio.Task[Any]] = [
             asyncio.create_task(Worker(services, jobs, settings).run()),
             asyncio.create_task(run_timetable(services, settings)),
+            asyncio.create_task(services.time_limits.run(settings.worker.warn_seconds)),
         ]
         stopped = asyncio.create_task(stop.wait())
         done, _ = await asyncio.wait([stopped, *tasks], return_when=asyncio.FIRST_COMPLETED)

@@ -93,6 +93,7 @@ def address(route: Route, facts: dict[str, Any]) -> str:
         "category_key": "no_such_category",
         "task_id": facts["photo_id"],
         "rule_key": "no_such_rule",
+        "notice_id": new_id(),
         "docs_file": "start.js",
         "size": "thumb",
         "format": "json",

@@ -1,0 +1,190 @@
+"""What happens to running cases by the clock alone: warnings as their limits run out, and a new count of due times.
+
+A warning is one conditional update of the case: it takes the moment that was waited for (``warn_at``), sets the next
+one, adds a timeline entry that citizens do not see, and owes the notice to staff, which has the entry's id. However
+many workers look, and wherever one is killed, each warning is given once. Nothing of it is in Redis.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import UTC, date, datetime, time
+
+import structlog
+from pymongo import ASCENDING
+from pymongo.errors import PyMongoError
+
+from core.clock import SHANGHAI, now, shanghai
+from core.database import Database
+from core.debts import Amendment, Document, Payment, owe
+from notices.inbox import StaffInbox, role_addresses
+from reports.calendar import CalendarService
+from reports.deadlines import WorkCalendar
+from reports.models import System
+from reports.rules import OPEN, State
+from reports.running_limit import Escalation, RunningLimit
+from reports.timeline import new_entry
+
+log = structlog.get_logger(__name__)
+
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_BATCH = 100
+_AT_ONCE = 8
+_WORKING = ("work_hour", "work_day")
+_CLOCK = dict.fromkeys(
+    ("state", "limit", "clock", "pauses", "due_at", "created_at", "milestones.filed_at", "warn_at", "warn_percent"), 1
+)
+"""What of a case its clock is read from."""
+
+BY = System("按处置时限")
+
+
+class TimeLimits:
+    """Warns of running limits, and counts them anew when a day of the calendar changes."""
+
+    def __init__(
+        self, database: Database, *, calendar: CalendarService, escalation: Escalation, inbox: StaffInbox
+    ) -> None:
+        self._reports = database["reports"]
+        self._calendar = calendar
+        self._escalation = escalation
+        self._inbox = inbox
+
+    async def run(self, seconds: float) -> None:
+        """Give the warnings that are due, every ``seconds``, until cancelled. Every worker may."""
+        while True:
+            try:
+                given = await self.warn()
+                if given:
+                    log.info("time_limits.warned", count=given)
+            except PyMongoError as error:
+                log.warning("time_limits.database", error=type(error).__name__)
+            await asyncio.sleep(seconds)
+
+    async def warn(self) -> int:
+        """Give every warning that is due; how many this call gave."""
+        given = 0
+        while due := await self._due():
+            calendar = await self._calendar.current()
+            slots = asyncio.Semaphore(_AT_ONCE)
+
+            async def take(
+                report: Document, calendar: WorkCalendar = calendar, slots: asyncio.Semaphore = slots
+            ) -> bool:
+                async with slots:
+                    return await self._take(report, calendar)
+
+            given += sum(await asyncio.gather(*map(take, due)))
+        return given
+
+    async def _due(self) -> list[Document]:
+        # The lower bound is what the partial index is entered by.
+        query = {"warn_at": {"$gt": EPOCH, "$lte": now()}}
+        found: list[Document] = (
+            await self._reports.find(query, _CLOCK).sort("warn_at", ASCENDING).limit(_BATCH).to_list(_BATCH)
+        )
+        return found
+
+    async def _take(self, report: Document, calendar: WorkCalendar) -> bool:
+        """Give the warning that ``report`` waits for, unless another worker has; whether this one did."""
+        moment, percent = now(), report["warn_percent"]
+        running = RunningLimit.of(report)
+        mine = {"_id": report["_id"], "warn_at": report["warn_at"], "warn_percent": percent}
+        if running is None or report["state"] not in OPEN:
+            await self._reports.update_one(mine, {"$set": {"warn_at": None, "warn_percent": None}})
+            return False
+        reached = running.reached_at(percent, calendar)
+        if reached > moment:
+            # What the clock was set by came while another warning was given: this one's turn is later.
+            await self._reports.update_one(mine, {"$set": {"warn_at": reached}})
+            return False
+        amendment = Amendment(set=running.next_warning(self._escalation.percents, calendar, after=percent))
+        if percent >= 100:
+            amendment.set["late"] = True
+        if percent in self._escalation.percents:
+            says = "处置时限已到" if percent == 100 else f"处置时限已用 {percent}%"
+            entry = new_entry("warn", "时限提醒", says, BY, report["state"], State(report["state"]), moment)
+            entry |= {"shown": False, "given": {"percent": str(percent)}}
+            amendment.push["timeline"] = [entry]
+            amendment.owe = [owe("warn", entry=entry["id"], percent=percent)]
+        result = await self._reports.update_one(mine, amendment.pipeline())
+        return bool(result.modified_count and amendment.owe)
+
+    async def pay_warn(self, report: Document, debt: Document) -> Payment:
+        """Tell the staff. The notice has the entry's id: told twice, it is there once."""
+        entry = next(e for e in report["timeline"] if e["id"] == debt["entry"])
+        units = [u["unit_id"] for u in report.get("units") or () if not u["done"]]
+        if not units and report["unit_id"] is not None:
+            units = [report["unit_id"]]
+        roles = self._escalation.told(debt["percent"], has_unit=bool(units))
+        to = role_addresses(roles, report["areas"], units)
+        if person := report.get("assignee"):
+            to.append(f"staff:{person['id']}")
+        if to:
+            await self._inbox.tell(
+                entry["id"],
+                to,
+                kind="time_limit",
+                text=_text(report, debt["percent"]),
+                report=report["_id"],
+                at=entry["at"],
+            )
+        return Payment()
+
+    async def pay_recount(self, day: Document, debt: Document) -> Payment:
+        """Count anew when running cases are due, after ``day`` has become a day off or a working day; some each time.
+
+        What is late already stays late: that is a fact, and for what was nobody's fault there is the appeal.
+        """
+        calendar = await self._calendar.current()
+        begins = datetime.combine(date.fromisoformat(day["_id"]), time(), SHANGHAI)
+        query: Document = {"late": False, "handled_at": None, "due_at": {"$gte": begins}}
+        if debt["after"] is not None:
+            at, number = debt["after"]
+            query["$or"] = [{"due_at": {"$gt": at}}, {"due_at": at, "_id": {"$gt": number}}]
+            query["due_at"] = {"$gte": max(at, begins)}
+        cursor = self._reports.find(query, _CLOCK).sort([("due_at", ASCENDING), ("_id", ASCENDING)]).limit(_BATCH)
+        found = await cursor.to_list(_BATCH)
+        changed = [await self._recount(report, calendar) for report in found]
+        sums = {"counted": debt["counted"] + len(found), "changed": debt["changed"] + sum(changed)}
+        amendment = Amendment(set={"recount": {**sums, "done_at": None if len(found) == _BATCH else now()}})
+        if len(found) == _BATCH:
+            # Those that were moved on come by again and are then as they should be; none is passed over.
+            amendment.owe = [owe("recount", after=[found[-1]["due_at"], found[-1]["_id"]], **sums)]
+        else:
+            log.info("time_limits.recounted", day=day["_id"], **sums)
+        return Payment(amendment)
+
+    async def _recount(self, report: Document, calendar: WorkCalendar) -> bool:
+        running = RunningLimit.of(report)
+        if running is None or running.limit.unit not in _WORKING or report["state"] not in OPEN:
+            return False
+        due = running.due_at(calendar)
+        if due == report["due_at"]:
+            return False
+        moment = now()
+        says = f"工作日历有调整，处置时限由{_local(report['due_at'])}改为{_local(due)}"
+        entry = new_entry("recount", "时限调整", says, BY, report["state"], State(report["state"]), moment)
+        entry["shown"] = False
+        amendment = Amendment(set={"due_at": due, "updated_at": moment}, push={"timeline": [entry]})
+        percent = report.get("warn_percent")
+        if percent is not None:
+            amendment.set["warn_at"] = running.reached_at(percent, calendar)
+        as_read = {"due_at": report["due_at"], "warn_percent": percent, "late": False, "handled_at": None}
+        result = await self._reports.update_one({"_id": report["_id"], **as_read}, amendment.pipeline())
+        return bool(result.modified_count)
+
+
+def _text(report: Document, percent: int) -> str:
+    name, due = report["category_name"] or "未分类", _local(report["due_at"])
+    what = f"案件 {report['_id']}（{name}）"
+    if percent < 100:
+        return f"{what}的处置时限已用 {percent}%，请在{due}前处置完成。"
+    if percent == 100:
+        return f"{what}在{due}已到处置时限，尚未处置完成，请尽快处置。"
+    return f"{what}已超过处置时限，用时达时限的 {percent}%，请督促处置。"
+
+
+def _local(moment: datetime) -> str:
+    at = shanghai(moment)
+    return f"{at.month}月{at.day}日{at:%H:%M}"

@@ -1,0 +1,359 @@
+"""Warnings as a limit runs out, whom they reach, and a new count of due times when the calendar changes."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import datetime, timedelta
+from typing import Any
+
+import pytest
+import pytest_asyncio
+
+from accounts.models import NewStaff
+from core.clock import SHANGHAI, clock, now, shanghai
+from core.ids import new_id
+from reports.calendar import RECOUNT_AFTER
+from reports.running_limit import Escalation, RunningLimit, WarningStep
+from reports.time_limits import EPOCH
+from server.services import open_services
+from tests.api.support import collector, problem, until
+from tests.crash.mortal import Mortal, unmoved_clock
+from tests.district import PASSWORD, Client, District, open_district
+
+TUESDAY = "2026-11-24 09:00"
+"""A working day, five of which follow each other with a weekend between."""
+
+
+@pytest_asyncio.fixture(scope="module")
+async def place(mongodb_url, redis_url, tmp_path_factory):
+    """A district without a worker: the tests turn everything by hand."""
+    folder = tmp_path_factory.mktemp("limits")
+    async with open_district(mongodb_url, redis_url, folder, database=f"test_{new_id()}", worker=False) as opened:
+        yield opened
+
+
+@pytest.fixture(autouse=True)
+def tuesday():
+    """It is a Tuesday morning; tests move on from there."""
+    with unmoved_clock():
+        move_to(datetime.fromisoformat(TUESDAY).replace(tzinfo=SHANGHAI))
+        yield
+
+
+def move_to(moment: datetime) -> None:
+    clock.offset += moment - now()
+
+
+async def settle(place: District, name: str = "reports") -> None:
+    """Pay all that is due now."""
+    while await collector(place, name).settle_due():
+        pass
+
+
+async def signed_in(place: District, username: str) -> Client:
+    """Somebody with a new session: those of this morning have run out by this evening."""
+    opened = await place.nobody("/admin/api/v1").post("/session", {"username": username, "password": PASSWORD})
+    return Client(place.http, "/admin/api/v1", opened["token"], staff=opened["staff"])
+
+
+async def stored(place: District, number: str) -> dict[str, Any]:
+    report = await place.services.database["reports"].find_one({"_id": number})
+    assert report is not None
+    return dict(report)
+
+
+async def dispatched(place: District, **fields: Any) -> str:
+    """A case that a rule has sent to the sanitation unit."""
+    number = await place.submit(await place.citizen(), **{"category": "exposed_garbage", **fields})
+    await settle(place)
+    assert (await stored(place, number))["state"] == "dispatched"
+    return number
+
+
+async def reached(place: District, number: str, percent: int) -> datetime:
+    running = RunningLimit.of(await stored(place, number))
+    assert running is not None
+    return running.reached_at(percent, await place.services.calendar.current())
+
+
+async def move_to_share(place: District, number: str, percent: int) -> None:
+    """Go on to just after ``percent`` of the case's limit are used up, and let the system do its part."""
+    move_to(await reached(place, number, percent) + timedelta(milliseconds=5))
+    await place.services.time_limits.warn()
+    await settle(place)
+
+
+async def notices(place: District, username: str, number: str) -> list[str]:
+    """What the person finds about the case, oldest first."""
+    found = (await (await signed_in(place, username)).get("/notices", size=100))["notices"]
+    return [n["text"] for n in reversed(found) if n["report"] == number]
+
+
+async def test_the_first_warning_waits_from_the_update_that_starts_the_limit(place):
+    number = await dispatched(place)
+    report = await stored(place, number)
+    assert report["warn_percent"] == 50
+    assert report["warn_at"] == await reached(place, number, 50)
+    assert report["clock"]["started_at"] == report["milestones"]["filed_at"]
+    assert report["due_at"] == await reached(place, number, 100)
+
+
+async def test_each_share_is_warned_of_when_it_is_reached_and_reaches_those_it_is_meant_for(place):
+    number = await dispatched(place)
+    assert await place.services.time_limits.warn() == 0
+    street = (await stored(place, number))["place"]["street"]["code"]
+    person = NewStaff(username="this-street", name="本街派遣员", roles=["dispatcher"], areas=[street])
+    await place.services.staff.create(person, PASSWORD)
+    everybody = ("unit-sanitation", "unit-roads", "dispatcher", "this-street", "street-dispatcher", "duty_chief")
+    told = {}
+    for percent in (50, 80, 100):
+        await move_to_share(place, number, percent)
+        told[percent] = {who: len(await notices(place, who, number)) for who in everybody}
+        report = await stored(place, number)
+        assert report["late"] == (percent == 100)
+    nobody = dict.fromkeys(everybody, 0)
+    assert told[50] == {**nobody, "unit-sanitation": 1}
+    # The other dispatcher's street is another one.
+    assert told[80] == {**nobody, "unit-sanitation": 2, "dispatcher": 1, "this-street": 1}
+    assert told[100] == {**nobody, "unit-sanitation": 3, "dispatcher": 2, "this-street": 2, "duty_chief": 1}
+    assert (report["warn_at"], report["warn_percent"]) == (None, None)
+    texts = await notices(place, "unit-sanitation", number)
+    assert [p for p in ("50%", "80%", "已到处置时限") if p in "".join(texts)] == ["50%", "80%", "已到处置时限"]
+    assert all(number in text for text in texts)
+
+
+async def test_the_entry_of_a_warning_is_for_staff_and_the_version_stays(place):
+    citizen = await place.citizen()
+    number = await place.submit(citizen, category="exposed_garbage")
+    await settle(place)
+    before = await stored(place, number)
+    await move_to_share(place, number, 50)
+    after = await stored(place, number)
+    assert after["version"] == before["version"], "a screen that is open must not be refused for a warning"
+    staff = await signed_in(place, "dispatcher")
+    steps = (await staff.get(f"/reports/{number}"))["timeline"]
+    assert (steps[-1]["action"], steps[-1]["says"], steps[-1]["shown"]) == ("warn", "处置时限已用 50%", False)
+    shown = (await citizen.get(f"/reports/{number}"))["timeline"]
+    assert "warn" not in [step["action"] for step in shown]
+
+
+async def test_while_no_unit_has_the_case_the_dispatchers_are_told_in_its_place(place):
+    number = await place.submit(await place.citizen())
+    await settle(place)
+    assert (await stored(place, number))["state"] == "filed"
+    await move_to_share(place, number, 50)
+    assert len(await notices(place, "dispatcher", number)) == 1
+    assert await notices(place, "unit-sanitation", number) == []
+
+
+async def test_a_case_that_is_handled_is_warned_of_no_more_and_a_rework_anew(place):
+    number = await dispatched(place)
+    await move_to_share(place, number, 50)
+    unit = await signed_in(place, "unit-sanitation")
+    await unit.post(f"/reports/{number}/actions/accept")
+    photo = await unit.photo()
+    await unit.post(f"/reports/{number}/actions/handle", {"note": "已清理", "photo_ids": [photo]})
+    await settle(place)
+    assert (await stored(place, number))["warn_at"] is None
+    move_to(now() + timedelta(days=3))
+    assert await place.services.time_limits.warn() == 0
+    verifier = await signed_in(place, "verifier")
+    await verifier.post(f"/reports/{number}/actions/rework", {"reason": "还有残留"})
+    assert (await stored(place, number))["warn_percent"] == 50
+    await move_to_share(place, number, 50)
+    assert [e["says"] for e in (await stored(place, number))["timeline"] if e["action"] == "warn"] == [
+        "处置时限已用 50%",
+        "处置时限已用 50%",
+    ]
+
+
+async def test_what_was_missed_is_made_up_for_once_each_and_in_order(place):
+    number = await dispatched(place)
+    move_to(await reached(place, number, 100) + timedelta(days=1))
+    await asyncio.gather(*(place.services.time_limits.warn() for _ in range(3)))
+    await settle(place)
+    report = await stored(place, number)
+    assert [e["given"]["percent"] for e in report["timeline"] if e["action"] == "warn"] == ["50", "80", "100"]
+    assert report["late"]
+    assert len(await notices(place, "unit-sanitation", number)) == 3
+
+
+async def test_many_workers_at_once_give_each_warning_once(place):
+    numbers = [await dispatched(place) for _ in range(6)]
+    move_to(max([await reached(place, n, 50) for n in numbers]) + timedelta(seconds=1))
+    async with open_services(place.settings) as (other, _):
+        rounds = await asyncio.gather(*(s.time_limits.warn() for s in (place.services, other) * 4))
+    reports = [await stored(place, n) for n in numbers]
+    assert [[e["action"] for e in r["timeline"]].count("warn") for r in reports] == [1] * 6
+    assert sum(rounds) >= 6
+    await settle(place)
+    for number in numbers:
+        assert len(await notices(place, "unit-sanitation", number)) == 1
+
+
+async def test_a_warning_whose_turn_is_later_after_all_is_put_off(place):
+    number = await dispatched(place)
+    reports = place.services.database["reports"]
+    # As a suspension leaves it that was planned while a warning was given: the moment is too early for the share.
+    await reports.update_one({"_id": number}, {"$set": {"warn_percent": 80}})
+    move_to((await stored(place, number))["warn_at"])
+    assert await place.services.time_limits.warn() == 0
+    report = await stored(place, number)
+    assert report["warn_at"] == await reached(place, number, 80)
+    assert "warn" not in [e["action"] for e in report["timeline"]]
+
+
+@pytest.mark.parametrize("moment", ["before", "after"])
+async def test_a_worker_that_dies_anywhere_leaves_each_warning_given_once(place, moment):
+    async def one_life(at: int) -> int:
+        number = await dispatched(place)
+        move_to(await reached(place, number, 50) + timedelta(seconds=1))
+        mortal = Mortal(at, moment)
+        with mortal.lifetime():
+            await place.services.time_limits.warn()
+            await settle(place)
+        move_to(now() + timedelta(minutes=1))  # the dead one's lease runs out
+        await place.services.time_limits.warn()
+        await settle(place)
+        report = await stored(place, number)
+        assert [e["action"] for e in report["timeline"]].count("warn") == 1, (at, moment, mortal.calls)
+        assert report["owed"] == []
+        found = [n async for n in place.services.database["staff_notices"].find({"report": number})]
+        assert len(found) == 1, (at, moment, mortal.calls)
+        return len(mortal.calls)
+
+    calls = await one_life(0)
+    assert calls >= 4
+    for at in range(1, calls + 1):
+        await one_life(at)
+
+
+async def test_the_inbox_pages_counts_and_marks_for_each_reader_alone(place):
+    numbers = [await dispatched(place) for _ in range(3)]
+    for number in numbers:
+        await move_to_share(place, number, 100)
+    unit = await signed_in(place, "unit-sanitation")
+    await unit.post("/notices/read")
+    number = await dispatched(place)
+    await move_to_share(place, number, 100)
+    unit = await signed_in(place, "unit-sanitation")
+    first = await unit.get("/notices", unread=True, size=2)
+    assert (len(first["notices"]), first["unread"]) == (2, 3)
+    second = await unit.get("/notices", unread=True, size=2, page=first["next_page"])
+    assert (len(second["notices"]), second["next_page"]) == (1, None)
+    listed = [*first["notices"], *second["notices"]]
+    assert [n["report"] for n in listed] == [number] * 3
+    assert [n["at"] for n in listed] == sorted((n["at"] for n in listed), reverse=True)
+    notice_id = listed[0]["notice_id"]
+    for _ in range(2):
+        assert (await unit.call("POST", f"/notices/{notice_id}/read")).status_code == 204
+    again = await unit.get("/notices", size=1)
+    assert (again["unread"], again["notices"][0]["read"]) == (2, True)
+    dispatcher = await signed_in(place, "dispatcher")
+    (theirs,) = [n for n in (await dispatcher.get("/notices", size=100))["notices"] if n["notice_id"] == notice_id]
+    assert not theirs["read"]
+    roads = await signed_in(place, "unit-roads")
+    problem(await roads.call("POST", f"/notices/{notice_id}/read"), 404, "NO_SUCH_NOTICE")
+    problem(await roads.call("POST", f"/notices/{new_id()}/read"), 404, "NO_SUCH_NOTICE")
+    assert (await unit.post("/notices/read"))["marked"] == 2
+    assert (await unit.get("/notices"))["unread"] == 0
+
+
+async def test_looking_for_warnings_and_reading_the_inbox_go_by_their_indexes(place):
+    database = place.services.database
+    warned = database["reports"].find({"warn_at": {"$gt": EPOCH, "$lte": now()}}).sort("warn_at", 1)
+    assert "IXSCAN" in str(plan := (await warned.limit(100).explain())["queryPlanner"]["winningPlan"])
+    assert "'SORT'" not in str(plan)
+    to = {"to": {"$in": ["role:unit@990101#roads", "role:unit@990102#roads", f"staff:{new_id()}"]}}
+    read = database["staff_notices"].find(to).sort([("at", -1), ("_id", -1)]).limit(21)
+    plan = (await read.explain())["queryPlanner"]["winningPlan"]
+    assert "SORT_MERGE" in str(plan)
+    assert "COLLSCAN" not in str(plan)
+
+
+async def test_a_day_that_is_declared_off_moves_the_due_times_of_running_cases_and_back(place):
+    moved, handled, late = [await dispatched(place) for _ in range(3)]
+    reports = place.services.database["reports"]
+    # Thursday 10:00, by four hours of working time that begin on Wednesday.
+    begun = datetime.fromisoformat("2026-11-25 16:30").replace(tzinfo=SHANGHAI)
+    calendar = await place.services.calendar.current()
+    for number in (moved, handled, late):
+        report = {**await stored(place, number), "limit": {"value": 4, "unit": "work_hour"}}
+        report["clock"] = {"started_at": begun, "extensions": 0}
+        running = RunningLimit.of(report)
+        assert running is not None
+        fields = {name: report[name] for name in ("limit", "clock")}
+        fields |= {"due_at": running.due_at(calendar), **running.next_warning((50, 80, 100), calendar, after=50)}
+        await reports.update_one({"_id": number}, {"$set": fields})
+    await reports.update_one({"_id": handled}, {"$set": {"handled_at": now()}})
+    await reports.update_one({"_id": late}, {"$set": {"late": True}})
+    before = {n: await stored(place, n) for n in (moved, handled, late)}
+    assert shanghai(before[moved]["due_at"]).isoformat().startswith("2026-11-26T11:30")
+
+    admin = await signed_in(place, "admin")
+    await admin.call("PUT", "/calendar/2026-11-26", json={"kind": "holiday", "name": "停电"})
+    await settle(place, "calendar_days")
+    assert (await stored(place, moved))["due_at"] == before[moved]["due_at"], "other processes may not know of it yet"
+    move_to(now() + RECOUNT_AFTER + timedelta(seconds=1))
+    await settle(place, "calendar_days")
+    after = await stored(place, moved)
+    assert shanghai(after["due_at"]).isoformat().startswith("2026-11-27T11:30")
+    assert shanghai(after["warn_at"]).isoformat().startswith("2026-11-27T10:42")
+    assert (after["warn_percent"], after["version"]) == (80, before[moved]["version"])
+    assert after["timeline"][-1]["says"] == "工作日历有调整，处置时限由11月26日11:30改为11月27日11:30"
+    for number in (handled, late):
+        assert (await stored(place, number))["due_at"] == before[number]["due_at"]
+    day = await place.services.database["calendar_days"].find_one({"_id": "2026-11-26"})
+    assert day["recount"]["changed"] >= 1
+    assert day["owed"] == []
+
+    await admin.call("DELETE", "/calendar/2026-11-26")
+    move_to(now() + RECOUNT_AFTER + timedelta(seconds=1))
+    await settle(place, "calendar_days")
+    assert (await stored(place, moved))["due_at"] == before[moved]["due_at"]
+
+
+async def test_a_new_count_of_many_cases_goes_on_in_pieces_and_passes_none_over(place, monkeypatch):
+    monkeypatch.setattr("reports.time_limits._BATCH", 2)
+    numbers = [await dispatched(place) for _ in range(5)]
+    reports = place.services.database["reports"]
+    calendar = await place.services.calendar.current()
+    begun = datetime.fromisoformat("2026-12-02 16:30").replace(tzinfo=SHANGHAI)
+    running = RunningLimit(begun, (await limit_of(place, numbers[0]))[0], ())
+    fields = {"limit": running.limit.model_dump(), "clock": {"started_at": begun, "extensions": 0}}
+    # All due at the same moment: the pieces are told apart by the number.
+    await reports.update_many(
+        {"_id": {"$in": numbers}}, {"$set": {**fields, "due_at": running.due_at(calendar), "warn_at": None}}
+    )
+    admin = await signed_in(place, "admin")
+    await admin.call("PUT", "/calendar/2026-12-03", json={"kind": "holiday", "name": "停电"})
+    move_to(now() + RECOUNT_AFTER + timedelta(seconds=1))
+    await settle(place, "calendar_days")
+    after = {(await stored(place, n))["due_at"] for n in numbers}
+    assert after == {running.due_at(await place.services.calendar.current())}
+    assert after != {running.due_at(calendar)}
+
+
+async def limit_of(place: District, number: str) -> list[Any]:
+    report = {**await stored(place, number), "limit": {"value": 4, "unit": "work_hour"}}
+    running = RunningLimit.of(report)
+    assert running is not None
+    return [running.limit]
+
+
+def test_warnings_that_do_not_rise_are_refused():
+    with pytest.raises(ValueError, match="rise"):
+        Escalation((WarningStep(80, ("unit",)), WarningStep(50, ("unit",))))
+
+
+async def test_a_warning_taken_by_the_sweep_of_a_worker_is_seen_without_a_hand(place):
+    number = await dispatched(place)
+    move_to(await reached(place, number, 50) + timedelta(seconds=1))
+    sweep = asyncio.create_task(place.services.time_limits.run(0.05))
+
+    async def given() -> bool:
+        return (await stored(place, number))["warn_percent"] == 80
+
+    await until(given)
+    sweep.cancel()
+    await asyncio.gather(sweep, return_exceptions=True)
