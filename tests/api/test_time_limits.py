@@ -352,7 +352,7 @@ async def test_a_warning_taken_by_the_sweep_of_a_worker_is_seen_without_a_hand(p
     sweep = asyncio.create_task(place.services.time_limits.run(0.05))
 
     async def given() -> bool:
-        return (await stored(place, number))["warn_percent"] == 80
+        return bool((await stored(place, number))["warn_percent"] == 80)
 
     await until(given)
     sweep.cancel()
