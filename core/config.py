@@ -221,6 +221,13 @@ class Notices(_Section):
     keep_days: Annotated[int, Field(ge=1)] = 90
 
 
+class Feed(_Section):
+    """The record of changes that live updates and webhooks follow."""
+
+    keep_days: Annotated[int, Field(ge=1, le=365)] = 7
+    lease_seconds: Annotated[float, Field(gt=0)] = 10.0
+
+
 class Worker(_Section):
     """What pays the debts that documents owe."""
 
@@ -279,6 +286,7 @@ class Settings(BaseSettings):
     open311: Open311 = Open311()
     audit: AuditLog = AuditLog()
     notices: Notices = Notices()
+    feed: Feed = Feed()
     worker: Worker = Worker()
     files: Files = Files()
     log: Log = Log()

@@ -36,6 +36,7 @@ DEBTS_OLDEST = Gauge(
     ["collection", "kind"],
     multiprocess_mode="mostrecent",
 )
+CHANGES = Counter("gongzhi_changes_total", "Changes recorded in the feed")
 QUEUED_JOBS = Gauge("gongzhi_jobs_queued", "Jobs waiting in the queue", multiprocess_mode="mostrecent")
 WECHAT_CALLS = Counter("gongzhi_wechat_calls_total", "Calls to WeChat", ["path", "errcode"])
 WECHAT_SECONDS = Histogram("gongzhi_wechat_call_seconds", "Seconds a call to WeChat took", ["path"])

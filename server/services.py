@@ -26,6 +26,7 @@ from accounts.sessions import SessionService
 from accounts.sign_in import SignInService
 from accounts.staff import StaffService
 from core import audit as audit_room
+from core import changes as changes_room
 from core import idempotency as idempotency_room
 from core import jobs as jobs_room
 from core import metrics
@@ -84,6 +85,7 @@ INDEXES = merge_indexes(
     [
         idempotency_room.INDEXES,
         jobs_room.INDEXES,
+        changes_room.INDEXES,
         photos_room.INDEXES,
         sessions_room.INDEXES,
         staff_room.INDEXES,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import Any
 
 import structlog
@@ -12,6 +13,8 @@ from saq import CronJob
 from saq import Worker as SaqWorker
 from saq.queue.redis import RedisQueue
 
+from core.changes import ChangeLog
+from core.clock import now
 from core.config import Settings
 from core.metrics import QUEUED_JOBS
 from handlers.services import Services
@@ -32,6 +35,16 @@ async def mark_late_reports(context: dict[str, Any]) -> int:
     """Mark the cases whose time limit has passed."""
     services: Services = context["services"]
     return await services.reports.mark_late()
+
+
+async def trim_changes(context: dict[str, Any]) -> int:
+    """Let go of changes that are older than they are kept."""
+    services: Services = context["services"]
+    days = services.settings.feed.keep_days
+    trimmed = await ChangeLog(services.database).trim(now() - timedelta(days=days))
+    if trimmed:
+        log.info("changes.trimmed", count=trimmed)
+    return trimmed
 
 
 async def count_jobs(context: dict[str, Any]) -> None:
@@ -55,6 +68,7 @@ async def run_timetable(services: Services, settings: Settings) -> None:
         cron_jobs=[
             CronJob(clear_unused_photos, cron="7 * * * *"),
             CronJob(mark_late_reports, cron="* * * * *"),
+            CronJob(trim_changes, cron="23 * * * *"),
             CronJob(count_jobs, cron="* * * * *"),
         ],
         concurrency=2,

@@ -17,10 +17,13 @@ import structlog
 from pymongo.errors import PyMongoError
 
 from core.audit import Sealer, audit_payer
+from core.changes import CHANNEL
 from core.config import Settings
 from core.debts import WAKE_CHANNEL, Collector, Document, Payer, Payment
+from core.feed import Feed
 from handlers.common import ADMINISTERED
 from handlers.services import Services
+from reports import feed as reports_feed
 from reports.jobs import ReportJobs
 from reports.merging import Merging
 from reports.recount import Recount
@@ -84,7 +87,7 @@ def payers(services: Services, jobs: ReportJobs) -> dict[str, dict[str, Payer]]:
 
 
 class Worker:
-    """Settles debts in every collection, woken by Redis and by the clock, and seals the audit log; counts."""
+    """Settles debts in every collection, woken by Redis and the clock; seals the audit log, counts, records changes."""
 
     def __init__(self, services: Services, jobs: ReportJobs, settings: Settings) -> None:
         self._services = services
@@ -106,6 +109,9 @@ class Worker:
             ("jobs", Collector(services.database["jobs"], by_collection["jobs"], lease=lease, concurrency=1))
             for _ in range(settings.worker.jobs)
         ]
+        self._feed = Feed(
+            services.database, reports_feed.SOURCE, lease_seconds=settings.feed.lease_seconds, announce=self._announce
+        )
         self._wake = {name: asyncio.Event() for name in by_collection}
 
     async def run(self) -> None:
@@ -114,8 +120,12 @@ class Worker:
             group.create_task(self._listen())
             group.create_task(self._sealer.run(self._seal_seconds))
             group.create_task(self._recount.follow(self._gather_seconds))
+            group.create_task(self._feed.run())
             for name, collector in self._collectors:
                 group.create_task(self._settle(name, collector))
+
+    async def _announce(self, seq: int) -> None:
+        await self._services.cache.publish(CHANNEL, str(seq))
 
     async def _listen(self) -> None:
         async for _, name in self._services.cache.listen(WAKE_CHANNEL):
