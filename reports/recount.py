@@ -212,19 +212,20 @@ class Recount:
             if len(batch) == 2000:
                 await put_facts()
             if len(difference.rows) >= _ROWS_HELD:
-                await self._put_rows(rows, difference)
+                await self._put_rows(generation, difference)
                 difference = Difference()
         await put_facts()
-        await self._put_rows(rows, difference)
-        await self._hold_building(generation)
+        await self._put_rows(generation, difference)
         await all_facts.create_indexes(FACT_INDEXES)  # on what is there: sorted once, not once for each case
         progress(done, done)
         return done
 
-    async def _put_rows(self, rows: Any, difference: Difference) -> None:
+    async def _put_rows(self, generation: str, difference: Difference) -> None:
+        _, rows = collections(self._database, generation)
         updates = _updates(difference)
         for start in range(0, len(updates), 5000):
             await rows.bulk_write(updates[start : start + 5000], ordered=False)
+            await self._hold_building(generation)
 
     async def _clear_away(self) -> None:
         """Drop the generations that are neither in place nor being built."""

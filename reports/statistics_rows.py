@@ -9,8 +9,8 @@ whole and put in place by one update; ``statistics_state`` names the one in forc
     sums of those: one row for each view, period (a day or a month) and combination of the view's dimensions.
 
 A *view* is a choice of dimensions. By unit, street and category a day has a few hundred rows, so days are summed up as
-well as months. By grid nearly every case of a day has a row of its own: only months are, and the days at the edges of a
-period are read from the facts.
+well as months. By grid or person nearly every case of a day has a row of its own: only months are, and the days at the
+edges of a period are read from the facts. So is what no view answers, such as grids of one category.
 """
 
 from __future__ import annotations
@@ -38,13 +38,11 @@ class View:
     by_day: bool
 
 
-# The fewest rows come first: the first view that has every dimension of a question answers it.
+# The first view that has every dimension of a question answers it.
 VIEWS: Final[dict[str, View]] = {
     "unit": View(("district", "street", "unit", "category"), by_day=True),
-    "person": View(("district", "unit", "person"), by_day=True),
+    "person": View(("district", "unit", "person"), by_day=False),
     "grid": View(("district", "street", "grid"), by_day=False),
-    "person_street": View(("district", "street", "unit", "category", "person"), by_day=False),
-    "grid_unit": View(("district", "street", "grid", "unit", "category"), by_day=False),
 }
 
 PERSON_FIELD: Final[dict[Basis, str]] = {

@@ -1,0 +1,266 @@
+"""The statistics are what a slow and plain count of the reports comes to, however they changed and whoever died."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import random
+from datetime import UTC, date, datetime, timedelta
+from typing import Any
+
+import pytest_asyncio
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from core.clock import now
+from core.database import connect
+from core.ids import new_id
+from core.paging import read_mark
+from reports.indicators import COUNTS
+from reports.milestones import no_milestones
+from reports.recount import Recount, collections
+from reports.rules import State
+from reports.statistics import By, Selection, Statistics
+from tests.reports.slow_statistics import LISTS, slow_lists
+
+STREETS = ("990101001", "990101002")
+GRIDS = ("990101001001001", "990101001002001", "990101002001001")
+UNITS = ("roads", "sanitation", None)
+CATEGORIES = ("other", "exposed_garbage", None)
+PEOPLE = ("anna", "bo", "system", None)
+FIRST, LAST = datetime(2026, 8, 25, tzinfo=UTC), datetime(2026, 12, 6, tzinfo=UTC)
+# Moments cluster where days and months begin in Asia/Shanghai, and around now.
+EDGES = (
+    datetime(2026, 8, 31, 16, tzinfo=UTC),
+    datetime(2026, 9, 30, 16, tzinfo=UTC),
+    datetime(2026, 10, 31, 16, tzinfo=UTC),
+)
+
+minutes = st.integers(0, int((LAST - FIRST).total_seconds()) // 60)
+moments = st.one_of(
+    minutes.map(lambda m: FIRST + timedelta(minutes=m)),
+    st.tuples(st.sampled_from(EDGES), st.integers(-1, 1)).map(lambda e: e[0] + timedelta(milliseconds=e[1])),
+    st.integers(-2000, 2000).map(lambda m: now() + timedelta(minutes=m)),
+)
+maybe = st.one_of(st.none(), moments)
+counts = st.integers(0, 2)
+area_chains = st.sampled_from(GRIDS).flatmap(
+    lambda g: st.sampled_from([[g[:6], g[:9], g[:12], g], [g[:6], g[:9], g[:12], g], [g[:6], g[:9]], [g[:6]]])
+)
+answers = st.fixed_dictionaries(
+    {
+        "at": moments,
+        "contacted": st.sampled_from([True, False, None]),
+        "resolved": st.sampled_from(["yes", "partly", "no", None]),
+        "satisfied": st.sampled_from([True, False, None]),
+    }
+)
+ratings = st.fixed_dictionaries(
+    {"at": moments, "resolved": st.sampled_from(["yes", "partly", "no"]), "score": st.integers(1, 5)}
+)
+
+
+@st.composite
+def reports(draw: Any, number: int = 1) -> dict[str, Any]:
+    """Any report, also such as no way through the table leads to."""
+    report: dict[str, Any] = {
+        "_id": f"99010120260901{number:06d}",
+        "state": str(draw(st.sampled_from(State))),
+        "created_at": draw(moments),
+        "due_at": draw(maybe),
+        "handled_at": draw(maybe),
+        "areas": draw(area_chains),
+        "unit_id": draw(st.sampled_from(UNITS)),
+        "category": draw(st.sampled_from(CATEGORIES)),
+        "rating": draw(st.one_of(st.none(), ratings)),
+        "grams": ["what", "nobody", "counts"],
+    }
+    if draw(st.integers(0, 9)) > 0:
+        report["milestones"] = {
+            **no_milestones(),
+            **{n: draw(maybe) for n in ("filed_at", "dispatched_at", "dispatch_due_at", "closed_at", "close_due_at")},
+            **{n: draw(counts) for n in ("refusals", "redispatches", "reworks", "extensions")},
+            **{n: draw(st.sampled_from(PEOPLE)) for n in ("dispatched_by", "handled_by")},
+            "exempt": draw(st.booleans()),
+        }
+        report["pauses"] = draw(st.lists(st.fixed_dictionaries({"from": moments, "until": maybe}), max_size=2))
+        report["merged_into"] = draw(st.sampled_from([None, None, None, "99010120260901000000"]))
+        report["assignee"] = draw(st.sampled_from([None, {"id": "cy", "name": "C"}]))
+        report["reporter"] = {"citizen_id": "c1", **draw(st.sampled_from([{}, {"staff_id": "dee"}]))}
+    if draw(st.integers(0, 3)) == 0:
+        report["call_back"] = draw(answers)
+        report["call_back_exclusion"] = draw(st.sampled_from([None, None, {"reason": "重复来电"}]))
+    return report
+
+
+days = st.integers(0, (LAST - FIRST).days).map(lambda n: FIRST.date() + timedelta(days=n))
+firsts = st.sampled_from([date(2026, 9, 1), date(2026, 10, 1), date(2026, 11, 1), date(2026, 12, 1)])
+codes = st.sampled_from(["990101", *STREETS, GRIDS[0][:12], *GRIDS, "990102"])
+
+
+@st.composite
+def selections(draw: Any) -> tuple[Selection, By | None]:
+    """Any question."""
+    since, until = sorted(draw(st.tuples(st.one_of(days, firsts), st.one_of(days, firsts))))
+    selection = Selection(
+        since=since,
+        until=until + timedelta(days=draw(st.integers(1, 2))),
+        areas=tuple(tuple(t) for t in draw(st.lists(st.lists(codes, min_size=1, max_size=2), max_size=2))),
+        unit=draw(st.sampled_from([None, None, "roads", "-"])),
+        category=draw(st.sampled_from([None, None, "other", "-"])),
+        person=draw(st.sampled_from([None, None, "anna", "cy", "-"])),
+    )
+    by: By | None = draw(st.sampled_from([None, "unit", "street", "grid", "person", "category"]))
+    return selection, by
+
+
+class House:
+    """A database with reports and their statistics."""
+
+    def __init__(self, database: Any) -> None:
+        self.database = database
+        self.reports = database["reports"]
+        self.recount = Recount(database)
+        self.statistics = Statistics(database)
+
+    async def generation(self) -> str:
+        state = await self.database["statistics_state"].find_one({"_id": "reports"})
+        return str(state["generation"])
+
+    async def kept(self) -> tuple[dict[str, Any], dict[str, Any]]:
+        """The facts and the rows (those that are not all zero) as they are stored."""
+        facts, rows = collections(self.database, await self.generation())
+        sums = {r["_id"]: r | {"n": {k: n for k, n in r["n"].items() if n}} async for r in rows.find()}
+        return {f["_id"]: f async for f in facts.find()}, {key: r for key, r in sums.items() if r["n"]}
+
+    async def put(self, documents: list[dict[str, Any]]) -> None:
+        for document in documents:
+            await self.reports.replace_one({"_id": document["_id"]}, document, upsert=True)
+
+    async def all(self) -> list[dict[str, Any]]:
+        return [dict(r) async for r in self.reports.find()]
+
+    async def answers_like_a_slow_count(self, selection: Selection, by: By | None) -> None:
+        figures = await self.statistics.figures(selection, by)
+        slow = slow_lists(await self.all(), by=by, moment=figures.moment, **vars(selection))
+        assert figures.groups == {g: {k: len(v) for k, v in lists.items()} for g, lists in slow.items()}
+        together = slow_lists(await self.all(), by=None, moment=figures.moment, **vars(selection)).get(None, {})
+        assert figures.total == {key: len(cases) for key, cases in together.items()}
+        for key in COUNTS:
+            assert await self.listed(selection, key) == together.get(key, []), key
+
+    async def listed(self, selection: Selection, key: str) -> list[str]:
+        numbers, page = await self.statistics.cases(selection, key, None, 3)
+        while page is not None:
+            read_mark(page)
+            more, page = await self.statistics.cases(selection, key, page, 3)
+            numbers += more
+        return numbers
+
+
+@pytest_asyncio.fixture(scope="module")
+async def house(mongodb_url):
+    database = connect(mongodb_url, f"statistics_{new_id()}")
+    await database.create_collection("reports")
+    yield House(database)
+    await database.client.drop_database(database.name)
+    database.client.close()
+
+
+versions = st.integers(1, 12).flatmap(
+    lambda n: st.tuples(
+        st.tuples(*(reports(i) for i in range(n))), st.tuples(*(st.one_of(st.none(), reports(i)) for i in range(n)))
+    )
+)
+
+
+@settings(
+    max_examples=30,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow, HealthCheck.data_too_large],
+)
+@given(drawn=versions, questions=st.lists(selections(), min_size=2, max_size=4))
+async def test_what_is_kept_is_what_is_counted_anew_and_what_a_slow_count_comes_to(house, drawn, questions):
+    before, after = drawn
+    await house.reports.delete_many({})
+    await house.recount.rebuild()
+    generation = await house.generation()
+    await house.put(list(before))
+    await house.recount.count([r["_id"] for r in before], generation)
+    # Some change; some are deleted; twice is as good as once.
+    await house.put([r for r in after if r is not None])
+    if after[0] is None:
+        await house.reports.delete_one({"_id": before[0]["_id"]})
+    for _ in range(2):
+        await house.recount.count([r["_id"] for r in before], generation)
+    kept = await house.kept()
+    for selection, by in questions:
+        await house.answers_like_a_slow_count(selection, by)
+    await house.recount.rebuild()
+    assert await house.generation() != generation
+    assert await house.kept() == kept
+
+
+@settings(
+    max_examples=1,
+    deadline=None,
+    database=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow, HealthCheck.data_too_large],
+)
+@given(drawn=st.tuples(*(reports(i) for i in range(40))))
+async def test_following_loses_nothing_and_counts_nothing_twice_though_it_is_killed_again_and_again(house, drawn):
+    rng = random.Random(7)
+    await house.reports.delete_many({})
+    await house.recount.rebuild()
+
+    async def change() -> None:
+        for _ in range(400):
+            report = dict(rng.choice(drawn))
+            report["unit_id"] = rng.choice(UNITS)
+            report["due_at"] = FIRST + timedelta(hours=rng.randrange(2000))
+            if rng.random() < 0.1:
+                await house.reports.delete_one({"_id": report["_id"]})
+            elif rng.random() < 0.5:
+                fields = {"due_at": report["due_at"], "milestones.reworks": rng.randrange(3), "grams": []}
+                await house.reports.update_one({"_id": report["_id"]}, {"$set": fields})
+            else:
+                await house.put([report])
+
+    writing = asyncio.create_task(change())
+    while not writing.done():
+        followers = [asyncio.create_task(Recount(house.database).follow(0.01)) for _ in range(2)]
+        await asyncio.sleep(rng.uniform(0.05, 0.6))
+        await house.database["statistics_state"].update_one({}, {"$set": {"until": FIRST}})  # the lease of who died
+        if rng.random() < 0.3:
+            with contextlib.suppress(asyncio.TimeoutError):
+                async with asyncio.timeout(rng.uniform(0.05, 0.5)):  # a rebuild that is killed half-way, or is not
+                    await house.recount.rebuild()
+            await house.database["statistics_state"].update_one({}, {"$set": {"building": None}})
+        for follower in followers:
+            follower.cancel()
+        await asyncio.gather(*followers, return_exceptions=True)
+    await writing
+    await house.database["statistics_state"].update_one({}, {"$set": {"until": FIRST}})
+    last = asyncio.create_task(house.recount.follow(0.01))
+    expected = {r["_id"] for r in await house.all()}
+    async with asyncio.timeout(60):
+        while True:
+            written = now()
+            state = await house.database["statistics_state"].find_one({"_id": "reports"})
+            if state.get("counted_to") and state["counted_to"] > written - timedelta(seconds=1):
+                kept = await house.kept()
+                if kept[0].keys() == expected:
+                    await asyncio.sleep(1.5)
+                    kept = await house.kept()
+                    break
+            await asyncio.sleep(0.05)
+    last.cancel()
+    await asyncio.gather(last, return_exceptions=True)
+    await house.recount.rebuild()
+    assert await house.kept() == kept
+    selection = Selection(since=FIRST.date(), until=LAST.date())
+    await house.answers_like_a_slow_count(selection, "unit")
+
+
+def test_the_slow_count_knows_every_list():
+    assert LISTS.keys() == COUNTS.keys()
