@@ -73,6 +73,7 @@ ROUTES = (
     Route(f"{_PREFIX}/calendar", calendar.WorkYear, "Staff: calendar"),
     Route(f"{_PREFIX}/calendar/{{day}}", calendar.WorkDay, "Staff: calendar"),
     Route(f"{_PREFIX}/indicators", indicators.Indicators, "Staff: indicators"),
+    Route(f"{_PREFIX}/indicators/monthly.xlsx", indicators.MonthlySheet, "Staff: indicators"),
     Route(f"{_PREFIX}/indicators/scheme", indicators.IndicatorSchemes, "Staff: indicators"),
     Route(f"{_PREFIX}/indicators/{{indicator}}/cases", indicators.IndicatorCases, "Staff: indicators"),
     Route(f"{_PREFIX}/notices", notices.Notices, "Staff: notices"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import date, timedelta
 from typing import Annotated, Literal
+from urllib.parse import quote
 
 from pydantic import Field, ValidationError
 
@@ -11,12 +12,14 @@ from accounts.models import StaffSession
 from admin.reports import CaseHandler, CaseLine, CasePage
 from admin.staff import Version
 from core.errors import Forbidden, Invalid, NotFound
+from core.files import XLSX
 from core.paging import key_mark, read_key_mark
 from handlers.base import BaseHandler
 from handlers.models import Answer, Body, Moment, Query
 from handlers.operations import operation
 from handlers.problems import explain
 from reports.indicators import COUNTS, Indicator, Scheme, Score, rate, score_of
+from reports.monthly_sheet import file_name
 from reports.statistics import NOBODY, By, Selection
 
 MAX_DAYS = 1100
@@ -146,6 +149,12 @@ def figures_row(key: str | None, name: str, counts: dict[str, int], scheme: Sche
     )
 
 
+class MonthQuery(Query):
+    """Which month."""
+
+    month: Annotated[str, Field(pattern=r"^20\d{2}-(0[1-9]|1[0-2])$", description="In Asia/Shanghai, e.g. 2026-11.")]
+
+
 class Indicators(BaseHandler):
     """``/indicators``."""
 
@@ -215,6 +224,30 @@ class IndicatorCases(CaseHandler):
         numbers, following = await self.services.statistics.cases(selection, count, query.page, query.size)
         reports = await self.services.queries.numbered(numbers, self.staff)
         return CasePage(reports=[CaseLine(**self.line(r)) for r in reports], next_page=following)
+
+
+class MonthlySheet(BaseHandler):
+    """``/indicators/monthly.xlsx``."""
+
+    @operation(
+        "The monthly sheet as a workbook",
+        audience="staff",
+        query=MonthQuery,
+        permission="indicators.view",
+        produces=XLSX,
+        errors=(503,),
+    )
+    async def get(self, query: MonthQuery) -> None:
+        """By unit and by street, within the areas and unit of whoever asks; to be printed (A4, across) and signed."""
+        first = date.fromisoformat(f"{query.month}-01")
+        selection = SelectionQuery(since=first, until=first + timedelta(days=1)).within_reach(self.staff)
+        book = await self.services.monthly_sheets.make(selection, first, made_by=self.staff.name)
+        self.set_header("Content-Type", XLSX)
+        self.set_header(
+            "Content-Disposition",
+            f"attachment; filename=\"indicators-{query.month}.xlsx\"; filename*=UTF-8''{quote(file_name(first))}",
+        )
+        self.write(book)
 
 
 class IndicatorSchemes(BaseHandler):

@@ -29,6 +29,7 @@ from reports.catalogue import Catalogue
 from reports.category_administration import CategoryAdministration
 from reports.exports import ReportExports
 from reports.indicator_scheme import IndicatorScheme
+from reports.monthly_sheet import MonthlySheets
 from reports.people import ReportPeople
 from reports.queries import ReportQueries
 from reports.routing_administration import RoutingAdministration
@@ -74,6 +75,7 @@ class Services:
     statistics: Statistics
     positions: StaffPositions
     side_tasks: SideTasks
+    monthly_sheets: MonthlySheets
     push: PushReceiver
     jobs: JobService
     exports: ReportExports

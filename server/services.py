@@ -67,6 +67,7 @@ from reports.exports import KIND as REPORT_EXPORT
 from reports.exports import ReportExports
 from reports.indicator_scheme import IndicatorScheme
 from reports.jobs import ReportJobs
+from reports.monthly_sheet import MonthlySheets
 from reports.people import ReportPeople
 from reports.queries import ReportQueries
 from reports.routing_administration import RoutingAdministration
@@ -215,6 +216,8 @@ async def open_services(settings: Settings) -> AsyncIterator[tuple[Services, Rep
             max_rows=settings.files.max_rows,
         )
         long_jobs.register(REPORT_EXPORT, exports.run)
+        scheme = IndicatorScheme(database, division=settings.reports.division)
+        statistics = Statistics(database)
         services = Services(
             settings=settings,
             public_url=public_url(settings),
@@ -264,10 +267,11 @@ async def open_services(settings: Settings) -> AsyncIterator[tuple[Services, Rep
             reports=reports,
             queries=queries,
             people=people,
-            scheme=IndicatorScheme(database, division=settings.reports.division),
-            statistics=Statistics(database),
             positions=StaffPositions(database, keep=timedelta(minutes=settings.side_tasks.position_minutes)),
             side_tasks=SideTasks(database, photos=photos, settings=settings.side_tasks),
+            scheme=scheme,
+            statistics=statistics,
+            monthly_sheets=MonthlySheets(statistics=statistics, scheme=scheme, staff=staff, places=places),
             push=PushReceiver(
                 settings.wechat.push_token.get_secret_value(),
                 settings.wechat.push_aes_key.get_secret_value(),

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-from datetime import timedelta
+import io
+from calendar import monthrange
+from datetime import date, timedelta
 from typing import Any
 
+import openpyxl
 import pytest
 
 from core.clock import now, shanghai
-from tests.district import Client, District
+from tests.api.support import problem
+from tests.district import Client, District, good
 
 
 def period(days: int = 40) -> dict[str, str]:
@@ -77,3 +81,123 @@ async def test_every_number_is_a_list_of_that_many_cases(district, cases):
                 for side in ("numerator", "denominator"):
                     found = await listed(assessor, key, side, **within, **period())
                     assert len(found) == len(set(found)) == rate[side], (by, row["key"], key, side)
+
+
+async def test_a_unit_sees_its_own_and_may_not_ask_for_another(district, cases):
+    own = await (await district.staff("unit-roads")).get("/indicators", by="unit", **period())
+    assert [row["key"] for row in own["rows"]] == ["roads"]
+    assert own["total"]["rates"]["handling_rate"] == {"numerator": 0, "denominator": 1, "percent": 0.0}
+    client = await district.staff("unit-roads")
+    assert await listed(client, "handling_rate", "denominator", **period()) == [cases["accepted"]]
+    problem(await client.call("GET", "/indicators", params={"unit": "sanitation", **period()}), 403, "OTHER_UNIT")
+
+
+async def test_who_works_for_a_street_sees_that_street(district, cases):
+    roles = await district.services.staff.roles()
+    dispatcher = next(r for r in roles if r.key == "dispatcher")
+    more = dispatcher.model_copy(update={"permissions": [*dispatcher.permissions, "indicators.view"]})
+    await district.services.staff.put_role(more)
+    try:
+        client = await district.staff("street-dispatcher")
+        street = client.facts["staff"]["areas"][0]
+        seen = await client.get("/indicators", by="street", **period())
+        whole = await (await district.staff("assessor")).get("/indicators", by="street", **period())
+        assert seen["rows"] == [row for row in whole["rows"] if row["key"] == street]
+        for number in await listed(client, "valid_report_rate", "denominator", **period()):
+            report = await district.services.database["reports"].find_one({"_id": number})
+            assert street in report["areas"]
+    finally:
+        await district.services.staff.put_role(dispatcher)
+
+
+async def test_what_cannot_be_judged_is_not_rated(district, cases):
+    assessor = await district.staff("assessor")
+    answer = await assessor.get("/indicators", by="unit", since="2020-01-01", until="2020-02-01")
+    assert answer["rows"] == []
+    assert answer["total"]["scores"] == {"handling_score": None}
+    assert all(r == {"numerator": 0, "denominator": 0, "percent": None} for r in answer["total"]["rates"].values())
+
+
+async def test_groups_come_page_by_page(district, cases):
+    assessor = await district.staff("assessor")
+    whole = await assessor.get("/indicators", by="unit", **period())
+    assert [row["key"] for row in whole["rows"]] == ["roads", "sanitation", "-"]
+    assert [row["name"] for row in whole["rows"]] == ["roads所", "sanitation所", "未派遣"]
+    first = await assessor.get("/indicators", by="unit", size=2, **period())
+    assert [row["key"] for row in first["rows"]] == ["roads", "sanitation"]
+    rest = await assessor.get("/indicators", by="unit", size=2, page=first["next_page"], **period())
+    assert [row["key"] for row in rest["rows"]] == ["-"]
+    assert rest["next_page"] is None
+
+
+async def test_a_period_must_be_one(district):
+    assessor = await district.staff("assessor")
+    for since, until in (("2026-11-02", "2026-11-02"), ("2026-11-02", "2026-11-01"), ("2020-01-01", "2026-01-01")):
+        answer = await assessor.call("GET", "/indicators", params={"since": since, "until": until})
+        problem(answer, 422, "BAD_PERIOD")
+    problem(
+        await assessor.call("GET", "/indicators", params={"since": "gestern", "until": "2026-11-01"}), 422, "INVALID"
+    )
+    answer = await assessor.call("GET", "/indicators/no_such/cases", params={"side": "numerator", **period()})
+    problem(answer, 404, "NO_SUCH_INDICATOR")
+
+
+async def test_a_changed_scheme_counts_at_once_and_is_on_record(district, cases):
+    assessor = await district.staff("assessor")
+    scheme = await assessor.get("/indicators/scheme")
+    body = {name: scheme[name] for name in ("version", "indicators", "scores")}
+    assert {"handled", "should_handle"} <= {count["key"] for count in scheme["counts"]}
+    body["scores"] = [{"key": "only", "name": "只看处置", "terms": [{"indicator": "handling_rate", "weight": 100}]}]
+    try:
+        after = good(await assessor.call("PUT", "/indicators/scheme", json=body))
+        assert after["version"] == scheme["version"] + 1
+        total = (await assessor.get("/indicators", **period()))["total"]
+        assert total["scores"] == {"only": total["rates"]["handling_rate"]["percent"]}
+        problem(await assessor.call("PUT", "/indicators/scheme", json=body), 409, "STALE")
+        wrong = {**body, "version": after["version"], "indicators": body["indicators"][1:]}
+        fields = problem(await assessor.call("PUT", "/indicators/scheme", json=wrong), 422, "INVALID")["fields"]
+        assert "不存在的指标" in fields[0]["problem"]
+        async with asyncio.timeout(10):
+            entries: list[Any] = []
+            while True:
+                entries = (await assessor.get("/audit", action="indicators.change"))["entries"]
+                if entries:
+                    break
+                await asyncio.sleep(0.05)
+        assert entries[0]["changes"]["scores"]["after"][0]["key"] == "only"
+    finally:
+        back = {**scheme, "version": (await assessor.get("/indicators/scheme"))["version"]}
+        good(await assessor.call("PUT", "/indicators/scheme", json={k: back[k] for k in body}))
+    chief = await district.staff("duty_chief")
+    problem(await chief.call("PUT", "/indicators/scheme", json=body), 403, "NO_PERMISSION")
+
+
+async def test_the_monthly_sheet_holds_what_the_screen_shows(district, cases):
+    assessor = await district.staff("assessor")
+    due = (await district.services.database["reports"].find_one({"_id": cases["closed"]}))["due_at"]
+    month = f"{shanghai(due):%Y-%m}"
+    answer = await assessor.call("GET", "/indicators/monthly.xlsx", params={"month": month})
+    assert answer.is_success, answer.text
+    assert "UTF-8''" in answer.headers["Content-Disposition"]
+    book = openpyxl.load_workbook(io.BytesIO(answer.content))
+    rows = [[cell for cell in row if cell is not None] for row in book.active.iter_rows(values_only=True)]
+    assert rows[0][0].endswith(f"城市管理综合评价月报（{month[:4]}年{int(month[5:])}月）")
+    first = date.fromisoformat(f"{month}-01")
+    whole = {"since": str(first), "until": str(first + timedelta(days=monthrange(first.year, first.month)[1]))}
+    shown = await assessor.get("/indicators", by="unit", **whole)
+    lines = {row[1]: row for row in rows if len(row) > 5}
+    for row in shown["rows"]:
+        if (score := row["scores"]["handling_score"]) is not None:
+            assert lines[row["name"]][-1] == pytest.approx(score, abs=0.006)
+            assert row["rates"]["handling_rate"]["percent"] == pytest.approx(100 * lines[row["name"]][6], abs=0.006)
+    text = "".join(str(cell) for row in rows for cell in row)
+    assert "处置率 = 处置数 ÷ 应处置数" in text
+    assert "处置综合得分 = 处置率 × 30 + 按期处置率 × 20 + （1 − 返工率） × 20" in text
+    assert len(book.sheetnames) == 2
+    own = await (await district.staff("unit-roads")).call("GET", "/indicators/monthly.xlsx", params={"month": month})
+    cells = [
+        c for row in openpyxl.load_workbook(io.BytesIO(own.content)).active.iter_rows(values_only=True) for c in row
+    ]
+    assert "roads所" in cells
+    assert "sanitation所" not in cells
+    problem(await assessor.call("GET", "/indicators/monthly.xlsx", params={"month": "2026-13"}), 422, "INVALID")

@@ -25,7 +25,7 @@ def is_filed(report: Report) -> bool:
     if report["state"] in ("submitted", "void"):
         return False
     if "milestones" not in report:
-        return report["state"] != "withdrawn"
+        return bool(report["state"] != "withdrawn")
     return past(report, "filed_at") is not None
 
 
