@@ -27,7 +27,7 @@ from handlers.report_views import (
     place_view,
     state_name,
 )
-from reports.models import Given, from_partner
+from reports.models import Child, Given, from_partner
 from reports.queries import Filters, is_late
 from reports.rules import State, open_to_staff
 
@@ -180,7 +180,19 @@ class CaseDetail(CaseLine):
     owed: list[OwedView]
     actions: list[ActionView]
     merged_into: str | None = Field(description="The earlier case that this one was merged into.")
+    parent: str | None = Field(description="The case that this one was split from.")
+    children: list[str] = Field(description="The cases that this one was split into.")
+    open_children: list[str] = Field(description="Those of them that this one still waits for.")
+    open_checks: list[str] = Field(description="The checks on site that this one waits for.")
     absorbed: list[str] = Field(description="The cases that were merged into this one.")
+
+
+class ChildBody(Body):
+    """A part that a case is split into."""
+
+    description: Annotated[PlainText, Field(min_length=5, max_length=500)]
+    category: Annotated[str | None, Field(max_length=40, description="Without: as the case that is split.")] = None
+    unit: Annotated[str | None, Field(max_length=40, description="Without: as the rules say.")] = None
 
 
 class ActionBody(Body):
@@ -197,6 +209,7 @@ class ActionBody(Body):
     into: Annotated[
         str | None, Field(pattern=r"^\d{20}$", description="merge: the number of the earlier case that this one is.")
     ] = None
+    children: Annotated[list[ChildBody], Field(max_length=10, description="split, keep_rest: the parts.")] = []
 
     def given(self) -> Given:
         """The same, as the service takes it."""
@@ -207,6 +220,7 @@ class ActionBody(Body):
             unit=self.unit,
             category=self.category,
             into=self.into,
+            children=tuple(Child(c.description, c.category, c.unit) for c in self.children),
         )
 
 
@@ -332,6 +346,10 @@ class CaseHandler(BaseHandler):
                 for t in open_to_staff(State(report["state"]), self.staff.permissions)
             ],
             merged_into=report.get("merged_into"),
+            parent=report.get("parent"),
+            children=report.get("children", []),
+            open_children=report.get("open_children", []),
+            open_checks=report.get("open_checks", []),
             absorbed=report.get("absorbed", []),
         )
 
@@ -340,6 +358,8 @@ def _reporter(report: Document) -> str:
     reporter = report["reporter"]
     if from_partner(report):
         return f"合作方：{reporter['name']}"
+    if report.get("parent"):
+        return f"拆分自案件 {report['parent']}"
     return "已注销" if reporter["citizen_id"] is None else "匿名" if reporter["anonymous"] else "实名"
 
 

@@ -43,7 +43,7 @@ class ReportJobs:
         self._wechat = wechat
         self._audit = audit
 
-    async def pay_route(self, report: Document, _debt: Document) -> Payment:
+    async def pay_route(self, report: Document, debt: Document) -> Payment:
         """File what has a category, and dispatch it where a rule names the unit; else it waits for a dispatcher."""
         state = State(report["state"])
         if state not in (State.SUBMITTED, State.FILED) or report["category"] is None:
@@ -52,6 +52,7 @@ class ReportJobs:
             return Payment()  # staff have to read it first: filing is what makes it public
         if state is State.SUBMITTED and not self._reports.checks.files_by_itself(report):
             return Payment(*self._reports.checks.asked_by_rule(report))  # a check on site comes first
+        unmoved = {"state": state, "category": report["category"], "unit_id": None}
         amendment = Amendment()
         if state is State.SUBMITTED:
             by = System("市民已选择类别，自动立案")
@@ -62,6 +63,12 @@ class ReportJobs:
             filing.owe = [d for d in filing.owe if d["kind"] != "route"]
             amendment = amendment.also(filing)
             report = {**report, **filing.set}
+        if unit := debt.get("unit"):  # whoever split the case has said who is to have this part
+            why = "拆分时指定的处置部门"
+            dispatch, _ = await self._reports.plan(
+                rows("dispatch", "system")[0], report, System(why), Given(unit=unit, reason=why)
+            )
+            return Payment(amendment.also(dispatch), condition=unmoved)
         rule = first_match(await self._catalogue.rules(), report)
         if rule is not None:
             why = f"按派遣规则「{rule.name}」"
@@ -70,7 +77,7 @@ class ReportJobs:
             )
             entry["given"]["rule"] = rule.key
             amendment = amendment.also(dispatch)
-        return Payment(amendment, condition={"state": state, "category": report["category"], "unit_id": None})
+        return Payment(amendment, condition=unmoved)
 
     async def pay_check_text(self, report: Document, debt: Document) -> Payment:
         """Have WeChat check what the reporter wrote; only what passes is shown to other citizens."""

@@ -146,7 +146,7 @@ def _evidence(report: Document, end: Document, moment: datetime) -> Iterable[Doc
         by = entry["by"]
         submitted = entry["action"] == "submit"
         carried = entry["action"] == row.action
-        given = by["kind"] in ("reporter", "partner") and (submitted or entry["note"] or entry["photos"])
+        given = submitted or (by["kind"] in ("reporter", "partner") and (entry["note"] or entry["photos"]))
         if not given and not carried:
             continue
         says = entry["says"] if carried else row.says.format(case=report["_id"])

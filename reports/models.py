@@ -150,6 +150,16 @@ Actor = Reporter | StaffSession | System
 
 
 @dataclass(frozen=True)
+class Child:
+    """A part that a case is split into. Without a category it has its parent's; ``number`` is given by the system."""
+
+    description: str
+    category: str | None = None
+    unit: str | None = None
+    number: str = ""
+
+
+@dataclass(frozen=True)
 class Given:
     """What came with an action. Which of it is needed, may come or is refused, the row of the table says."""
 
@@ -161,6 +171,7 @@ class Given:
     resolved: Literal["yes", "partly", "no"] | None = None
     score: int | None = None
     into: str | None = None
+    children: tuple[Child, ...] = ()
 
     def names(self) -> set[str]:
         """The names of what is there."""

@@ -5,6 +5,8 @@ Nothing is written here: :class:`Planner` gives the :class:`Amendment` that the 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import asdict
 from datetime import datetime
 
 from accounts.models import StaffSession
@@ -14,12 +16,13 @@ from core.clock import now
 from core.debts import Amendment, Document, owe
 from core.errors import Conflict, Invalid
 from core.photos import PhotoService
+from reports import family
 from reports.calendar import CalendarService
 from reports.catalogue import Catalogue
 from reports.checks import RequiredChecks
 from reports.deadlines import Limit
 from reports.milestones import marked
-from reports.models import Actor, Category, Given, Reporter, System, from_partner
+from reports.models import Actor, Category, Child, Given, Reporter, System, from_partner
 from reports.rules import NEED_NAMES, State, Transition
 from reports.running_limit import NO_WARNING, Escalation, RunningLimit
 from reports.timeline import new_entry
@@ -93,6 +96,8 @@ class Planner:
             change["rating"] = kept["rating"] = rating
         if given.into is not None:
             kept["into"] = given.into
+        if given.children:
+            kept["children"] = await self._children(row, report, given.children)
         for name in row.clears:
             change |= _CLEARED[name]
         # The unit that had the case: a refusal is told in the name of the unit that refuses.
@@ -102,6 +107,7 @@ class Planner:
             reason=given.reason or "",
             score=given.score,
             into=given.into or "",
+            children="、".join(child.number for child in given.children),
         )
         entry = new_entry(row.action, row.label, says, actor, report["state"], target, moment)
         entry |= {"reason": given.reason, "note": given.note, "photos": list(given.photos), "given": kept}
@@ -120,7 +126,19 @@ class Planner:
             raise Conflict("这个案件的记录已满，不能再补充。", code="TIMELINE_FULL")
         return Amendment(set=change, push={"timeline": [entry]}, increment={"version": 1, **counts}, owe=debts).also(
             self._checks.beside(row, report, change.get("category", report["category"]), entry)
-        ), entry
+        ).also(family.beside(row, report, kept.get("children", ()))), entry
+
+    async def _children(self, row: Transition, report: Document, children: Sequence[Child]) -> list[Document]:
+        """The parts that the case is split into, as the timeline keeps them. Raises :class:`Invalid`."""
+        family.check(row, report, children)
+        kept = []
+        for child in children:
+            key = child.category or report["category"]
+            category = await self._catalogue.category(key) if key else None
+            if child.unit and await self._staff.unit(child.unit) is None:
+                raise Invalid("没有这个处置部门，请重新选择。", code="NO_SUCH_UNIT")
+            kept.append({**asdict(child), "category": key, "category_name": category.name if category else None})
+        return kept
 
     async def _clock(self, row: Transition, category: Category | None, report: Document, moment: datetime) -> Document:
         """What the row does to the time limit: the fields of the case that change."""

@@ -53,7 +53,7 @@ HELD_BY_UNIT = (State.DISPATCHED, State.ACCEPTED, State.REWORK)
 """States in which the disposal unit's clock runs."""
 
 Actor = Literal["reporter", "staff", "system"]
-Need = Literal["reason", "note", "photos", "unit", "category", "resolved", "score", "into"]
+Need = Literal["reason", "note", "photos", "unit", "category", "resolved", "score", "into", "children"]
 Told = Literal["filed", "dispatched", "closed", "rework"]
 """Notices to the reporter and the followers; each has a subscribe-message template."""
 
@@ -66,6 +66,7 @@ NEED_NAMES: dict[Need, str] = {
     "resolved": "是否解决",
     "score": "评分",
     "into": "并入的案件编号",
+    "children": "拆分出的案件",
 }
 
 
@@ -83,6 +84,7 @@ class Hindrance:
 
 HINDRANCES: dict[str, Hindrance] = {
     "checks": Hindrance("open_checks", "CHECK_OPEN", "现场核查还没有完成，请等采集员反馈，或取消核查后再操作。"),
+    "children": Hindrance("open_children", "CHILDREN_OPEN", "拆分出的案件还没有全部办结，请等其办结后再操作。"),
     "absorbed": Hindrance("absorbed", "HAS_ABSORBED", "已有其他人的上报并入这个案件，不能撤回；如已解决，请补充说明。"),
 }
 
@@ -158,11 +160,11 @@ TRANSITIONS: tuple[Transition, ...] = (
     ),
     Transition(
         "handle", "处置完成", (S.ACCEPTED, S.REWORK), ("staff",), S.HANDLED, "{unit}已处置，等待核查",
-        needs=("note", "photos"), clock="ends", marks=("handled",),
+        needs=("note", "photos"), clock="ends", marks=("handled",), free_of=("children",),
     ),
     Transition(
         "close", "结案", (S.HANDLED,), ("staff",), S.CLOSED, "核查通过，已结案",
-        takes=("note", "photos"), tells="closed", marks=("closed",), free_of=("checks",),
+        takes=("note", "photos"), tells="closed", marks=("closed",), free_of=("checks", "children"),
     ),
     Transition(
         "rework", "返工", (S.HANDLED, S.CLOSED, S.RATED), ("staff",), S.REWORK, "核查未通过，{unit}返工：{reason}",
@@ -175,11 +177,11 @@ TRANSITIONS: tuple[Transition, ...] = (
     ),
     Transition(
         "void", "作废", (S.SUBMITTED, S.FILED), ("staff",), S.VOID, "不予立案：{reason}",
-        needs=("reason",), clock="cancels",
+        needs=("reason",), clock="cancels", free_of=("children",),
     ),
     Transition(
         "withdraw", "撤回", (S.SUBMITTED, S.FILED), ("reporter",), S.WITHDRAWN, "上报人已撤回",
-        takes=("reason",), clock="cancels", free_of=("absorbed",),
+        takes=("reason",), clock="cancels", free_of=("absorbed", "children"),
     ),
     Transition(
         "ask_check", "发起核查", (S.SUBMITTED, S.HANDLED), ("staff",), None, "已请采集员到现场核查",
@@ -194,7 +196,18 @@ TRANSITIONS: tuple[Transition, ...] = (
     ),
     Transition(
         "merge", "并案", OPEN, ("staff",), S.MERGED, "与案件 {into} 反映同一问题，已并入该案办理",
-        needs=("into", "reason"), clock="cancels", owes=("absorb",),
+        needs=("into", "reason"), clock="cancels", owes=("absorb",), free_of=("children",),
+    ),
+    Transition(
+        "split", "拆分", (S.FILED, S.DISPATCHED, S.ACCEPTED, S.REWORK), ("staff",), None, "拆分为 {children} 分别办理",
+        needs=("children", "reason"), owes=("create_children",),
+    ),
+    Transition(
+        "keep_rest", "余项另立", (S.CLOSED, S.RATED), ("staff",), None, "没有解决的部分另立案件 {children}",
+        needs=("children", "reason"), owes=("create_children",),
+    ),
+    Transition(
+        "child_changed", "拆分案件进展", tuple(State), ("system",), None, "拆分出的案件 {case} {state}",
     ),
     Transition(
         "absorb", "并入", UNMERGED, ("system",), None, "案件 {case} 反映同一问题，已并入本案",

@@ -7,6 +7,8 @@ follows from it.
 from __future__ import annotations
 
 import math
+from dataclasses import replace
+from datetime import datetime
 from typing import Any
 
 from pymongo import ASCENDING, DESCENDING, GEOSPHERE, IndexModel, ReturnDocument
@@ -119,8 +121,7 @@ class ReportService:
         photos = await self._photos.usable(report.photo_ids, by.owner)
         place = await self._places.locate(report.longitude, report.latitude)
         moment = now()
-        day = shanghai(moment).strftime("%Y%m%d")
-        number = f"{self._division}{day}{await self._serials.take(f'report:{day}'):06d}"
+        number = await self._number(moment)
         if once is not None:
             number = await self._idempotency.claim(once, number)
         says = f"由{by.name}转来" if isinstance(by, Partner) else "已收到您的上报"
@@ -184,6 +185,11 @@ class ReportService:
             return await self.get(number)
         return document
 
+    async def _number(self, moment: datetime) -> str:
+        """The next case number: division, day, serial."""
+        day = shanghai(moment).strftime("%Y%m%d")
+        return f"{self._division}{day}{await self._serials.take(f'report:{day}'):06d}"
+
     async def get(self, number: str) -> Document:
         """The whole document of a case. Raises :class:`NotFound`."""
         found = await self._reports.find_one({"_id": number})
@@ -218,6 +224,9 @@ class ReportService:
         if row is None or version not in (None, report["version"]):
             raise self._stale(report, actor)
         check_free(row, report)
+        if given.children:
+            numbered = [replace(child, number=await self._number(now())) for child in given.children]
+            given = replace(given, children=tuple(numbered))
         amendment, entry = await self._planner.plan(row, report, actor, given, entry_id=entry_id)
         if given.into is not None:
             amendment = amendment.also(merged_into(report, await self._within_reach(given.into, actor)))

@@ -28,6 +28,7 @@ from reports.jobs import ReportJobs
 from reports.merging import Merging
 from reports.recount import Recount
 from reports.side_task_jobs import SideTaskJobs
+from reports.splitting import Splitting
 from server.services import open_services
 from server.timetable import run_timetable
 
@@ -54,6 +55,7 @@ def payers(services: Services, jobs: ReportJobs) -> dict[str, dict[str, Payer]]:
         positions=services.positions,
         settings=services.settings.side_tasks,
     )
+    splitting = Splitting(services.database, services.reports)
     merging = Merging(services.database, services.reports)
     return {
         **dict.fromkeys(ADMINISTERED, audit),
@@ -67,6 +69,8 @@ def payers(services: Services, jobs: ReportJobs) -> dict[str, dict[str, Payer]]:
             "absorb": merging.pay_absorb,
             "offer_check": checks.pay_offer_check,
             "cancel_checks": checks.pay_cancel_checks,
+            "create_children": splitting.pay_create_children,
+            "tell_parent": splitting.pay_tell_parent,
         },
         "side_tasks": {
             "offer": checks.pay_offer,

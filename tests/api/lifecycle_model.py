@@ -53,6 +53,7 @@ GIVEN: dict[str, tuple[Any, ...]] = {
     "resolved": ("yes", "partly", "no"),
     "score": (1, 2, 3, 4, 5),
     "into": ("an earlier case",),
+    "children": ("one part",),
 }
 UNKNOWN = {"photos": "foreign", "unit": "no_such_unit", "category": "no_such_category", "into": "no case"}
 
@@ -92,6 +93,7 @@ class Case:
     handled: datetime | None = None
     late: bool = False
     open_checks: bool = False
+    open_children: list[str] = field(default_factory=list)
     followers: list[str] = field(default_factory=list)
     steps: list[tuple[str, State | None, State]] = field(default_factory=lambda: [("submit", None, State.SUBMITTED)])
     notices: list[tuple[str, str]] = field(default_factory=list)
@@ -158,9 +160,14 @@ class Model:
         row = self.row(call)
         if row is None or call.version not in (None, self.case.version):
             return 409, "STALE_STATE"
-        if "checks" in row.free_of and self.case.open_checks:
-            return 409, "CHECK_OPEN"
+        if hindrance := self.hindrance(row):
+            return 409, hindrance
         return self._wrong_with(call, row)
+
+    def hindrance(self, row: Transition) -> str | None:
+        """The code of what stands in the way of ``row``."""
+        present = {"checks": self.case.open_checks, "children": self.case.open_children}
+        return next((rules.HINDRANCES[name].code for name in row.free_of if present.get(name)), None)
 
     def _wrong_with(self, call: Call, row: Transition) -> tuple[int, str] | None:
         given = call.given.keys()

@@ -141,6 +141,9 @@ class Lifecycle(RuleBasedStateMachine):
         """A way that is open is gone, or spoilt by one fault; or anybody tries anything; or life goes on beside."""
         self.happened += 1
         random = Random(f"{seed} {self.happened}")
+        if self.case.open_children and random.random() < 0.5:
+            self._end_children()
+            return
         match random.choices(("open", "spoilt", "anything", "follow", "time"), (9, 4, 5, 1, 1))[0]:
             case "open" | "spoilt" as kind:
                 call = self._open_call(random, ACTIONS)
@@ -161,8 +164,7 @@ class Lifecycle(RuleBasedStateMachine):
     def _open_call(self, random: Random, actions: set[str] | frozenset[str]) -> Call | None:
         """One of ``actions`` by somebody to whom it is open, with what it needs; None where there is nobody."""
         ways = [(who, row) for who in EVERYBODY for row in self.model.open_to(who) if row.action in actions]
-        if self.case.open_checks:
-            ways = [(who, row) for who, row in ways if "checks" not in row.free_of]
+        ways = [(who, row) for who, row in ways if not self.model.hindrance(row)]
         # Not everybody who may act may upload the photo that it takes.
         ways = [(who, row) for who, row in ways if "photos" not in row.needs or who in self.photos]
         if not ways:
@@ -213,6 +215,8 @@ class Lifecycle(RuleBasedStateMachine):
         self.taken.add((row.action, self.case.state))
         entry = stored["timeline"][-1]
         kinds = self.model.take(row, call.given, entry["at"])
+        self.case.open_children = stored.get("open_children", [])
+        assert bool(self.case.open_children) or "children" not in call.given
         if call.who in STAFF:
             kinds.append("audit")
         elif not call.given.keys().isdisjoint({"note", "reason"}):
@@ -233,11 +237,21 @@ class Lifecycle(RuleBasedStateMachine):
             body[call.form.get("photos", "photos")] = [self.photos[call.who] if mine else strangers]
         if "into" in call.given:
             body["into"] = "9" * 20 if call.given["into"] == UNKNOWN["into"] else self.earlier
+        if "children" in call.given:
+            body["children"] = [{"description": "另一处的垃圾单独处理", "category": "other"}]
         if call.version is not None:
             body["version"] = call.version
         if call.extra:
             body["surprise"] = 1
         return await self.people[call.who].call("POST", f"/reports/{self.case.number}/{call.path}", json=body)
+
+    def _end_children(self) -> None:
+        """What the case was split into comes to an end, and the case is told."""
+        for child in self.case.open_children:
+            self.loop.run(self.district.action("duty_chief", child, "void", reason="一并处理"))
+            self.case.steps.append(("child_changed", self.case.state, self.case.state))
+        self.case.open_children = []
+        self.loop.run(self._pay())
 
     def _follow(self, who: str) -> None:
         """A citizen wants to be told too."""

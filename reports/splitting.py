@@ -1,0 +1,136 @@
+"""Splitting a case (拆分): each part becomes a case of the same flow, and the whole waits for its parts.
+
+The split is one update of the parent: it gives the children their numbers, waits for them (``open_children``), and owes
+``create_children``. The worker makes them under those numbers, so that making them twice makes them once; the parent
+waits from the first moment, whether they are there yet or not.
+
+A child tells its parent whenever it is over or open again (``tell_parent``). What is told is the child as it is then,
+with its version, and the parent takes nothing older than what it knows: told late, twice or out of order, the parent
+ends up with how the child stands.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from datetime import timedelta
+
+from pymongo.errors import DuplicateKeyError
+
+from core.clock import now
+from core.database import Database
+from core.debts import Amendment, Document, Payment, Postponed, owe
+from reports.milestones import no_milestones
+from reports.models import System
+from reports.rules import OPEN, STATE_NAMES, State, rows
+from reports.search import grams
+from reports.service import ReportService
+from reports.timeline import new_entry
+
+_TRIES = 8
+
+
+class Splitting:
+    """Makes the children of split cases, and lets parents know how they stand."""
+
+    def __init__(self, database: Database, reports: ReportService) -> None:
+        self._collection = database["reports"]
+        self._reports = reports
+
+    async def pay_create_children(self, report: Document, _debt: Document) -> Payment:
+        """Make the children that were given numbers and are not there yet."""
+        asked = [(entry, child) for entry in report["timeline"] for child in entry["given"].get("children", ()) or ()]
+        numbers = [child["number"] for _, child in asked]
+        there = {r["_id"] async for r in self._collection.find({"_id": {"$in": numbers}}, {"_id": 1})}
+        for entry, child in asked:
+            if child["number"] not in there:
+                with contextlib.suppress(DuplicateKeyError):  # another worker was at it too
+                    await self._collection.insert_one(_child(report, entry, child))
+        return Payment()
+
+    async def pay_tell_parent(self, report: Document, _debt: Document) -> Payment:
+        """Let the parent know whether it has to wait for this child."""
+        over = report["state"] not in OPEN
+        number, version = report["_id"], report["version"]
+        for _ in range(_TRIES):
+            parent = await self._reports.get(report["parent"])
+            if parent.get("child_versions", {}).get(number, 0) >= version:
+                return Payment()
+            waits = number in parent.get("open_children", ())
+            change = Amendment(set={f"child_versions.{number}": version})
+            if waits is over:  # it is news
+                others = [n for n in parent.get("open_children", ()) if n != number]
+                change.set["open_children"] = others if over else [*others, number]
+                change.push["timeline"] = [_told(parent, report)]
+                change.increment["version"] = 1
+            told = await self._collection.update_one(
+                {"_id": parent["_id"], "state": parent["state"], "version": parent["version"]}, change.pipeline()
+            )
+            if told.matched_count:
+                return Payment()
+        raise Postponed("the parent keeps changing", timedelta(seconds=1))
+
+
+def _child(parent: Document, entry: Document, child: Document) -> Document:
+    """A child as it is made. What was reported is told by its parent; the parent's evidence is its own too."""
+    moment = now()
+    first = new_entry("submit", "拆分", f"由案件 {parent['_id']} 拆分", System("拆分"), None, State.SUBMITTED, moment)
+    first["by"] = entry["by"]
+    first["photos"] = parent["photos"]
+    followers = dict.fromkeys([parent["reporter"]["citizen_id"], *parent["followers"]])
+    same = child["category"] == parent["category"]
+    # Whoever split it wrote the words, and whoever reported it the photos: both have been looked at.
+    copied = (
+        "address", "location", "given_location", "areas", "place", "photos", "photo_facts", "photo_verdicts", "public",
+    )  # fmt: skip
+    return {
+        "_id": child["number"],
+        "state": State.SUBMITTED,
+        "version": 1,
+        "created_at": moment,
+        "updated_at": moment,
+        "channel": "split",
+        "reporter": {
+            "kind": "split",
+            "number": parent["_id"],
+            "citizen_id": None,
+            "openid": None,
+            "anonymous": parent["reporter"]["anonymous"],
+        },
+        "contact_phone": None,
+        "contact_name": None,
+        "contact_email": None,
+        "description": child["description"],
+        "category": child["category"],
+        "category_name": child["category_name"],
+        "answers": parent["answers"] if same else {},
+        **{name: parent[name] for name in copied},
+        "text_verdicts": {first["id"]: {"verdict": "pass", "label": f"staff:{entry['by']['id']}"}},
+        "grams": grams(f"{child['description']} {parent['address']}"),
+        "unit_id": None,
+        "unit_name": None,
+        "units": [],
+        "assignee": None,
+        "milestones": no_milestones(),
+        "pauses": [],
+        "merged_into": None,
+        "parent": parent["_id"],
+        "children": [],
+        "open_checks": [],
+        "checks": [c for c in parent.get("checks", ()) if c["kind"] == "pre_filing_check"],
+        "due_at": None,
+        "handled_at": None,
+        "late": False,
+        "rating": None,
+        "followers": [p for p in followers if p],
+        "notices": [],
+        "timeline": [first],
+        "owed": [owe("route", unit=child["unit"]), owe("attach", photos=parent["photos"])],
+    }
+
+
+def _told(parent: Document, child: Document) -> Document:
+    row = rows("child_changed", "system")[0]
+    state = State(parent["state"])
+    says = row.says.format(case=child["_id"], state=STATE_NAMES[State(child["state"])])
+    entry = new_entry(row.action, row.label, says, System("拆分的案件"), state, state, now())
+    return {**entry, "shown": row.shown, "given": {"case": child["_id"], "state": child["state"]}}
