@@ -42,6 +42,7 @@ STAFFS_FORM = {
     "unit": "unit",
     "category": "category",
     "into": "into",
+    "children": "children",
 }
 
 GIVEN: dict[str, tuple[Any, ...]] = {
