@@ -18,7 +18,7 @@ from core.encryption import hash_token
 from core.errors import Forbidden, Invalid, NotFound
 from core.ids import new_id, new_token
 
-Scope = Literal["open311.write"]
+Scope = Literal["open311.write", "intake.hotline", "intake.department"]
 SCOPES: tuple[Scope, ...] = get_args(Scope)
 
 INDEXES = {"api_keys": [IndexModel([("hash", ASCENDING)], name="hash", unique=True)]}
@@ -71,8 +71,8 @@ class ApiKeyService:
         await self._keys.insert_one(document)
         return _model(document), key
 
-    async def check(self, key: str | None, scope: Scope) -> ApiKey:
-        """The partner whose ``key`` it is. Being disabled counts from the next call on.
+    async def check(self, key: str | None, *scopes: Scope) -> ApiKey:
+        """The partner whose ``key`` it is, if it has one of ``scopes``. Being disabled counts from the next call on.
 
         Raises :class:`Forbidden` (``API_KEY_MISSING``, ``API_KEY_INVALID``, ``API_KEY_SCOPE``).
         """
@@ -81,7 +81,7 @@ class ApiKeyService:
         found = await self._keys.find_one({"hash": hash_token(key), "enabled": True})
         if found is None:
             raise Forbidden("api_key 不正确或已停用，请核对，或重新申请。", code="API_KEY_INVALID")
-        if scope not in found["scopes"]:
+        if set(scopes).isdisjoint(found["scopes"]):
             raise Forbidden("这个 api_key 没有这项权限，请联系管理员。", code="API_KEY_SCOPE")
         moment = now()
         if found["last_used_at"] is None or found["last_used_at"] < moment - _USE_NOTED_EVERY:

@@ -27,7 +27,7 @@ from handlers.report_views import (
     place_view,
     state_name,
 )
-from reports.models import Child, Given, from_partner
+from reports.models import Child, Given, Precision, from_partner
 from reports.queries import Filters, is_late
 from reports.rules import State, open_to_staff
 
@@ -59,6 +59,9 @@ class CaseConditions(Query):
         None
     )
     number: Annotated[str | None, Field(pattern=r"^\d{1,20}$", description="The first digits of the number.")] = None
+    external: Annotated[
+        str | None, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,59}$", description="The number of a sender's order.")
+    ] = None
 
     def filters(self) -> Filters:
         """The same, as the queries take it."""
@@ -73,6 +76,7 @@ class CaseConditions(Query):
             late=self.late,
             text=self.text,
             number=self.number,
+            external=self.external,
         )
 
 
@@ -161,6 +165,15 @@ class OwedView(Answer):
     last_problem: str | None
 
 
+class ExternalView(Answer):
+    """The order (工单) that a case was for its sender."""
+
+    number: str
+    category: str | None = Field(description="As the sender calls it.")
+    received_at: Moment | None
+    reply_by: Moment | None
+
+
 class CaseDetail(CaseLine):
     """A case with everything, and the actions open to whoever asks."""
 
@@ -172,6 +185,8 @@ class CaseDetail(CaseLine):
     contact_phone: str | None = Field(description="Masked.")
     text_verdict: str | None
     public: bool
+    place_precision: Precision = Field(description="exact, or how large the area is in whose middle it is drawn.")
+    external: ExternalView | None
     risk_rank: int | None = Field(description="WeChat's rank of the reporter, 0 to 4 (worst).")
     followers: int
     rating: dict[str, Any] | None
@@ -302,6 +317,8 @@ class CaseHandler(BaseHandler):
             contact_phone=self.services.people.masked_phone(report, self.staff),
             text_verdict=verdicts.get(report["timeline"][0]["id"], {}).get("verdict"),
             public=report["public"],
+            place_precision=report.get("place_precision", "exact"),
+            external=ExternalView(**report["external"]) if report.get("external") else None,
             risk_rank=report.get("risk_rank"),
             followers=len(report["followers"]),
             rating=report["rating"] and {k: v for k, v in report["rating"].items() if k != "at"},
@@ -360,6 +377,8 @@ def _reporter(report: Document) -> str:
         return f"合作方：{reporter['name']}"
     if report.get("parent"):
         return f"拆分自案件 {report['parent']}"
+    if reporter.get("kind") == "staff":
+        return f"采集员：{reporter['name']}"
     return "已注销" if reporter["citizen_id"] is None else "匿名" if reporter["anonymous"] else "实名"
 
 

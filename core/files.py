@@ -9,8 +9,10 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import re
-from collections.abc import AsyncIterator
-from contextlib import suppress
+import shutil
+import time
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -20,12 +22,13 @@ import obstore
 from obstore.exceptions import BaseError
 
 from core.errors import NotFound, Unavailable
-from core.ids import ID_PATTERN
+from core.ids import ID_PATTERN, new_id
 from core.object_store import Store, open_store, sync
 
 XLSX = "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet"
 _NAME = r"[a-z0-9_]{1,30}\.[a-z0-9]{1,8}"
 _PIECE = 256 * 1024
+_STALE_SECONDS = 24 * 3600
 
 
 @dataclass(frozen=True)
@@ -98,6 +101,23 @@ class FileStore:
                 await asyncio.to_thread(sync, self._folder, [key])
         except (BaseError, OSError) as error:
             raise _unavailable() from error
+
+
+@contextmanager
+def working_folder(parent: Path, owner: str) -> Iterator[Path]:
+    """A folder for a job's files in the making, gone afterwards; so is what a killed worker has left of this job, and
+    of any job a day ago."""
+    parent.mkdir(parents=True, exist_ok=True)
+    for left in parent.iterdir():
+        with suppress(FileNotFoundError):  # another worker clears up as well
+            if left.name.startswith(f"{owner}-") or left.stat().st_mtime < time.time() - _STALE_SECONDS:
+                shutil.rmtree(left, ignore_errors=True)
+    folder = parent / f"{owner}-{new_id()}"
+    folder.mkdir(mode=0o700)
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _key(owner: str, name: str) -> str:

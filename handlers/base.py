@@ -18,6 +18,7 @@ from tornado.escape import utf8
 from tornado.httputil import HTTPFile, HTTPInputError, parse_multipart_form_data
 from tornado.web import HTTPError, RequestHandler, stream_request_body
 
+from accounts.api_keys import ApiKey
 from accounts.models import CitizenSession, StaffSession
 from core.audit import serving
 from core.cache import Allowance
@@ -60,6 +61,7 @@ class BaseHandler(RequestHandler):
     declared: Operation | None
     citizen: CitizenSession
     staff: StaffSession
+    key: ApiKey
     once: Once | None = None
 
     def initialize(self) -> None:
@@ -151,6 +153,8 @@ class BaseHandler(RequestHandler):
         scheme, _, token = self.request.headers.get("Authorization", "").partition(" ")
         if scheme.lower() != "bearer" or not token:
             raise NotSignedIn("请先登录。")
+        if declared.audience == "partner":
+            return await self._authenticate_partner(declared, token.strip())
         if declared.audience == "citizen":
             self.citizen = await self.services.sessions.citizen(token.strip())
             structlog.contextvars.bind_contextvars(citizen=self.citizen.citizen_id)
@@ -164,6 +168,16 @@ class BaseHandler(RequestHandler):
                 details={"permission": declared.permission},
             )
         return f"staff:{self.staff.staff_id}"
+
+    async def _authenticate_partner(self, declared: Operation, key: str) -> str:
+        try:
+            self.key = await self.services.api_keys.check(key, *declared.scopes)
+        except Forbidden as refused:
+            if refused.code == "API_KEY_SCOPE":
+                raise
+            raise NotSignedIn("接口密钥不正确或已停用，请核对，或重新申请。", code="API_KEY_INVALID") from refused
+        structlog.contextvars.bind_contextvars(partner=self.key.key_id)
+        return f"partner:{self.key.key_id}"
 
     async def count(self, names: tuple[LimitName, ...], subject: str) -> None:
         """Count this request against the limits ``names`` of ``subject``. Raises :class:`TooManyRequests`."""

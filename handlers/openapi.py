@@ -40,6 +40,7 @@ def document(routes: Iterable[Route], *, title: str, version: str) -> dict[str, 
             "securitySchemes": {
                 "citizen": {"type": "http", "scheme": "bearer", "description": "From POST /api/v1/session."},
                 "staff": {"type": "http", "scheme": "bearer", "description": "From POST /admin/api/v1/session."},
+                "partner": {"type": "http", "scheme": "bearer", "description": "A partner's API key."},
             },
         },
     }
@@ -146,7 +147,7 @@ def _responses(route: Route, declared: Operation, schemas: dict[tuple[type[BaseM
         codes.add(429)
     if declared.audience != "anyone":
         codes.add(401)
-    if declared.permission is not None:
+    if declared.permission is not None or declared.scopes:
         codes.add(403)
     if route.parameters:
         codes.add(404)

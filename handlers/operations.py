@@ -14,10 +14,11 @@ from typing import Any, Literal
 
 from pydantic import BaseModel
 
+from accounts.api_keys import Scope
 from handlers.models import Body, Query
 
 LimitName = Literal["read", "write", "report", "photo", "sign_in", "partner"]
-Audience = Literal["anyone", "citizen", "staff"]
+Audience = Literal["anyone", "citizen", "staff", "partner"]
 METHODS = ("get", "post", "put", "patch", "delete")
 
 # What a path parameter looks like; a path that does not fit is not found.
@@ -41,6 +42,7 @@ PATH_PARAMETERS: dict[str, tuple[str, str]] = {
     "service_code": (r"[^/]{1,100}", "A service_code of the service list."),
     "service_request_id": (r"[^/]{1,100}", "What POST requests returned: the case number."),
     "job_id": (r"[0-9a-hjkmnp-tv-z]{26}", "The id that the request for the job returned."),
+    "external_number": (r"[A-Za-z0-9][A-Za-z0-9_-]{0,59}", "The number that the sender gave the order."),
     "token": (r"[^/]{1,100}", "The same: no other tokens are given."),
 }
 
@@ -52,6 +54,7 @@ class Operation:
     ``permission`` is what a staff member must hold; None on a staff endpoint means that being signed in is enough.
     ``unready`` lets in who has to change a password or set up a second factor first. ``form_file`` names the one file
     field of a multipart body. ``idempotent`` honours the Idempotency-Key header.
+    ``scopes`` are those of which a partner's API key has to have one.
     """
 
     summary: str
@@ -70,6 +73,7 @@ class Operation:
     produces: str
     consumes: str | None = None
     unready: bool = False
+    scopes: tuple[Scope, ...] = ()
 
 
 Method = Callable[..., Awaitable[Any]]
@@ -92,6 +96,7 @@ def operation(
     produces: str | None = None,
     consumes: str | None = None,
     unready: bool = False,
+    scopes: tuple[Scope, ...] = (),
 ) -> Callable[[Method], Callable[..., Awaitable[None]]]:
     """Declare the method of a handler: who may call it, what it takes and what it answers.
 
@@ -117,6 +122,7 @@ def operation(
             description=(method.__doc__ or "").strip(),
             produces=produces or "application/json",
             consumes=consumes,
+            scopes=scopes,
             unready=unready,
         )
 

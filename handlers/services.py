@@ -28,7 +28,10 @@ from reports.calendar import CalendarService
 from reports.catalogue import Catalogue
 from reports.category_administration import CategoryAdministration
 from reports.exports import ReportExports
+from reports.findings import ReportFindings
 from reports.indicator_scheme import IndicatorScheme
+from reports.intake import IntakeService
+from reports.intake_sheets import HotlineSheets
 from reports.monthly_sheet import MonthlySheets
 from reports.people import ReportPeople
 from reports.queries import ReportQueries
@@ -80,6 +83,9 @@ class Services:
     jobs: JobService
     exports: ReportExports
     batches: ReportBatches
+    intake: IntakeService
+    hotline_sheets: HotlineSheets
+    findings: ReportFindings
 
     def wake(self, collection: str) -> None:
         """Tell the worker that ``collection`` has new debts; without it they wait for the next sweep."""

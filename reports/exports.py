@@ -8,11 +8,7 @@ list is read, written to the disk and forgotten.
 from __future__ import annotations
 
 import asyncio
-import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict
-from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +19,7 @@ from core.audit import Audit
 from core.clock import now, shanghai
 from core.debts import Document
 from core.errors import Forbidden, Invalid
+from core.files import working_folder
 from core.idempotency import Once
 from core.ids import new_id
 from core.jobs import OUTPUT, JobService, Outcome, Running
@@ -55,6 +52,7 @@ COLUMNS = (
     Column("上报人", 16),
     Column("联系电话", 16),
     Column("外部工单号", 20),
+    Column("要求回复时间", 17, "moment"),
     Column("上报时间", 17, "moment"),
     Column("立案时间", 17, "moment"),
     Column("派遣时间", 17, "moment"),
@@ -73,7 +71,6 @@ COLUMNS = (
 _STAFF = TypeAdapter(StaffSession)
 _FILTERS = TypeAdapter(Filters)
 _PAGE = 500
-_STALE_WORK = timedelta(days=1)
 
 
 class ReportExports:
@@ -178,7 +175,7 @@ class ReportExports:
             *(None if degrees is None else round(degrees, 6) for degrees in position),
             _reporter(report),
             self._people.phone(report, staff, clear=phones),
-            (report.get("external") or {}).get("number"),
+            *((report.get("external") or {}).get(name) for name in ("number", "reply_by")),
             report["created_at"],
             *(milestones.get(name) for name in ("filed_at", "dispatched_at", "accepted_at")),
             report["due_at"],
@@ -216,22 +213,6 @@ class ReportExports:
 
 def _reporter(report: Document) -> str:
     reporter = report["reporter"]
-    if from_partner(report):
+    if from_partner(report) or reporter.get("kind") == "staff":
         return str(reporter["name"])
     return "匿名" if reporter["anonymous"] else "市民"
-
-
-@contextmanager
-def working_folder(parent: Path, job_id: str) -> Iterator[Path]:
-    """A folder for a job's files in the making, gone afterwards; so is what a killed worker has left of this job, and
-    of any job a day ago."""
-    parent.mkdir(parents=True, exist_ok=True)
-    for left in parent.iterdir():
-        if left.name.startswith(f"{job_id}-") or left.stat().st_mtime < (now() - _STALE_WORK).timestamp():
-            shutil.rmtree(left, ignore_errors=True)
-    folder = parent / f"{job_id}-{new_id()}"
-    folder.mkdir(mode=0o700)
-    try:
-        yield folder
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)

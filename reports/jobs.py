@@ -20,6 +20,8 @@ from reports.models import Given, RoutingRule, System, from_partner
 from reports.rules import STATE_NAMES, State, rows
 from reports.service import ReportService
 
+_FILED_BY = {"mini_program": "市民已选择类别，自动立案", "collector": "采集员上报，自动立案"}
+
 
 class ReportJobs:
     """Pays the debts of reports, and of photos towards them."""
@@ -55,7 +57,7 @@ class ReportJobs:
         unmoved = {"state": state, "category": report["category"], "unit_id": None}
         amendment = Amendment()
         if state is State.SUBMITTED:
-            by = System("市民已选择类别，自动立案")
+            by = System(_FILED_BY.get(report["channel"], "已选择类别，自动立案"))
             filing, _ = await self._reports.plan(
                 rows("file", "system")[0], report, by, Given(category=report["category"])
             )

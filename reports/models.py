@@ -9,6 +9,7 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from accounts.models import StaffSession
+from places.models import Located
 from reports.deadlines import Limit
 
 Key = Annotated[str, Field(pattern=r"^[a-z0-9_]{2,40}$")]
@@ -119,14 +120,16 @@ class Reporter:
 
 @dataclass(frozen=True)
 class Partner:
-    """A partner system (合作方) that hands on, by an API key, what people told it. It submits and does nothing else.
+    """A partner system (合作方) that hands on what people told it: over Open311, the 12345 hotline, another department.
+
+    It submits and does nothing else. ``channel``: ``open311``, ``hotline`` or ``department``.
 
     WeChat does not know these people: it checks neither their words nor their photos, and sends them no messages.
     """
 
-    channel: ClassVar[str] = "open311"
     partner_id: str
     name: str
+    channel: str = "open311"
 
     @property
     def owner(self) -> dict[str, str]:
@@ -136,6 +139,24 @@ class Partner:
     def stored(self, *, anonymous: bool) -> dict[str, Any]:
         """What the case keeps of who reported it."""
         them = {"kind": "partner", "partner_id": self.partner_id, "name": self.name}
+        return {**them, "citizen_id": None, "openid": None, "anonymous": anonymous}
+
+
+@dataclass(frozen=True)
+class Finder:
+    """A collector (采集员) who reports what was found on patrol. Staff's words and photos need no check by WeChat."""
+
+    channel: ClassVar[str] = "collector"
+    staff: StaffSession
+
+    @property
+    def owner(self) -> dict[str, str]:
+        """Whose the photos are that come with the report."""
+        return {"kind": "staff", "id": self.staff.staff_id}
+
+    def stored(self, *, anonymous: bool) -> dict[str, Any]:
+        """What the case keeps of who reported it."""
+        them = {"kind": "staff", "staff_id": self.staff.staff_id, "name": self.staff.name}
         return {**them, "citizen_id": None, "openid": None, "anonymous": anonymous}
 
 
@@ -178,11 +199,37 @@ class Given:
         return {f.name for f in fields(self) if getattr(self, f.name)}
 
 
+Precision = Literal["exact", "grid", "community", "street"]
+"""How well the place of a case is known: a position, or no better than the middle of an area."""
+
+
+@dataclass(frozen=True)
+class Placed:
+    """Where a case lies that came without a position: the middle of the area that was named, and that area."""
+
+    longitude: float
+    latitude: float
+    given: dict[str, Any]
+    precision: Precision
+    located: Located
+
+
+@dataclass(frozen=True)
+class External:
+    """What a case keeps of the order (工单) that it was for its sender."""
+
+    number: str
+    category: str | None
+    received_at: datetime | None
+    reply_by: datetime | None
+
+
 @dataclass(frozen=True)
 class NewReport:
     """A problem as a citizen reports it. ``longitude``, ``latitude`` are WGS-84; ``given`` is what came in.
 
     Name, mail address and ``media_url`` come from partners only; the last is shown to staff and never fetched.
+    ``placed`` and ``external`` come with orders of other systems; ``remark`` is for staff, in the first entry.
     """
 
     description: str
@@ -198,8 +245,19 @@ class NewReport:
     contact_name: str | None = None
     contact_email: str | None = None
     media_url: str | None = None
+    placed: Placed | None = None
+    external: External | None = None
+    remark: str | None = None
 
 
 def from_partner(report: dict[str, Any]) -> bool:
     """Whether a partner system handed the case on, so that nothing has checked its words and photos."""
     return bool(report["reporter"].get("kind") == "partner")
+
+
+def published_by_filing(report: dict[str, Any]) -> bool:
+    """Whether citizens may see the case once staff have read and filed it: what is told to Open311 is told to all.
+
+    Who calls the hotline does not expect to be read by the neighbours, nor does a department.
+    """
+    return from_partner(report) and report["channel"] == "open311"

@@ -22,7 +22,7 @@ from reports.catalogue import Catalogue
 from reports.checks import RequiredChecks
 from reports.deadlines import Limit
 from reports.milestones import marked
-from reports.models import Actor, Category, Child, Given, Reporter, System, from_partner
+from reports.models import Actor, Category, Child, Given, Reporter, System, published_by_filing
 from reports.rules import NEED_NAMES, State, Transition
 from reports.running_limit import NO_WARNING, Escalation, RunningLimit
 from reports.timeline import new_entry
@@ -117,7 +117,7 @@ class Planner:
         change |= await self._clock(row, category, report, moment)
         fields, counts = marked(row.marks, report, _by(actor), moment)
         change |= fields
-        if row.publishes and isinstance(actor, StaffSession) and from_partner(report):
+        if row.publishes and isinstance(actor, StaffSession) and published_by_filing(report):
             change |= _read_by_staff(report, actor)
         if isinstance(actor, Reporter) and (given.note or given.reason):
             change[f"text_verdicts.{entry['id']}"] = {"verdict": "pending"}

@@ -48,6 +48,7 @@ class Filters:
     late: bool | None = None
     text: str | None = None
     number: str | None = None
+    external: str | None = None
 
 
 class ReportQueries:
@@ -85,6 +86,15 @@ class ReportQueries:
     async def followed(self, citizen_id: str, page: str | None, size: int) -> tuple[list[Document], str | None]:
         """The reports that the citizen follows."""
         return await self._page({"followers": citizen_id}, page, size)
+
+    async def found_by(
+        self, staff_id: str, states: Sequence[str], page: str | None, size: int
+    ) -> tuple[list[Document], str | None]:
+        """What a collector has found on patrol, in ``states`` or in any."""
+        query: Document = {"reporter.staff_id": staff_id}
+        if states:
+            query["state"] = {"$in": list(states)}
+        return await self._page(query, page, size, _LISTED)
 
     async def public(self, states: tuple[str, ...], page: str | None, size: int) -> tuple[list[Document], str | None]:
         """What every citizen may see: checked, and neither void nor withdrawn."""
@@ -241,6 +251,8 @@ def staff_query(staff: StaffSession, filters: Filters) -> Document:
     if filters.number is not None:
         whole = len(filters.number) == 20
         conditions.append({"_id": filters.number if whole else {"$regex": f"^{re.escape(filters.number)}"}})
+    if filters.external is not None:
+        conditions.append({"external.number": filters.external})
     if filters.text is not None:
         conditions += _containing(filters.text)
     return {"$and": conditions} if conditions else {}

@@ -7,7 +7,8 @@ follows from it.
 from __future__ import annotations
 
 import math
-from dataclasses import replace
+from collections.abc import Awaitable, Callable
+from dataclasses import asdict, replace
 from datetime import datetime
 from typing import Any
 
@@ -31,7 +32,7 @@ from reports.calendar import CalendarService
 from reports.catalogue import Catalogue, check_answers
 from reports.checks import RequiredChecks
 from reports.milestones import no_milestones
-from reports.models import Actor, Given, NewReport, Partner, Reporter, System
+from reports.models import Actor, Finder, Given, NewReport, Partner, Reporter, System
 from reports.planning import Planner
 from reports.relations import check_free, free_of, merged_into
 from reports.rules import (
@@ -68,12 +69,22 @@ INDEXES = {
         IndexModel([("areas", ASCENDING), *_NEWEST], name="areas"),
         IndexModel([("category", ASCENDING), *_NEWEST], name="category"),
         IndexModel([("reporter.citizen_id", ASCENDING), *_NEWEST], name="reporter", sparse=True),
+        IndexModel([("reporter.staff_id", ASCENDING), *_NEWEST], name="finder", sparse=True),
+        IndexModel([("external.number", ASCENDING)], name="external", sparse=True),
         IndexModel([("followers", ASCENDING)], name="followers", sparse=True),
         IndexModel([("grams", ASCENDING), *_NEWEST], name="text"),
         IndexModel([("location", GEOSPHERE)], name="location"),
         OWED_INDEX,
     ]
 }
+
+
+Claim = Callable[[str], Awaitable[str]]
+"""From the number that a submission would get to the one that it stands for."""
+
+_RECEIVED = {"mini_program": "已收到您的上报", "collector": "采集员巡查发现"}
+# WeChat checks citizens' words; staff's own stand as they are; what partners hand on, staff read.
+_VERDICTS = {"mini_program": "pending", "collector": "pass"}
 
 
 class ReportService:
@@ -108,26 +119,38 @@ class ReportService:
         self.checks = checks
         self._division = division
 
-    async def submit(self, report: NewReport, by: Reporter | Partner, *, once: Once | None = None) -> Document:
+    async def submit(
+        self,
+        report: NewReport,
+        by: Reporter | Partner | Finder,
+        *,
+        once: Once | None = None,
+        claim: Claim | None = None,
+    ) -> Document:
         """Take a report in; its document, with the number as ``_id``.
 
-        Raises :class:`Invalid` for an unknown category or photo, or a place outside the district.
+        ``claim`` gives the number that this submission stands for, from the one that it would get: an earlier one's
+        when it is a repetition; ``once`` does the same by a request's key. Raises :class:`Invalid` for an unknown
+        category or photo, or a place outside the district.
         """
         category = await self._catalogue.offered(report.category) if report.category is not None else None
-        if category is not None:
+        if category is not None and report.external is None:  # who sends an order does not know our questions
             check_answers(category, report.answers)
         elif report.answers:
             raise Invalid("没有选择类别，不需要回答问题。", code="ANSWERS_WITHOUT_CATEGORY")
         photos = await self._photos.usable(report.photo_ids, by.owner)
-        place = await self._places.locate(report.longitude, report.latitude)
+        placed = report.placed
+        place = placed.located if placed else await self._places.locate(report.longitude, report.latitude)
         moment = now()
         number = await self._number(moment)
         if once is not None:
             number = await self._idempotency.claim(once, number)
-        says = f"由{by.name}转来" if isinstance(by, Partner) else "已收到您的上报"
+        if claim is not None:
+            number = await claim(number)
+        says = f"由{by.name}转来" if isinstance(by, Partner) else _RECEIVED[by.channel]
         entry = new_entry("submit", "上报", says, by, None, State.SUBMITTED, moment)
         entry["photos"] = list(report.photo_ids)
-        entry["note"] = f"图片地址（未下载）：{report.media_url}" if report.media_url else None
+        entry["note"] = f"图片地址（未下载）：{report.media_url}" if report.media_url else report.remark
         debts = [owe("route"), owe("attach", photos=list(report.photo_ids))]
         awaited = self.checks.on_submission(report.category)
         debts += awaited.owe
@@ -153,11 +176,13 @@ class ReportService:
             "given_location": report.given,
             "areas": place.areas,
             "place": place.model_dump(mode="json", include={"district", "street", "community", "grid"}),
+            "place_precision": placed.precision if placed else "exact",
+            "external": asdict(report.external) if report.external else None,
             "photos": list(report.photo_ids),
             "photo_facts": [_facts(p, report.longitude, report.latitude) for p in photos],
             "photo_verdicts": {p["_id"]: p["check"]["verdict"] for p in photos},
-            "text_verdicts": {entry["id"]: {"verdict": "pending" if isinstance(by, Reporter) else "unchecked"}},
-            "public": False,
+            "text_verdicts": {entry["id"]: {"verdict": _VERDICTS.get(by.channel, "unchecked")}},
+            "public": isinstance(by, Finder),
             "grams": grams(f"{report.description} {report.address}"),
             "unit_id": None,
             "unit_name": None,
@@ -189,6 +214,11 @@ class ReportService:
         """The next case number: division, day, serial."""
         day = shanghai(moment).strftime("%Y%m%d")
         return f"{self._division}{day}{await self._serials.take(f'report:{day}'):06d}"
+
+    async def find(self, number: str) -> Document | None:
+        """The whole document of a case, None when there is none of this number."""
+        found = await self._reports.find_one({"_id": number})
+        return dict(found) if found is not None else None
 
     async def get(self, number: str) -> Document:
         """The whole document of a case. Raises :class:`NotFound`."""

@@ -6,15 +6,17 @@ from datetime import datetime
 
 from core.debts import Document
 from core.ids import new_id
-from reports.models import Actor, Partner, Reporter, System
+from reports.models import Actor, Finder, Partner, Reporter, System
 from reports.rules import State
 
 
 def new_entry(
-    action: str, label: str, says: str, actor: Actor | Partner, origin: str | None, to: State, moment: datetime
+    action: str, label: str, says: str, actor: Actor | Partner | Finder, origin: str | None, to: State, moment: datetime
 ) -> Document:
     """A new entry: ``origin`` is the state that the case comes from, ``to`` the one that it comes to."""
     by: Document
+    if isinstance(actor, Finder):
+        actor = actor.staff
     if isinstance(actor, Reporter):
         by = {"kind": "reporter", "id": actor.citizen_id, "name": "上报人"}
     elif isinstance(actor, Partner):

@@ -54,6 +54,7 @@ from reports import batches as batches_room
 from reports import calendar as calendar_room
 from reports import catalogue as catalogue_room
 from reports import indicator_scheme as indicator_scheme_room
+from reports import intake as intake_room
 from reports import service as reports_room
 from reports import side_tasks as side_tasks_room
 from reports import standard_library as library_room
@@ -65,7 +66,11 @@ from reports.checks import RequiredChecks
 from reports.deadlines import WorkCalendar
 from reports.exports import KIND as REPORT_EXPORT
 from reports.exports import ReportExports
+from reports.findings import ReportFindings
 from reports.indicator_scheme import IndicatorScheme
+from reports.intake import IntakeService
+from reports.intake_sheets import KIND as HOTLINE_IMPORT
+from reports.intake_sheets import HotlineSheets
 from reports.jobs import ReportJobs
 from reports.monthly_sheet import MonthlySheets
 from reports.people import ReportPeople
@@ -99,6 +104,7 @@ INDEXES = merge_indexes(
         calendar_room.INDEXES,
         reports_room.INDEXES,
         batches_room.INDEXES,
+        intake_room.INDEXES,
         indicator_scheme_room.INDEXES,
         catalogue_room.INDEXES,
         library_room.INDEXES,
@@ -207,17 +213,21 @@ async def open_services(settings: Settings) -> AsyncIterator[tuple[Services, Rep
             lease=timedelta(seconds=settings.worker.lease_seconds),
             keep=timedelta(days=settings.files.keep_days),
         )
+        work = CONFIG_FILE.parent / settings.folders.data / "work"
         exports = ReportExports(
             queries=queries,
             people=people,
             jobs=long_jobs,
             audit=audit,
-            work=CONFIG_FILE.parent / settings.folders.data / "work",
+            work=work,
             max_rows=settings.files.max_rows,
         )
         long_jobs.register(REPORT_EXPORT, exports.run)
         scheme = IndicatorScheme(database, division=settings.reports.division)
         statistics = Statistics(database)
+        intake = IntakeService(database, reports=reports, places=places, catalogue=catalogue)
+        sheets = HotlineSheets(intake=intake, places=places, jobs=long_jobs, audit=audit, work=work)
+        long_jobs.register(HOTLINE_IMPORT, sheets.run)
         services = Services(
             settings=settings,
             public_url=public_url(settings),
@@ -280,6 +290,9 @@ async def open_services(settings: Settings) -> AsyncIterator[tuple[Services, Rep
             jobs=long_jobs,
             exports=exports,
             batches=ReportBatches(database, reports, idempotency),
+            intake=intake,
+            hotline_sheets=sheets,
+            findings=ReportFindings(reports=reports, queries=queries),
         )
         jobs = ReportJobs(
             database,

@@ -88,6 +88,8 @@ def test_what_is_signed_in_for_is_what_is_asked_for(document):
                 assert schemes == {"staff"}, path
             elif path.startswith("/api") and not (path.endswith("/session") and method == "post"):
                 assert schemes == {"citizen"}, path
+            elif path.startswith("/intake"):
+                assert schemes == {"partner"}, path
             else:
                 assert schemes == set(), path
 

@@ -101,6 +101,7 @@ def address(route: Route, facts: dict[str, Any]) -> str:
         "service_request_id": facts["number"],
         "token": facts["number"],
         "job_id": new_id(),
+        "external_number": "HL-1",
     }
     assert values.keys() == PATH_PARAMETERS.keys(), "say here what a new path parameter may be"
     return route.path.format(**values)
@@ -111,7 +112,8 @@ def refusal(answer: httpx.Response) -> str | None:
     if answer.status_code not in (401, 403):
         return None
     code = str(answer.json()["code"])
-    return code if code in {"NOT_SIGNED_IN", "SESSION_EXPIRED", "NO_PERMISSION", "NOT_YOURS_TO_DO"} else None
+    shut = {"NOT_SIGNED_IN", "SESSION_EXPIRED", "NO_PERMISSION", "NOT_YOURS_TO_DO", "API_KEY_INVALID"}
+    return code if code in shut else None
 
 
 def expected(declared: Operation, kind: str, permissions: frozenset[str]) -> str | None:
@@ -120,6 +122,8 @@ def expected(declared: Operation, kind: str, permissions: frozenset[str]) -> str
         return None
     if kind == "nobody":
         return "NOT_SIGNED_IN"
+    if declared.audience == "partner":
+        return "API_KEY_INVALID"
     if declared.audience != ("citizen" if kind == "citizen" else "nobody" if kind == "stranger" else "staff"):
         return "SESSION_EXPIRED"
     return None if declared.permission is None or declared.permission in permissions else "NO_PERMISSION"

@@ -42,7 +42,7 @@ async def fill(town: Town, model: Document) -> None:
             [
                 {
                     **model,
-                    "_id": f"{model['_id'][:14]}{n:06}",
+                    "_id": f"{model['_id'][:14]}{500_000 + n:06}",
                     "owed": [],
                     "description": f"第 {n} 处垃圾没人清理，" + "味道很大，" * (n % 9),
                     "category": "exposed_garbage" if n < FEW else "road_damage",
