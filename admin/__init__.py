@@ -1,10 +1,12 @@
 """HTTP for staff: ``/admin/api/v1``, signed in with ``Authorization: Bearer``."""
 
 from admin import (
+    areas,
     audit,
     batch,
     calendar,
     categories,
+    delegations,
     exports,
     findings,
     indicators,
@@ -33,6 +35,9 @@ ROUTES = (
     Route(f"{_PREFIX}/me/second-factor/confirm", own_account.OwnSecondFactorConfirmed, "Staff: session"),
     Route(f"{_PREFIX}/me/sessions", own_account.OwnSessions, "Staff: session"),
     Route(f"{_PREFIX}/me/sessions/{{session_id}}", own_account.OwnSession, "Staff: session"),
+    Route(f"{_PREFIX}/session/acting", delegations.SessionActing, "Staff: session"),
+    Route(f"{_PREFIX}/delegations", delegations.Delegations, "Staff: session"),
+    Route(f"{_PREFIX}/delegations/{{delegation_id}}/end", delegations.DelegationEnd, "Staff: session"),
     Route(f"{_PREFIX}/directory", session.DirectoryHandler, "Staff: session"),
     Route(f"{_PREFIX}/staff", staff.StaffAccounts, "Staff: administration"),
     Route(f"{_PREFIX}/staff/{{staff_id}}", staff.StaffAccount, "Staff: administration"),
@@ -61,6 +66,8 @@ ROUTES = (
     Route(f"{_PREFIX}/catalogue/import", standards.CatalogueImport, "Staff: administration"),
     Route(f"{_PREFIX}/filing-standards", standards.Standards, "Staff: administration"),
     Route(f"{_PREFIX}/filing-standards/import", standards.StandardsImport, "Staff: administration"),
+    Route(f"{_PREFIX}/areas", areas.Areas, "Staff: administration"),
+    Route(f"{_PREFIX}/areas/{{area_code}}", areas.Area, "Staff: administration"),
     Route(f"{_PREFIX}/routing/rules", routing.RoutingRules, "Staff: administration"),
     Route(f"{_PREFIX}/routing/rules/{{rule_key}}", routing.RoutingRuleHandler, "Staff: administration"),
     Route(f"{_PREFIX}/routing/rules/{{rule_key}}/move", routing.RoutingMove, "Staff: administration"),

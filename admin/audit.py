@@ -36,6 +36,7 @@ class Party(Answer):
     kind: str
     id: str
     name: str | None = None
+    on_behalf_of: str | None = Field(default=None, description="Id of the absent colleague whose roles were used.")
 
 
 class AuditEntry(Answer):

@@ -30,6 +30,7 @@ ADMINISTERED = (
     "units",
     "categories",
     "routing_rules",
+    "delegations",
     "catalogue_types",
     "filing_standards",
     "indicator_schemes",

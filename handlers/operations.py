@@ -36,6 +36,8 @@ PATH_PARAMETERS: dict[str, tuple[str, str]] = {
     "task_id": (r"[0-9a-hjkmnp-tv-z]{26}", "The id of a check on site."),
     "rule_key": (r"[a-z0-9_]{2,40}", "The key of a routing rule."),
     "notice_id": (r"[0-9a-hjkmnp-tv-z]{26}", "The id of a notice."),
+    "area_code": (r"[0-9]{6}(?:[0-9]{3}){0,3}", "The code of an area: district 6 digits, each level inside 3 more."),
+    "delegation_id": (r"[0-9a-hjkmnp-tv-z]{26}", "The id of a delegation."),
     "docs_file": (r"swagger-ui\.css|swagger-ui-bundle\.js|start\.js", "A file of the page."),
     "size": (r"large|medium|thumb", "Longest side at most 2048, 800 or 200 pixels."),
     "format": (r"xml|json", "The form of the answer: text/xml or application/json."),

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from accounts.administration import StaffAdministration
 from accounts.api_keys import ApiKeyService
 from accounts.citizens import CitizenService
+from accounts.delegation import DelegationService
 from accounts.positions import StaffPositions
 from accounts.role_administration import RoleAdministration
 from accounts.sessions import SessionService
@@ -23,6 +24,7 @@ from core.wechat import PushReceiver
 from notices.inbox import StaffInbox
 from notices.service import NoticeService
 from places.service import PlaceService
+from reports.area_overview import AreaOverview
 from reports.batches import ReportBatches
 from reports.calendar import CalendarService
 from reports.catalogue import Catalogue
@@ -56,6 +58,7 @@ class Services:
     sessions: SessionService
     citizens: CitizenService
     sign_in: SignInService
+    delegations: DelegationService
     staff: StaffService
     administration: StaffAdministration
     roles: RoleAdministration
@@ -69,6 +72,7 @@ class Services:
     calendar: CalendarService
     categories: CategoryAdministration
     library: StandardLibrary
+    areas: AreaOverview
     routing: RoutingAdministration
     time_limits: TimeLimits
     reports: ReportService

@@ -67,6 +67,30 @@ class PlaceService:
         """Whether there is an area ``code``."""
         return await self._areas.find_one({"_id": code}, {"_id": 1}) is not None
 
+    async def listed(
+        self,
+        *,
+        size: int,
+        level: Level | None = None,
+        parent: str | None = None,
+        code: str | None = None,
+        after: str | None = None,
+    ) -> list[dict[str, Any]]:
+        """Up to ``size`` areas by code, those after ``after``, without their outlines: _id, name, level, parent."""
+        query: dict[str, Any] = {k: v for k, v in (("level", level), ("parent", parent)) if v is not None}
+        bounds = {op: v for op, v in (("$eq", code), ("$gt", after)) if v is not None}
+        if bounds:
+            query["_id"] = bounds
+        shown = {"name": 1, "level": 1, "parent": 1}
+        return await self._areas.find(query, shown).sort("_id", 1).limit(size).to_list(size)
+
+    async def count_inside(self, codes: list[str]) -> dict[str, int]:
+        """How many areas lie right inside each of ``codes``; those with none are left out."""
+        counted = self._areas.aggregate(
+            [{"$match": {"parent": {"$in": codes}}}, {"$group": {"_id": "$parent", "n": {"$sum": 1}}}]
+        )
+        return {row["_id"]: row["n"] async for row in counted}
+
     async def known(self, codes: Iterable[str]) -> set[str]:
         """Which of ``codes`` are those of areas."""
         return {found["_id"] for found in await self._find({"_id": {"$in": list(codes)}}, {"_id": 1})}

@@ -167,7 +167,7 @@ class ReportJobs:
             details["note_sha256"] = hashlib.sha256(entry["note"].encode()).hexdigest()
         await self._audit.record(
             f"report.{entry['action']}",
-            subject={k: entry["by"][k] for k in ("kind", "id", "name")},
+            subject={k: entry["by"][k] for k in ("kind", "id", "name", "on_behalf_of") if k in entry["by"]},
             object_={"kind": "report", "id": report["_id"]},
             reason=entry["reason"],
             changes=debt["changes"],

@@ -24,7 +24,7 @@ def new_entry(
     elif isinstance(actor, System):
         by = {"kind": "system", "id": "system", "name": "系统", "why": actor.why}
     else:
-        by = {"kind": "staff", "id": actor.staff_id, "name": actor.name, "unit": actor.unit_id}
+        by = {**actor.named(), "unit": actor.unit_id}
     return {
         "id": new_id(),
         "at": moment,

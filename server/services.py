@@ -9,6 +9,7 @@ from typing import Any
 
 from accounts import api_keys as api_keys_room
 from accounts import citizens as citizens_room
+from accounts import delegation as delegation_room
 from accounts import failures as failures_room
 from accounts import positions as positions_room
 from accounts import sessions as sessions_room
@@ -17,6 +18,7 @@ from accounts.administration import StaffAdministration
 from accounts.administrators import Administrators
 from accounts.api_keys import ApiKeyService
 from accounts.citizens import CitizenService
+from accounts.delegation import DelegationService
 from accounts.failures import Failures
 from accounts.passwords import Passwords
 from accounts.positions import StaffPositions
@@ -58,6 +60,7 @@ from reports import intake as intake_room
 from reports import service as reports_room
 from reports import side_tasks as side_tasks_room
 from reports import standard_library as library_room
+from reports.area_overview import AreaOverview
 from reports.batches import ReportBatches
 from reports.calendar import FIRST_YEAR, CalendarService
 from reports.catalogue import Catalogue
@@ -96,6 +99,7 @@ INDEXES = merge_indexes(
         sessions_room.INDEXES,
         staff_room.INDEXES,
         failures_room.INDEXES,
+        delegation_room.INDEXES,
         api_keys_room.INDEXES,
         citizens_room.INDEXES,
         notices_room.INDEXES,
@@ -244,6 +248,7 @@ async def open_services(settings: Settings) -> AsyncIterator[tuple[Services, Rep
                 failures=Failures(database, settings.sessions),
                 second_factor=SecondFactor(database["staff"], vault, _ISSUER),
             ),
+            delegations=DelegationService(database, sessions, demands=settings.sessions.second_factor == "by_role"),
             staff=staff,
             administration=StaffAdministration(
                 database,
@@ -270,6 +275,7 @@ async def open_services(settings: Settings) -> AsyncIterator[tuple[Services, Rep
                 database, catalogue=catalogue, library=library, division=settings.reports.division
             ),
             library=library,
+            areas=AreaOverview(database, places=places, catalogue=catalogue),
             routing=RoutingAdministration(
                 database, catalogue=catalogue, places=places, division=settings.reports.division
             ),

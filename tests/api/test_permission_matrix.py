@@ -91,6 +91,8 @@ def address(route: Route, facts: dict[str, Any]) -> str:
         "day": "2026-10-01",
         "indicator": "handling_rate",
         "category_key": "no_such_category",
+        "area_code": "990101",
+        "delegation_id": new_id(),
         "task_id": facts["photo_id"],
         "rule_key": "no_such_rule",
         "notice_id": new_id(),

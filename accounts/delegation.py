@@ -1,0 +1,188 @@
+"""Delegation while away (代理): a member of staff lends own roles to a colleague for a time.
+
+Whoever acts by a delegation has the absent colleague's roles and reach in place of their own, not added to them, and
+every step says for whom it was taken. It ends by itself; what the colleague loses meanwhile is lost to the delegate too
+(:meth:`accounts.sessions.SessionService.staff` asks at every request). It cannot be passed on: only one's own roles can
+be lent, as oneself, and the permissions with which one could give them away otherwise are not lent.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from typing import Literal
+
+from pymongo import ASCENDING, DESCENDING, IndexModel, ReturnDocument
+
+from accounts.models import StaffSession
+from accounts.reach import reaches_staff, within
+from accounts.sessions import SessionService, in_force
+from core.audit import owe_audit
+from core.clock import now
+from core.database import Database
+from core.debts import OWED_INDEX, Amendment, Document
+from core.errors import Conflict, Forbidden, Invalid, NotFound
+from core.ids import new_id
+from core.paging import page_mark, read_mark
+from core.versions import change_version
+
+_NEWEST = [("created_at", DESCENDING), ("_id", DESCENDING)]
+INDEXES = {
+    "delegations": [
+        IndexModel([("from.id", ASCENDING), *_NEWEST], name="from"),
+        IndexModel([("to.id", ASCENDING), *_NEWEST], name="to"),
+        OWED_INDEX,
+    ]
+}
+
+LONGEST = timedelta(days=90)
+MOST = 10  # that one person has lent at a time
+
+
+class DelegationService:
+    """Lending roles, using what was lent, taking it back. ``demands``: whether roles can demand a second factor."""
+
+    def __init__(self, database: Database, sessions: SessionService, *, demands: bool) -> None:
+        self._delegations = database["delegations"]
+        self._accounts = database["staff"]
+        self._roles = database["roles"]
+        self._sessions = sessions
+        self._demands = demands
+
+    async def create(
+        self, by: StaffSession, to: str, roles: list[str], begins_at: datetime, ends_at: datetime, reason: str
+    ) -> Document:
+        """Lend ``roles`` of one's own to the colleague ``to`` for a time.
+
+        Raises :class:`Forbidden` (``NOT_PASSED_ON``) for who acts for another, :class:`Invalid` for roles that one does
+        not have or a time that makes no sense, :class:`NotFound` for a colleague out of reach, :class:`Conflict`
+        (``TOO_MANY_DELEGATIONS``).
+        """
+        if by.on_behalf_of is not None:
+            raise Forbidden("代理权限不能再转给别人，请切换回本人身份。", code="NOT_PASSED_ON")
+        strange = sorted(set(roles) - set(by.roles))
+        if strange:
+            raise Invalid(f"您没有这些角色：{'、'.join(strange)}。", code="NOT_ONES_ROLE", details={"roles": strange})
+        moment = now()
+        if not (begins_at < ends_at and moment < ends_at and ends_at - max(begins_at, moment) <= LONGEST):
+            raise Invalid(
+                f"代理期限须晚于现在，且最长 {LONGEST.days} 天。",
+                details={"fields": [{"field": "ends_at", "problem": f"须晚于开始时间和现在，最长 {LONGEST.days} 天"}]},
+            )
+        colleague = await self._colleague(by, to)
+        lent = await self._delegations.count_documents(
+            {"from.id": by.staff_id, "ended_at": None, "ends_at": {"$gt": moment}}
+        )
+        if lent >= MOST:
+            raise Conflict(f"同时最多设置 {MOST} 个代理，请先结束不需要的。", code="TOO_MANY_DELEGATIONS")
+        document: Document = {
+            "_id": new_id(),
+            "from": {"id": by.staff_id, "name": by.name},
+            "to": {"id": colleague["_id"], "name": colleague["name"]},
+            "roles": list(dict.fromkeys(roles)),
+            "begins_at": begins_at,
+            "ends_at": ends_at,
+            "reason": reason,
+            "created_at": moment,
+            "ended_at": None,
+            "ended_by": None,
+            "version": 1,
+        }
+        told = {"roles": document["roles"], "begins_at": begins_at, "ends_at": ends_at, "to": colleague["_id"]}
+        document["owed"] = [self._audit("delegation.create", by, document, reason=reason, details=told)]
+        await self._delegations.insert_one(document)
+        return document
+
+    async def list(
+        self, by: StaffSession, direction: Literal["given", "received"], page: str | None, size: int
+    ) -> tuple[list[Document], str | None]:
+        """One page of what one has lent or was lent, newest first, and the mark of the next one."""
+        conditions: list[Document] = [{"from.id" if direction == "given" else "to.id": by.staff_id}]
+        if page is not None:
+            at, row_id = read_mark(page)
+            earlier: Document = {"$or": [{"created_at": {"$lt": at}}, {"created_at": at, "_id": {"$lt": row_id}}]}
+            conditions += [{"created_at": {"$lte": at}}, earlier]
+        cursor = self._delegations.find({"$and": conditions}, {"owed": 0}).sort(_NEWEST).limit(size + 1)
+        found = await cursor.to_list(size + 1)
+        more = page_mark(found[size - 1]["created_at"], found[size - 1]["_id"]) if len(found) > size else None
+        return found[:size], more
+
+    async def end(self, by: StaffSession, delegation_id: str, version: int) -> Document:
+        """End it before its time: who gave it, who got it, or who administers who gave it; the delegation after it.
+
+        Whoever uses it just then is told at their next request. Raises :class:`NotFound`, :class:`Conflict`.
+        """
+        found = await self._delegations.find_one({"_id": delegation_id})
+        if found is None or not await self._may_end(by, found):
+            raise _no_such_delegation()
+        if found["ended_at"] is not None:
+            raise Conflict("这个代理已经结束。", code="DELEGATION_ENDED")
+        amendment = Amendment(
+            set={"ended_at": now(), "ended_by": by.staff_id}, owe=[self._audit("delegation.end", by, found)]
+        )
+        return await change_version(self._delegations, delegation_id, version, amendment, missing=_no_such_delegation())
+
+    async def act(self, by: StaffSession, delegation_id: str | None) -> None:
+        """Use a delegation in this session from the next request on; None: be oneself again.
+
+        Raises :class:`NotFound` for one that is not one's own or not in force, and :class:`Forbidden`
+        (``SECOND_FACTOR_REQUIRED``) where its roles demand a second factor that this session has not shown.
+        """
+        if delegation_id is None:
+            await self._sessions.act_for(by.session, None)
+            return
+        found = await self._delegations.find_one({"_id": delegation_id, "to.id": by.staff_id})
+        if found is None or not in_force(found, now()):
+            raise NotFound("没有这个代理，或不在有效期内。", code="NO_SUCH_DELEGATION")
+        demanding = {"_id": {"$in": found["roles"]}, "requires_totp": True}
+        if self._demands and not by.second_factor and await self._roles.find_one(demanding, {"_id": 1}):
+            raise Forbidden("代理的角色要求使用动态验证码登录，请先绑定后重新登录。", code="SECOND_FACTOR_REQUIRED")
+        # On record before it can be used: the session is another document.
+        entry = self._audit("delegation.use", by, found)
+        still = {"_id": delegation_id, "ended_at": None}
+        if not await self._delegations.find_one_and_update(
+            still, {"$push": {"owed": entry}}, return_document=ReturnDocument.AFTER
+        ):
+            raise NotFound("没有这个代理，或不在有效期内。", code="NO_SUCH_DELEGATION")
+        await self._sessions.act_for(by.session, delegation_id)
+
+    async def _colleague(self, by: StaffSession, staff_id: str) -> Document:
+        """Who can stand in: somebody of the same unit whose area is a part of one's own, or the other way round."""
+        found = await self._accounts.find_one({"_id": staff_id, "disabled": False})
+        near = found is not None and (
+            found["unit_id"] == by.unit_id
+            and (
+                any(within([area], by.areas) for area in found["areas"])
+                or any(within([area], found["areas"]) for area in by.areas)
+            )
+        )
+        if found is None or not near or staff_id == by.staff_id:
+            raise NotFound("没有找到这位同事：代理人须是同一部门、区域相关的在职人员。", code="NO_SUCH_STAFF")
+        return dict(found)
+
+    async def _may_end(self, by: StaffSession, delegation: Document) -> bool:
+        if by.staff_id in (delegation["from"]["id"], delegation["to"]["id"]):
+            return True
+        if "staff.manage" not in by.permissions:
+            return False
+        giver = await self._accounts.find_one({"_id": delegation["from"]["id"]})
+        return giver is not None and reaches_staff(by, giver["areas"], giver["unit_id"])
+
+    @staticmethod
+    def _audit(
+        action: str,
+        by: StaffSession,
+        delegation: Document,
+        reason: str | None = None,
+        details: Document | None = None,
+    ) -> Document:
+        return owe_audit(
+            action,
+            subject=by.named(),
+            object_={"kind": "delegation", "id": delegation["_id"], "name": delegation["from"]["name"]},
+            reason=reason,
+            details=details,
+        )
+
+
+def _no_such_delegation() -> NotFound:
+    return NotFound("没有这个代理，请刷新后再试。", code="NO_SUCH_DELEGATION")
