@@ -8,7 +8,7 @@ many workers look, and wherever one is killed, each warning is given once. Nothi
 from __future__ import annotations
 
 import asyncio
-from datetime import UTC, date, datetime, time
+from datetime import UTC, date, datetime, time, timedelta
 
 import structlog
 from pymongo import ASCENDING
@@ -30,6 +30,7 @@ log = structlog.get_logger(__name__)
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _BATCH = 100
 _AT_ONCE = 8
+_PUT_OFF = timedelta(hours=1)
 _WORKING = ("work_hour", "work_day")
 _CLOCK = dict.fromkeys(
     ("state", "limit", "clock", "pauses", "due_at", "created_at", "milestones.filed_at", "warn_at", "warn_percent"), 1
@@ -72,7 +73,15 @@ class TimeLimits:
                 report: Document, calendar: WorkCalendar = calendar, slots: asyncio.Semaphore = slots
             ) -> bool:
                 async with slots:
-                    return await self._take(report, calendar)
+                    try:
+                        return await self._take(report, calendar)
+                    except PyMongoError:
+                        raise
+                    except Exception:
+                        # One case that cannot be counted must not keep the others from being warned of.
+                        log.exception("time_limits.failed", report=report["_id"])
+                        await self._put_off(report)
+                        return False
 
             given += sum(await asyncio.gather(*map(take, due)))
         return given
@@ -109,6 +118,10 @@ class TimeLimits:
             amendment.owe = [owe("warn", entry=entry["id"], percent=percent)]
         result = await self._reports.update_one(mine, amendment.pipeline())
         return bool(result.modified_count and amendment.owe)
+
+    async def _put_off(self, report: Document) -> None:
+        as_read = {"_id": report["_id"], "warn_at": report["warn_at"]}
+        await self._reports.update_one(as_read, {"$set": {"warn_at": now() + _PUT_OFF}})
 
     async def pay_warn(self, report: Document, debt: Document) -> Payment:
         """Tell the staff. The notice has the entry's id: told twice, it is there once."""
@@ -159,7 +172,11 @@ class TimeLimits:
         running = RunningLimit.of(report)
         if running is None or running.limit.unit not in _WORKING or report["state"] not in OPEN:
             return False
-        due = running.due_at(calendar)
+        try:
+            due = running.due_at(calendar)
+        except ValueError:
+            log.exception("time_limits.failed", report=report["_id"])
+            return False
         if due == report["due_at"]:
             return False
         moment = now()

@@ -203,6 +203,19 @@ async def test_a_warning_whose_turn_is_later_after_all_is_put_off(place):
     assert "warn" not in [e["action"] for e in report["timeline"]]
 
 
+async def test_a_case_that_cannot_be_counted_keeps_no_other_from_being_warned_of(place):
+    broken, sound = await dispatched(place), await dispatched(place)
+    reports = place.services.database["reports"]
+    at = await reached(place, sound, 50)
+    await reports.update_one(
+        {"_id": broken}, {"$set": {"limit": {"value": 1, "unit": "fortnight"}, "warn_at": at - timedelta(hours=1)}}
+    )
+    move_to(at + timedelta(seconds=1))
+    assert await place.services.time_limits.warn() >= 1
+    assert (await stored(place, sound))["warn_percent"] == 80
+    assert (await stored(place, broken))["warn_at"] > now()
+
+
 @pytest.mark.parametrize("moment", ["before", "after"])
 async def test_a_worker_that_dies_anywhere_leaves_each_warning_given_once(place, moment):
     async def one_life(at: int) -> int:
