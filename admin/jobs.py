@@ -107,7 +107,12 @@ class JobHandler(BaseHandler):
             subject=self.staff.named(),
             object_={"kind": "job", "id": job["_id"]},
             result=result,
-            details={"kind": job["kind"], "asked_by": job["asked_by"]["id"]},
+            details={
+                "kind": job["kind"],
+                "asked_by": job["asked_by"]["id"],
+                "phones": bool(job["params"].get("phones")),
+                "sha256": job["file"]["sha256"] if job["file"] else None,
+            },
         )
 
 
