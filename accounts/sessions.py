@@ -123,23 +123,25 @@ class SessionService:
         session = await self._find("citizen", token, now())
         return CitizenSession(session["subject"], session["openid"])
 
-    async def staff(self, token: str, *, unready: bool = False) -> StaffSession:
+    async def staff(self, token: str, *, unready: bool = False, looking: bool = False) -> StaffSession:
         """Whose ``token`` it is, with the roles as they are now.
 
         Raises :class:`NotSignedIn` also after idling, and when the session was ended from elsewhere (and says by
         what), and :class:`Forbidden` while the person has something to see to first (``PASSWORD_CHANGE_REQUIRED``,
         ``SECOND_FACTOR_REQUIRED``), unless ``unready`` lets them, or once when a delegation used by it has ended.
+        ``looking`` is no use of the session: it changes nothing, and does not keep it from idling.
         """
         moment = now()
         session = await self._find("staff", token, moment)
         if moment - session["seen_at"] > timedelta(minutes=self._settings.staff_idle_minutes):
-            await self._sessions.delete_one({"_id": session["_id"]})
+            if not looking:
+                await self._sessions.delete_one({"_id": session["_id"]})
             raise NotSignedIn("您长时间没有操作，已自动退出，请重新登录。", code="SESSION_IDLE")
         person = await self._person(session["subject"])
         if person is None:
             raise _disabled()
         _check_counts(session, person)
-        if moment - session["seen_at"] > _SEEN_EVERY:
+        if moment - session["seen_at"] > _SEEN_EVERY and not looking:
             await self._sessions.update_one({"_id": session["_id"]}, {"$set": {"seen_at": moment}})
         duties = self._duties(person)
         if duties and not unready:
@@ -155,7 +157,9 @@ class SessionService:
             second_factor=session.get("second_factor", False),
             duties=duties,
         )
-        return await self._acting(own, session["acting"], moment) if session.get("acting") else own
+        if not session.get("acting"):
+            return own
+        return await self._acting(own, session["acting"], moment, looking=looking)
 
     async def _person(self, staff_id: str) -> dict[str, Any] | None:
         """The account with its roles (``granted``), unless it is disabled."""
@@ -173,12 +177,14 @@ class SessionService:
             duties.append("second_factor")
         return tuple(duties)
 
-    async def _acting(self, own: StaffSession, delegation_id: str, moment: datetime) -> StaffSession:
+    async def _acting(self, own: StaffSession, delegation_id: str, moment: datetime, *, looking: bool) -> StaffSession:
         """``own`` with the roles and reach of the colleague who delegated them, as far as these still have them."""
         delegation = await self._delegations.find_one({"_id": delegation_id, "to.id": own.staff_id})
         absent = await self._person(delegation["from"]["id"]) if delegation and in_force(delegation, moment) else None
         if delegation is None or absent is None:
-            await self._sessions.update_one({"_id": own.session, "acting": delegation_id}, {"$set": {"acting": None}})
+            if not looking:
+                mine = {"_id": own.session, "acting": delegation_id}
+                await self._sessions.update_one(mine, {"$set": {"acting": None}})
             raise Forbidden("代理已结束，已切换回您本人的身份，请确认后重新操作。", code="DELEGATION_ENDED")
         granted = [role for role in absent["granted"] if role["_id"] in delegation["roles"]]
         return replace(

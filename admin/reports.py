@@ -10,6 +10,7 @@ from tornado.httputil import HTTPFile
 from core.clock import now
 from core.debts import Document
 from core.errors import Forbidden
+from core.photos import PhotoService
 from core.pictures import MAX_BYTES
 from handlers.base import BaseHandler
 from handlers.models import Answer, Body, GivenMoment, Moment, ObjectId, PlainText, Query
@@ -274,30 +275,35 @@ class StaffPhotos(BaseHandler):
         )
 
 
+def case_line(photos: PhotoService, report: Document) -> dict[str, Any]:
+    """The fields of a case in a list."""
+    return {
+        "number": report["_id"],
+        "state": report["state"],
+        "state_name": state_name(report),
+        "version": report["version"],
+        "category": report["category"],
+        "category_name": report["category_name"],
+        "description": report["description"],
+        "address": report["address"],
+        "channel": report["channel"],
+        "unit": report["unit_id"],
+        "unit_name": report["unit_name"],
+        "place": place_view(report),
+        "location": location_view(report),
+        "submitted_at": report["created_at"],
+        "updated_at": report["updated_at"],
+        "due": DueView(due_at=report["due_at"], late=is_late(report, now())),
+        "photo": first_photo(photos, report, everything=True),
+    }
+
+
 class CaseHandler(BaseHandler):
     """What handlers about cases share."""
 
     def line(self, report: Document) -> dict[str, Any]:
         """The fields of a case in a list."""
-        return {
-            "number": report["_id"],
-            "state": report["state"],
-            "state_name": state_name(report),
-            "version": report["version"],
-            "category": report["category"],
-            "category_name": report["category_name"],
-            "description": report["description"],
-            "address": report["address"],
-            "channel": report["channel"],
-            "unit": report["unit_id"],
-            "unit_name": report["unit_name"],
-            "place": place_view(report),
-            "location": location_view(report),
-            "submitted_at": report["created_at"],
-            "updated_at": report["updated_at"],
-            "due": DueView(due_at=report["due_at"], late=is_late(report, now())),
-            "photo": first_photo(self.services.photos, report, everything=True),
-        }
+        return case_line(self.services.photos, report)
 
     def detail(self, report: Document) -> CaseDetail:
         """The whole case, as this member of staff may see it."""

@@ -228,6 +228,19 @@ class Feed(_Section):
     lease_seconds: Annotated[float, Field(gt=0)] = 10.0
 
 
+class Live(_Section):
+    """Live updates over WebSocket; the limits are of each application process."""
+
+    connections: Annotated[int, Field(ge=1)] = 2000
+    per_person: Annotated[int, Field(ge=1)] = 8
+    queue: Annotated[int, Field(ge=1)] = 64
+    window_ms: Annotated[int, Field(ge=0, le=5000)] = 100
+    poll_seconds: Annotated[float, Field(gt=0)] = 2.0
+    check_seconds: Annotated[float, Field(gt=0)] = 10.0
+    ping_seconds: Annotated[float, Field(gt=0)] = 20.0
+    origins: list[str] = []
+
+
 class Worker(_Section):
     """What pays the debts that documents owe."""
 
@@ -287,6 +300,7 @@ class Settings(BaseSettings):
     audit: AuditLog = AuditLog()
     notices: Notices = Notices()
     feed: Feed = Feed()
+    live: Live = Live()
     worker: Worker = Worker()
     files: Files = Files()
     log: Log = Log()

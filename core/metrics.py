@@ -37,6 +37,9 @@ DEBTS_OLDEST = Gauge(
     multiprocess_mode="mostrecent",
 )
 CHANGES = Counter("gongzhi_changes_total", "Changes recorded in the feed")
+LIVE_FOLLOWERS = Gauge("gongzhi_live_followers", "Connections that follow changes", multiprocess_mode="livesum")
+LIVE_MESSAGES = Counter("gongzhi_live_messages_total", "Messages about changes to who follows them")
+LIVE_RESYNCS = Counter("gongzhi_live_resyncs_total", "Followers told to fetch anew because they read too slowly")
 QUEUED_JOBS = Gauge("gongzhi_jobs_queued", "Jobs waiting in the queue", multiprocess_mode="mostrecent")
 WECHAT_CALLS = Counter("gongzhi_wechat_calls_total", "Calls to WeChat", ["path", "errcode"])
 WECHAT_SECONDS = Histogram("gongzhi_wechat_call_seconds", "Seconds a call to WeChat took", ["path"])

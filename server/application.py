@@ -14,6 +14,7 @@ from tornado.web import Application, RequestHandler
 
 import admin
 import miniprogram_api
+from admin.live import make_hub
 from core import metrics
 from core.config import Settings
 from handlers import common, intake, open311, openapi
@@ -40,6 +41,7 @@ def make_application(services: Services) -> Application:
             (f"{open311.PREFIX}/.*", open311.Nowhere, {}, "unknown below Open311"),
         ],
         services=services,
+        live=make_hub(services),
         openapi=openapi.document(ROUTES, title="共治 Gongzhi API", version=VERSION),
         default_handler_class=UnknownAddress,
         log_function=_log_request,
@@ -70,7 +72,8 @@ async def serve(settings: Settings) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     async with open_services(settings) as (services, _):
-        server = start_server(services, settings)
+        application = make_application(services)
+        server = start_server(services, settings, application=application)
         lag = asyncio.create_task(metrics.watch_loop())
         # What was loaded so far stays for good: the collector need not look at it again with every few hundred objects.
         gc.collect()
@@ -78,14 +81,17 @@ async def serve(settings: Settings) -> None:
         gc.set_threshold(20_000, 20, 20)
         await stop.wait()
         server.stop()
+        await application.settings["live"].close()
         await server.close_all_connections()
         lag.cancel()
 
 
-def start_server(services: Services, settings: Settings, *, sockets: Any = None) -> HTTPServer:
+def start_server(
+    services: Services, settings: Settings, *, sockets: Any = None, application: Application | None = None
+) -> HTTPServer:
     """Listen on the configured port, which several processes may share, or on the ``sockets`` given."""
     server = HTTPServer(
-        make_application(services),
+        application or make_application(services),
         xheaders=bool(settings.server.trusted_proxies),
         trusted_downstream=settings.server.trusted_proxies,
         max_body_size=_MAX_BODY,

@@ -1,0 +1,354 @@
+"""Live updates: what has changed, to everybody who follows and may see it, as it happens.
+
+One hub a process: one subscription to the announcements, one read of the changes and one of the cases that they name,
+however many follow. Followers with the same reach share every message, which is encoded and framed once. A follower who
+reads too slowly is told to fetch anew instead of being waited for, so what is held for each has a bound.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections import deque
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import orjson
+import structlog
+from pymongo.errors import PyMongoError
+
+from accounts.models import StaffSession
+from core.cache import Cache
+from core.changes import CHANNEL, ChangeLog
+from core.config import Live as LiveSettings
+from core.debts import Document
+from core.errors import AppError, TooManyRequests, Unavailable
+from core.metrics import LIVE_FOLLOWERS, LIVE_MESSAGES, LIVE_RESYNCS
+
+log = structlog.get_logger(__name__)
+
+SESSION_ENDED = 4401
+REACH_CHANGED = 4403
+_READ = 500
+_CATCH_UP = 5000
+
+
+class Line(Protocol):
+    """The connection to a follower, which takes whole frames."""
+
+    def send(self, frame: bytes) -> asyncio.Future[None] | None:
+        """Send; the future is done when it has left this process. None: the connection is gone."""
+
+    def end(self, code: int, reason: str) -> None:
+        """Close it, saying why."""
+
+
+@dataclass(eq=False)
+class Reach:
+    """An area and unit that some followers have in common."""
+
+    staff: StaffSession
+    followers: set[Follower] = field(default_factory=set)
+
+
+@dataclass(eq=False)
+class Follower:
+    """One connection. ``waiting`` are frames that it has not been ready for."""
+
+    line: Line
+    token: str
+    staff: StaffSession
+    reach: Reach
+    most: int
+    waiting: deque[bytes] = field(default_factory=deque)
+    sending: asyncio.Future[None] | None = None
+    catching_up: bool = False
+
+    def push(self, frame: bytes, seq: int) -> None:
+        """Send ``frame`` as soon as the earlier ones are out; when too many wait, only that it has to fetch anew."""
+        if not self.catching_up and self.sending is None and not self.waiting:
+            self._send(frame)
+        elif len(self.waiting) < self.most:
+            self.waiting.append(frame)
+        else:
+            LIVE_RESYNCS.inc()
+            self.waiting.clear()
+            self.waiting.append(frame_of({"type": "resync", "seq": seq, "reason": "too_slow"}))
+
+    def go_on(self, earlier: Iterable[bytes]) -> None:
+        """What it missed has been read: send that, then what came meanwhile."""
+        self.waiting.extendleft(reversed(list(earlier)))
+        self.catching_up = False
+        self._drain()
+
+    def _send(self, frame: bytes) -> None:
+        sent = self.line.send(frame)
+        if sent is not None and not sent.done():
+            self.sending = sent
+            sent.add_done_callback(self._sent)
+
+    def _sent(self, _: asyncio.Future[None]) -> None:
+        self.sending = None
+        self._drain()
+
+    def _drain(self) -> None:
+        while self.waiting and self.sending is None:
+            self._send(self.waiting.popleft())
+
+
+class Hub:
+    """Everybody who follows changes in this process.
+
+    ``read`` gives the cases of some numbers as they are now; ``render`` a case as JSON, as lists show it.
+    """
+
+    def __init__(
+        self,
+        changes: ChangeLog,
+        cache: Cache,
+        settings: LiveSettings,
+        *,
+        read: Callable[[Sequence[str]], Awaitable[dict[str, Document]]],
+        render: Callable[[Document], bytes],
+        check: Callable[[str], Awaitable[StaffSession]],
+    ) -> None:
+        self._changes = changes
+        self._cache = cache
+        self._settings = settings
+        self._read = read
+        self._render = render
+        self._check = check
+        self._reaches: dict[tuple[Any, ...], Reach] = {}
+        self._followers: set[Follower] = set()
+        self._position = 0
+        self._announced = asyncio.Event()
+        self._starting = asyncio.Lock()
+        self._tasks: list[asyncio.Task[None]] = []
+        self.leaving: set[asyncio.Future[None]] = set()
+        """Those being forgotten just now."""
+
+    def admit(self, staff: StaffSession) -> None:
+        """Raise :class:`TooManyRequests` or :class:`Unavailable` when one more cannot follow."""
+        theirs = sum(f.staff.staff_id == staff.staff_id for f in self._followers)
+        if theirs >= self._settings.per_person:
+            raise TooManyRequests(
+                "您打开的实时页面太多，请关闭一些后再试。", code="TOO_MANY_CONNECTIONS", retry_after=10
+            )
+        if len(self._followers) >= self._settings.connections:
+            raise Unavailable("实时连接已满，请稍后重试。", code="LIVE_FULL")
+
+    async def follow(self, line: Line, token: str, staff: StaffSession, since: int | None) -> Follower:
+        """Have ``line`` told of every change in the reach of ``staff`` from now on, or from after ``since``."""
+        async with self._starting:
+            if not self._tasks:
+                self._position = await self._changes.newest()
+                self._tasks = [asyncio.create_task(job()) for job in (self._listen, self._tell, self._look_after)]
+        key = (staff.areas, staff.unit_id)
+        reach = self._reaches.setdefault(key, Reach(staff))
+        follower = Follower(line, token, staff, reach, self._settings.queue, catching_up=True)
+        # From here on the hub's messages wait in the follower's queue, after what is read for it now.
+        start = self._position
+        reach.followers.add(follower)
+        self._followers.add(follower)
+        LIVE_FOLLOWERS.set(len(self._followers))
+        try:
+            follower.go_on(await self._missed(reach, since, start))
+        except BaseException:
+            await self.leave(follower)
+            raise
+        return follower
+
+    async def _missed(self, reach: Reach, since: int | None, start: int) -> list[bytes]:
+        ready = frame_of({"type": "ready", "seq": start})
+        if since is None:
+            return [ready]
+        newest = start if since <= start else await self._changes.newest()
+        reason = None
+        if since > newest:
+            reason = "unknown_seq"
+        elif start - since > _CATCH_UP:
+            reason = "too_far_behind"
+        elif not await self._changes.reaches_back_to(since):
+            reason = "no_longer_kept"
+        if reason is not None:
+            return [frame_of({"type": "resync", "seq": start, "reason": reason})]
+        frames: list[bytes] = []
+        seq = since
+        while seq < start:
+            changes = await self._changes.after(seq, until=start, limit=_READ)
+            if not changes:
+                break
+            seq = changes[-1]["_id"]
+            batch = _Batch(changes, await self._read(_numbers(changes)), self._render)
+            if (frame := batch.frame_for(reach.staff)) is not None:
+                frames.append(frame)
+        return [*frames, ready]
+
+    async def leave(self, follower: Follower) -> None:
+        """Forget ``follower``; the last one ends the hub's work."""
+        self._followers.discard(follower)
+        follower.waiting.clear()
+        follower.reach.followers.discard(follower)
+        if not follower.reach.followers:
+            self._reaches = {key: r for key, r in self._reaches.items() if r.followers}
+        LIVE_FOLLOWERS.set(len(self._followers))
+        if not self._followers:
+            await self._stop()
+
+    async def _stop(self) -> None:
+        async with self._starting:
+            if not self._followers:
+                tasks, self._tasks = self._tasks, []
+                for task in tasks:
+                    task.cancel()
+                await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def close(self) -> None:
+        """Send everybody away: they come back, to another process or to this one's successor."""
+        for follower in list(self._followers):
+            follower.line.end(1001, "restarting")
+            await self.leave(follower)
+
+    async def _listen(self) -> None:
+        async for _ in self._cache.listen(CHANNEL):
+            self._announced.set()
+
+    async def _tell(self) -> None:
+        """Read what has changed and tell it, every ``window_ms`` at most."""
+        while True:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._announced.wait(), self._settings.poll_seconds)
+            self._announced.clear()
+            try:
+                while changes := await self._changes.after(self._position, limit=_READ):
+                    await self._spread(changes)
+                    await asyncio.sleep(self._settings.window_ms / 1000)
+            except PyMongoError as error:
+                log.warning("live.database", error=type(error).__name__)
+                await asyncio.sleep(1.0)
+
+    async def _spread(self, changes: list[Document]) -> None:
+        batch = _Batch(changes, await self._read(_numbers(changes)), self._render)
+        seq = changes[-1]["_id"]
+        # No await from here to the end: who comes now starts after these.
+        self._position = seq
+        if any(c["kind"] == "feed" for c in changes):
+            self._tell_all({"type": "resync", "seq": seq, "reason": "feed_restarted"})
+            return
+        for reach in self._reaches.values():
+            frame = batch.frame_for(reach.staff)
+            if frame is not None:
+                LIVE_MESSAGES.inc(len(reach.followers))
+                for follower in reach.followers:
+                    follower.push(frame, seq)
+
+    def _tell_all(self, message: Document) -> None:
+        frame = frame_of(message)
+        for follower in self._followers:
+            follower.push(frame, self._position)
+
+    async def _look_after(self) -> None:
+        """Say how far the changes are, and close the lines of those who may no longer see what they saw."""
+        told = self._position
+        while True:
+            await asyncio.sleep(self._settings.check_seconds)
+            if self._position != told:
+                told = self._position
+                self._tell_all({"type": "seq", "seq": told})
+            known: dict[str, StaffSession | AppError] = {}
+            for follower in list(self._followers):
+                if follower.token not in known:
+                    try:
+                        known[follower.token] = await self._check(follower.token)
+                    except AppError as error:
+                        known[follower.token] = error
+                    except PyMongoError as error:
+                        log.warning("live.database", error=type(error).__name__)
+                        break
+                self._judge(follower, known[follower.token])
+
+    @staticmethod
+    def _judge(follower: Follower, now: StaffSession | AppError) -> None:
+        if isinstance(now, AppError):
+            follower.line.end(SESSION_ENDED, now.code)
+            return
+        was = follower.staff
+        if (now.permissions, now.areas, now.unit_id) != (was.permissions, was.areas, was.unit_id):
+            follower.line.end(REACH_CHANGED, "REACH_CHANGED")
+
+
+class _Batch:
+    """Some changes in their order, with the cases as they are now: what each reach is told of them."""
+
+    def __init__(
+        self, changes: Sequence[Document], cases: dict[str, Document], render: Callable[[Document], bytes]
+    ) -> None:
+        self._changes = [c for c in changes if c["kind"] == "report"]
+        self._cases = cases
+        self._render = render
+        self._rendered: dict[str, bytes] = {}
+        self._seq = changes[-1]["_id"]
+        self._frames: dict[tuple[Any, ...], bytes] = {}
+
+    def frame_for(self, staff: StaffSession) -> bytes | None:
+        """The message to who reaches as ``staff`` does; None when there is nothing for them."""
+        seen = [c for c in self._changes if _concerns(staff, c)]
+        if not seen:
+            return None
+        shown, left = [], []
+        for number in dict.fromkeys(c["number"] for c in seen):
+            case = self._cases.get(number)
+            # As it is now, and not as it was at the change: it may have gone on, out of this reach too.
+            if case is not None and staff.reaches(case["areas"], case["unit_id"]):
+                shown.append(number)
+            else:
+                left.append(number)
+        key = (tuple(c["_id"] for c in seen), tuple(shown))
+        if key not in self._frames:
+            self._frames[key] = framed(self._message(seen, shown, left))
+        return self._frames[key]
+
+    def _message(self, seen: list[Document], shown: list[str], left: list[str]) -> bytes:
+        still = set(shown)
+        told = [
+            {"seq": c["_id"], "number": c["number"], "action": c["action"], "from": c["from"], "to": c["to"]}
+            for c in seen
+            if c["number"] in still
+        ]
+        for number in shown:
+            if number not in self._rendered:
+                self._rendered[number] = self._render(self._cases[number])
+        return b'{"type":"changes","seq":%d,"changes":%s,"cases":[%s],"left":%s}' % (
+            self._seq,
+            orjson.dumps(told),
+            b",".join(self._rendered[n] for n in shown),
+            orjson.dumps(left),
+        )
+
+
+def _concerns(staff: StaffSession, change: Document) -> bool:
+    """Whether the case was in reach before the change or after it."""
+    if staff.reaches(change["areas"] or [], change["unit_id"]):
+        return True
+    was = change["was"]
+    return was is not None and staff.reaches(was["areas"], was["unit_id"])
+
+
+def _numbers(changes: Sequence[Document]) -> list[str]:
+    return list(dict.fromkeys(c["number"] for c in changes if c["kind"] == "report"))
+
+
+def frame_of(message: Document) -> bytes:
+    """``message`` as JSON in a frame."""
+    return framed(orjson.dumps(message))
+
+
+def framed(payload: bytes) -> bytes:
+    """``payload`` as one unmasked text frame of the WebSocket protocol (RFC 6455, section 5.2)."""
+    size = len(payload)
+    if size < 126:
+        return b"\x81" + size.to_bytes(1, "big") + payload
+    if size < 1 << 16:
+        return b"\x81\x7e" + size.to_bytes(2, "big") + payload
+    return b"\x81\x7f" + size.to_bytes(8, "big") + payload
