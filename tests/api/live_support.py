@@ -18,12 +18,14 @@ PATH = "/admin/api/v1/live"
 
 
 async def connect(
-    district: District, token: str | None, *, since: int | None = None, **headers: str
+    district: District, token: str | None, *, since: int | None = None, origin: str | None = None
 ) -> WebSocketClientConnection:
     """A connection; the token goes as a browser sends it. Raises Tornado's HTTPClientError when it is refused."""
     protocols = ["gongzhi.live.v1", *([f"bearer.{token}"] if token else [])]
     url = district.url.replace("http", "ws", 1) + PATH + (f"?since={since}" if since is not None else "")
-    return await websocket_connect(HTTPRequest(url, headers=headers), subprotocols=protocols)
+    return await websocket_connect(
+        HTTPRequest(url, headers={"Origin": origin} if origin else {}), subprotocols=protocols
+    )
 
 
 class Screen:

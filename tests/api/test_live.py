@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import random
 from contextlib import AsyncExitStack
 from datetime import timedelta
@@ -18,7 +19,7 @@ from core.clock import now
 from core.ids import new_id
 from tests.api.live_support import PATH, Screen, connect, fetched, plain, screen
 from tests.api.support import later, problem, until
-from tests.district import PASSWORD, UNITS, Client, open_district
+from tests.district import PASSWORD, UNITS, Client, District, open_district
 
 LIVE = {"check_seconds": 0.3, "window_ms": 20, "poll_seconds": 0.5, "per_person": 3, "queue": 4}
 
@@ -182,12 +183,10 @@ async def test_without_announcements_changes_come_a_little_later(town, monkeypat
         await until(lambda: _holds(shown, number))
 
 
-async def refused(town, token: str | None, **headers: str) -> tuple[int, str]:
+async def refused(town, token: str | None, **options: Any) -> tuple[int, str]:
     with pytest.raises(HTTPClientError) as caught:
-        await connect(town, token, **headers)
+        await connect(town, token, **options)
     assert caught.value.response is not None
-    import json
-
     return caught.value.code, json.loads(caught.value.response.body)["code"]
 
 
@@ -196,8 +195,8 @@ async def test_who_may_not_follow_is_told_why(town):
     assert await refused(town, "x" * 43) == (401, "SESSION_EXPIRED")
     assert await refused(town, (await town.citizen()).token) == (401, "SESSION_EXPIRED")
     who = await town.staff("dispatcher")
-    assert await refused(town, who.token, Origin="https://evil.example") == (403, "ORIGIN_NOT_ALLOWED")
-    (await connect(town, who.token, Origin=town.url)).close()
+    assert await refused(town, who.token, origin="https://evil.example") == (403, "ORIGIN_NOT_ALLOWED")
+    (await connect(town, who.token, origin=town.url)).close()
     problem(await who.call("GET", PATH.removeprefix("/admin/api/v1")), 426, "UPGRADE_REQUIRED")
     problem(await who.call("GET", PATH.removeprefix("/admin/api/v1") + "?since=-1"), 422, "INVALID")
 
@@ -224,7 +223,7 @@ async def _closed(shown: Screen, code: int) -> bool:
     return shown.closed is not None and shown.closed[0] == code
 
 
-async def someone(town, name: str, role: str = "dispatcher") -> Client:
+async def someone(town: District, name: str, role: str = "dispatcher") -> Client:
     username = f"{name}-{random.randrange(10**6)}"
     person = NewStaff(username=username, name="某人", roles=[role], areas=[town.settings.reports.division])
     await town.services.staff.create(person, PASSWORD)
