@@ -27,6 +27,7 @@ from places.service import PlaceService
 from reports.area_overview import AreaOverview
 from reports.batches import ReportBatches
 from reports.calendar import CalendarService
+from reports.call_backs import CallBacks
 from reports.catalogue import Catalogue
 from reports.category_administration import CategoryAdministration
 from reports.exports import ReportExports
@@ -78,6 +79,7 @@ class Services:
     reports: ReportService
     queries: ReportQueries
     people: ReportPeople
+    call_backs: CallBacks
     scheme: IndicatorScheme
     statistics: Statistics
     positions: StaffPositions

@@ -63,6 +63,7 @@ from reports import standard_library as library_room
 from reports.area_overview import AreaOverview
 from reports.batches import ReportBatches
 from reports.calendar import FIRST_YEAR, CalendarService
+from reports.call_backs import CallBacks
 from reports.catalogue import Catalogue
 from reports.category_administration import CategoryAdministration
 from reports.checks import RequiredChecks
@@ -283,6 +284,7 @@ async def open_services(settings: Settings) -> AsyncIterator[tuple[Services, Rep
             reports=reports,
             queries=queries,
             people=people,
+            call_backs=CallBacks(database, queries=queries),
             positions=StaffPositions(database, keep=timedelta(minutes=settings.side_tasks.position_minutes)),
             side_tasks=SideTasks(database, photos=photos, settings=settings.side_tasks),
             scheme=scheme,
