@@ -36,6 +36,11 @@ class Party(Answer):
     kind: str
     id: str
     name: str | None = None
+
+
+class Subject(Party):
+    """Who did something."""
+
     on_behalf_of: str | None = Field(default=None, description="Id of the absent colleague whose roles were used.")
 
 
@@ -45,7 +50,7 @@ class AuditEntry(Answer):
     entry_id: str
     at: Moment
     action: str
-    subject: Party
+    subject: Subject
     object: Party | None
     result: Literal["done", "refused"]
     reason: str | None
