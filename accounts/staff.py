@@ -79,9 +79,10 @@ class StaffService:
         """The names of those accounts among ``staff_ids`` that there are, by id."""
         return {s["_id"]: s["name"] async for s in self._staff.find({"_id": {"$in": list(staff_ids)}}, {"name": 1})}
 
-    async def units(self) -> list[Unit]:
-        """All disposal units that work, by key: not those that are retired."""
-        return [_unit(u) async for u in self._units.find({"retired_at": None}).sort("_id", ASCENDING)]
+    async def units(self, *, retired: bool = False) -> list[Unit]:
+        """All disposal units that work, by key; with ``retired`` also those that did, for the names of what is past."""
+        wanted: Document = {} if retired else {"retired_at": None}
+        return [_unit(u) async for u in self._units.find(wanted).sort("_id", ASCENDING)]
 
     async def unit(self, key: str) -> Unit | None:
         """The unit ``key``, if there is one that works."""

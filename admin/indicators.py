@@ -192,9 +192,9 @@ class Indicators(BaseHandler):
         services = self.services
         names: dict[str, str]
         if by == "unit":
-            names = {u.key: u.name for u in await services.staff.units()}
+            names = {u.key: u.name for u in await services.staff.units(retired=True)}
         elif by == "category":
-            names = {c.key: c.name for c in await services.catalogue.categories()}
+            names = {c.key: c.name for c in await services.catalogue.categories(retired=True)}
         elif by == "person":
             names = {**await services.staff.names(keys), "system": _SYSTEM_NAME}
         else:

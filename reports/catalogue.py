@@ -39,10 +39,10 @@ class Catalogue:
         self._rules = database["routing_rules"]
         self._held: dict[str, tuple[float, Category]] = {}
 
-    async def categories(self) -> list[Category]:
-        """All categories that are offered, in the order in which citizens see them."""
-        offered = self._categories.find({"retired_at": None}).sort("order", ASCENDING)
-        return [category_of(c) async for c in offered]
+    async def categories(self, *, retired: bool = False) -> list[Category]:
+        """All categories that are offered, in the order in which citizens see them; with ``retired`` all."""
+        wanted: Document = {} if retired else {"retired_at": None}
+        return [category_of(c) async for c in self._categories.find(wanted).sort("order", ASCENDING)]
 
     async def offered(self, key: str) -> Category:
         """The category ``key`` for a new report. Raises :class:`Invalid` also for a retired one."""

@@ -71,7 +71,12 @@ class MonthlySheets:
         scheme, _ = await self._scheme.read()
         by_unit = await self._statistics.figures(selection, "unit")
         by_street = await self._statistics.figures(selection, "street")
-        units = {u.key: u.name for u in await self._staff.units() if selection.unit in (None, u.key)}
+        working = {u.key for u in await self._staff.units()}
+        units = {
+            u.key: u.name
+            for u in await self._staff.units(retired=True)
+            if selection.unit in (None, u.key) and (u.key in working or u.key in by_unit.groups)
+        }
         areas = {area.code: area.name for area in await self._places.areas(Level.STREET)}
         streets = {code: name for code, name in areas.items() if _within(code, selection)}
         districts = [area.name for area in await self._places.areas(Level.DISTRICT)]
