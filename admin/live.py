@@ -46,7 +46,7 @@ def make_hub(services: Services) -> Hub:
     """The hub of this process."""
 
     def render(report: Document) -> bytes:
-        return CaseLine(**case_line(services.photos, report)).model_dump_json().encode()
+        return CaseLine(**case_line(services, report)).model_dump_json().encode()
 
     return Hub(
         ChangeLog(services.database),

@@ -10,26 +10,27 @@ from tornado.httputil import HTTPFile
 from core.clock import now
 from core.debts import Document
 from core.errors import Forbidden
-from core.photos import PhotoService
 from core.pictures import MAX_BYTES
 from handlers.base import BaseHandler
 from handlers.models import Answer, Body, GivenMoment, Moment, ObjectId, PlainText, Query
 from handlers.operations import operation
 from handlers.report_views import (
     ActionView,
-    DueView,
     Location,
     PhotoView,
     Place,
+    StaffDueView,
     first_photo,
     location_view,
     photo_view,
     photo_views,
     place_view,
+    staff_due_view,
     state_name,
 )
+from handlers.services import Services
 from reports.models import Child, Given, Precision, from_partner
-from reports.queries import Filters, is_late
+from reports.queries import Filters
 from reports.rules import State, open_to_staff
 
 Words = Annotated[PlainText, Field(min_length=1, max_length=500)]
@@ -106,7 +107,7 @@ class CaseLine(Answer):
     location: Location
     submitted_at: Moment
     updated_at: Moment
-    due: DueView
+    due: StaffDueView
     photo: PhotoView | None
 
 
@@ -275,7 +276,7 @@ class StaffPhotos(BaseHandler):
         )
 
 
-def case_line(photos: PhotoService, report: Document) -> dict[str, Any]:
+def case_line(services: Services, report: Document) -> dict[str, Any]:
     """The fields of a case in a list."""
     return {
         "number": report["_id"],
@@ -293,8 +294,8 @@ def case_line(photos: PhotoService, report: Document) -> dict[str, Any]:
         "location": location_view(report),
         "submitted_at": report["created_at"],
         "updated_at": report["updated_at"],
-        "due": DueView(due_at=report["due_at"], late=is_late(report, now())),
-        "photo": first_photo(photos, report, everything=True),
+        "due": staff_due_view(report, services.calendar.latest, now()),
+        "photo": first_photo(services.photos, report, everything=True),
     }
 
 
@@ -303,7 +304,7 @@ class CaseHandler(BaseHandler):
 
     def line(self, report: Document) -> dict[str, Any]:
         """The fields of a case in a list."""
-        return case_line(self.services.photos, report)
+        return case_line(self.services, report)
 
     def detail(self, report: Document) -> CaseDetail:
         """The whole case, as this member of staff may see it."""

@@ -12,7 +12,10 @@ from core.debts import Document
 from core.photos import PhotoService
 from handlers.models import Answer, Moment
 from places.coordinates import CRS, convert
+from reports.deadlines import WorkCalendar
+from reports.queries import is_late
 from reports.rules import STATE_NAMES, State
+from reports.running_limit import RunningLimit
 
 
 class Named(Answer):
@@ -67,6 +70,15 @@ class DueView(Answer):
     late: bool
 
 
+class StaffDueView(DueView):
+    """The time limit as staff see it: also how much of it is used up, and whether its clock stands still."""
+
+    elapsed_percent: int | None = Field(
+        description="Of the limit with its extensions, by its own clock; above 100 when late; null where none runs."
+    )
+    paused: bool = Field(description="Suspended (挂账): the clock stands still.")
+
+
 class ActionView(Answer):
     """What may be done now, and what has to come with it."""
 
@@ -79,6 +91,18 @@ class ActionView(Answer):
 def state_name(report: Document) -> str:
     """The state as people read it."""
     return STATE_NAMES[State(report["state"])]
+
+
+def staff_due_view(report: Document, calendar: WorkCalendar, moment: datetime) -> StaffDueView:
+    """The time limit of a case at ``moment``; of a handled one, as it was when it was handled."""
+    running = RunningLimit.of(report)
+    at = min(moment, report["handled_at"] or moment)
+    return StaffDueView(
+        due_at=report["due_at"],
+        late=is_late(report, moment),
+        elapsed_percent=None if running is None else int(running.share(at, calendar) * 100 + 1e-6),
+        paused=running is not None and report["handled_at"] is None and running.paused(moment),
+    )
 
 
 def place_view(report: Document) -> Place:

@@ -18,7 +18,7 @@ import structlog
 from chinese_calendar import Holiday
 from chinese_calendar.constants import holidays as _days_off
 from chinese_calendar.constants import workdays as _makeup_days
-from pymongo.errors import DuplicateKeyError
+from pymongo.errors import DuplicateKeyError, PyMongoError
 
 from accounts.models import StaffSession
 from core.audit import owe_audit
@@ -83,6 +83,7 @@ class CalendarService:
         self._fresh_until = 0.0
         self._reading = asyncio.Lock()
         self._told: set[int] = set()
+        self._catching_up: asyncio.Task[None] | None = None
 
     async def current(self) -> WorkCalendar:
         """The calendar in force; a change made by another process is in it after :data:`FRESH_SECONDS`."""
@@ -91,6 +92,21 @@ class CalendarService:
                 if time.monotonic() >= self._fresh_until:
                     await self._read()
         return self._calendar
+
+    @property
+    def latest(self) -> WorkCalendar:
+        """The calendar as it was last read, for what cannot wait; where that was too long ago it is read again."""
+        if time.monotonic() >= self._fresh_until and self._catching_up is None:
+            self._catching_up = asyncio.create_task(self._catch_up())
+        return self._calendar
+
+    async def _catch_up(self) -> None:
+        try:
+            await self.current()
+        except PyMongoError as error:
+            log.warning("calendar.database", error=type(error).__name__)
+        finally:
+            self._catching_up = None
 
     async def _read(self) -> None:
         asked = time.monotonic()

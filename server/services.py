@@ -185,6 +185,7 @@ async def open_services(settings: Settings) -> AsyncIterator[tuple[Services, Rep
         notices = NoticeService(database, wechat, settings.wechat.templates, settings.wechat.miniprogram_state)
         catalogue = Catalogue(database)
         calendar = CalendarService(database, working_hours(settings))
+        await calendar.current()  # from here on the latest is never older than this process
         library = StandardLibrary(database)
         escalation = escalation_of(settings)
         inbox = StaffInbox(database, keep=timedelta(days=settings.notices.keep_days))

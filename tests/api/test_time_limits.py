@@ -137,6 +137,31 @@ async def test_the_entry_of_a_warning_is_for_staff_and_the_version_stays(place):
     assert "warn" not in [step["action"] for step in shown]
 
 
+async def test_staff_see_how_much_of_the_limit_is_used_and_whether_its_clock_stands_still(place):
+    citizen = await place.citizen()
+    number = await place.submit(citizen, category="exposed_garbage")
+    path = f"/reports/{number}"
+    assert (await (await signed_in(place, "dispatcher")).get(path))["due"]["elapsed_percent"] is None
+    await settle(place)
+
+    async def shown(percent: int) -> Any:
+        move_to(await reached(place, number, percent))
+        staff = await signed_in(place, "dispatcher")
+        (line,) = (await staff.get("/reports", number=number))["reports"]
+        detail = await staff.get(path)
+        assert line["due"] == detail["due"]
+        return detail["due"]
+
+    for percent in (1, 29, 57, 100, 150):
+        assert (await shown(percent))["elapsed_percent"] == percent
+    assert (await citizen.get(path))["due"].keys() == {"due_at", "late"}
+    pauses = [{"from": now(), "until": now() + timedelta(days=30)}]
+    await place.services.database["reports"].update_one({"_id": number}, {"$set": {"pauses": pauses}})
+    move_to(now() + timedelta(days=20))
+    due = (await (await signed_in(place, "dispatcher")).get(path))["due"]
+    assert (due["elapsed_percent"], due["paused"]) == (150, True)
+
+
 async def test_while_no_unit_has_the_case_the_dispatchers_are_told_in_its_place(place):
     number = await place.submit(await place.citizen())
     await settle(place)
