@@ -7,7 +7,7 @@
 PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
 BIN := .venv/bin
-CODE := server miniprogram_api admin handlers reports places accounts notices core sandbox bench tests
+CODE := server miniprogram_api admin handlers reports places accounts notices inference core sandbox bench tests
 
 help:  ## list the targets
 	awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' Makefile
@@ -38,6 +38,7 @@ million: setup  ## make a district with a million cases, once, and measure the s
 bench: setup  ## measure it; ARGS="--help" lists the measurements
 	$(BIN)/python -m bench $(ARGS)
 	$(BIN)/python -m bench.clock
+	$(BIN)/python -m bench.inference
 
 docs: setup  ## write docs/ anew where it is made from the code
 	$(BIN)/python -m reports document

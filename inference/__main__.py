@@ -1,0 +1,126 @@
+"""The classifiers from the command line, one JSON line an answer.
+
+``python -m inference photos FILE...`` judges photos (``-``: paths on standard input, one a line). A file that cannot
+be read or judged gives ``{"file", "error"}`` and, at the end, exit status 1.
+
+``python -m inference texts --task government`` reads lines of ``{"id", "title", "text"}`` from standard input. A line
+that is not such an object gives ``{"id", "error"}`` and exit status 1 at the end.
+
+The exit status is 2 when nothing could be judged: wrong arguments, weights missing or damaged.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import json
+import os
+import stat
+import sys
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+from core.errors import AppError
+from core.pictures import MAX_BYTES
+from inference.judgement import Judgement
+from inference.model_files import ModelUnavailable
+from inference.photos import PhotoClassifier
+from inference.texts import TASKS, TextClassifier
+
+_TEXTS_AT_ONCE = 256
+_MAX_TEXT = 100_000
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Judge what is given; returns the exit status."""
+    parser = argparse.ArgumentParser(prog="python -m inference", description="Judge photos and texts.")
+    commands = parser.add_subparsers(dest="command", required=True)
+    photos = commands.add_parser("photos", help="what photos show")
+    photos.add_argument("files", nargs="+", metavar="FILE", help="a photo, or - for paths on standard input")
+    texts = commands.add_parser("texts", help="what texts are about")
+    texts.add_argument("--task", choices=TASKS, required=True)
+    options = parser.parse_args(arguments)
+    try:
+        answers = _photos(options.files) if options.command == "photos" else _texts(options.task, sys.stdin.buffer)
+        failed = False
+        for answer in answers:
+            failed |= "error" in answer
+            print(json.dumps(answer, ensure_ascii=False), flush=True)
+    except ModelUnavailable as error:
+        print(f"inference: {error}", file=sys.stderr)
+        return 2
+    except BrokenPipeError:
+        # Whoever read the answers has gone; Python would say so once more when it closes the stream.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    return 1 if failed else 0
+
+
+def _answer(judged: Judgement) -> dict[str, Any]:
+    return {"label": judged.label, "confidence": judged.confidence, "scores": judged.scores}
+
+
+def _paths(files: list[str]) -> Iterator[str]:
+    for file in files:
+        if file == "-":
+            yield from (line.rstrip("\r\n") for line in sys.stdin if line.strip())
+        else:
+            yield file
+
+
+def _photos(files: list[str]) -> Iterator[dict[str, Any]]:
+    classifier = PhotoClassifier()
+
+    def judge(file: str) -> dict[str, Any]:
+        try:
+            return {"file": file, **_answer(classifier.classify(_bytes(Path(file))))}
+        except AppError as error:
+            return {"file": file, "error": f"{error.code}: {error.message}"}
+        except (OSError, ValueError) as error:
+            return {"file": file, "error": str(error)}
+
+    paths = _paths(files)
+    with ThreadPoolExecutor(min(os.cpu_count() or 1, 4)) as threads:
+        while some := list(itertools.islice(paths, 64)):  # so that answers come while paths still do
+            yield from threads.map(judge, some)
+
+
+def _bytes(path: Path) -> bytes:
+    """The file's bytes, one more than is accepted at most. A device or pipe is refused: it may never end."""
+    if not stat.S_ISREG(path.stat().st_mode):
+        raise ValueError(f"not a file: {path}")
+    with path.open("rb") as file:
+        return file.read(MAX_BYTES + 1)
+
+
+def _texts(task: Any, lines: Iterable[bytes]) -> Iterator[dict[str, Any]]:
+    classifier = TextClassifier()
+    remaining = iter(lines)
+    while some := list(itertools.islice(remaining, _TEXTS_AT_ONCE)):
+        messages = [_message(line) for line in some if line.strip()]
+        readable = [(message["title"], message["text"]) for message in messages if "error" not in message]
+        judged = iter(classifier.classify(task, readable))
+        for message in messages:
+            yield message if "error" in message else {"id": message["id"], **_answer(next(judged))}
+
+
+def _message(line: bytes) -> dict[str, Any]:
+    """What a line says, or an ``error`` instead of its words."""
+    try:
+        found = json.loads(line)
+    except (ValueError, RecursionError):
+        return {"id": None, "error": "not a line of JSON in UTF-8"}
+    if not isinstance(found, dict):
+        return {"id": None, "error": "not a JSON object"}
+    title, text = found.get("title") or "", found.get("text") or ""
+    if not isinstance(title, str) or not isinstance(text, str):
+        return {"id": found.get("id"), "error": "title and text must be strings"}
+    if len(title) + len(text) > _MAX_TEXT:
+        return {"id": found.get("id"), "error": f"longer than {_MAX_TEXT} characters"}
+    return {"id": found.get("id"), "title": title, "text": text}
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,59 @@
+"""The weights in ``inference/models``: found, checked against their list, opened once a process.
+
+``models.json`` lists each file with its SHA-256, so that a file cut short or swapped is named as such before
+onnxruntime reads it, and the answers' ``model`` can be traced to the bytes that gave them.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any, Final
+
+import onnxruntime
+
+from core.errors import Unavailable
+
+MODELS: Final = Path(__file__).with_name("models")
+
+
+class ModelUnavailable(Unavailable):
+    """503 ``INFERENCE_UNAVAILABLE``: the weights are missing or damaged; ``details`` says which file and why."""
+
+    default_code = "INFERENCE_UNAVAILABLE"
+
+    def __init__(self, file: str, reason: str) -> None:
+        super().__init__("智能识别暂不可用，请人工选择类别。", details={"file": file, "reason": reason})
+        self.file, self.reason = file, reason
+
+    def __str__(self) -> str:
+        return f"{self.file}: {self.reason}"
+
+
+class Model:
+    """One file of weights with its entry in ``models.json``.
+
+    ``name`` is the file's name and the first eight digits of its SHA-256. ``about`` is the entry: labels, sizes.
+    """
+
+    def __init__(self, kind: str, folder: Path = MODELS) -> None:
+        try:
+            entry = json.loads((folder / "models.json").read_text(encoding="utf-8"))[kind]
+            self.about: dict[str, Any] = entry
+            path = folder / entry["file"]
+            weights = path.read_bytes()
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise ModelUnavailable(kind, f"not readable: {error!r}") from error
+        digest = hashlib.sha256(weights).hexdigest()
+        if digest != entry.get("sha256"):
+            raise ModelUnavailable(path.name, "damaged: its SHA-256 is not the one in models.json")
+        options = onnxruntime.SessionOptions()
+        # One thread a call: calls run side by side in as many threads as the caller has, which serves more of them.
+        options.intra_op_num_threads = options.inter_op_num_threads = 1
+        options.enable_cpu_mem_arena = False  # the arena never gives back what one large batch took
+        try:
+            self.session: Any = onnxruntime.InferenceSession(weights, options, providers=["CPUExecutionProvider"])
+        except Exception as error:
+            raise ModelUnavailable(path.name, f"onnxruntime refuses it: {error}") from error
+        self.name = f"{path.stem}-{digest[:8]}"

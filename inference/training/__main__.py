@@ -1,0 +1,40 @@
+"""``python -m inference.training texts DATA`` and ``python -m inference.training photos DATA``: make the models anew.
+
+DATA holds ``texts/`` and ``photos/`` as ``inference/models/README.md`` describes them. Run it with what
+``inference/training/requirements.txt`` lists, from the root of the repository, at a low priority (``nice -n 19``):
+it takes minutes of two cores for texts, an hour or more for photos, and photos go on where they were stopped.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from inference.model_files import MODELS
+
+
+def main() -> int:
+    """Train what is asked for."""
+    parser = argparse.ArgumentParser(prog="python -m inference.training", description="Train the classifiers.")
+    commands = parser.add_subparsers(dest="command", required=True)
+    for command in ("texts", "photos"):
+        one = commands.add_parser(command)
+        one.add_argument("data", type=Path, help="the folder with the material")
+        one.add_argument("--target", type=Path, default=MODELS, help="where the weights go (inference/models)")
+        if command == "photos":
+            one.add_argument("--work", type=Path, required=True, help="a folder for caches and checkpoints (3 GB)")
+    options = parser.parse_args()
+    if options.command == "texts":
+        from inference.training.texts import train
+
+        train(options.data, options.target)
+    else:
+        from inference.training.photos import train_photos
+
+        train_photos(options.data, options.work, options.target)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,271 @@
+"""``python -m inference.training texts DATA``: the three text classifiers, their figures, and one graph of them all.
+
+Every classifier ends as one linear layer over the same terms. Much more goes in: for the departments, of which only 891
+messages are known, the directions in which all messages differ (a truncated SVD) and the margins of the seven classes
+are features too. Both are linear in the terms, so they fold into the layer and cost nothing later.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import yaml
+from numpy.typing import NDArray
+from rich.console import Console
+from rich.progress import track
+from scipy import sparse
+from sklearn.decomposition import TruncatedSVD
+from sklearn.feature_extraction.text import CountVectorizer, TfidfTransformer
+from sklearn.model_selection import GroupKFold
+from sklearn.svm import LinearSVC
+
+from inference.model_files import MODELS
+from inference.text_input import learnt_form
+from inference.training.figures import accuracy_at, calibration_error, fitted_temperature, softmax
+from inference.training.keyword_teacher import taught
+from inference.training.text_graph import text_graph
+
+TERMS = 80_000
+DIRECTIONS = 250
+SEED = 7
+_CATEGORIES = Path(__file__).parents[2] / "reports" / "data" / "categories.yaml"
+
+REFERENCE = [
+    ("", ""),
+    ("路灯不亮", "桥东路的路灯坏了一个星期，晚上看不清路，请尽快派人修理。"),
+    ("", "小区门口的垃圾桶满了，垃圾堆在路边没人清运，臭气很大！"),
+    ("拖欠工资", "工地老板拖欠我们十几个农民工的工资，半年了还没有发，请劳动部门帮忙。"),
+    ("孩子入学", "请问外来务工人员的子女上小学需要什么材料？学区怎么划分？"),
+    ("公交车", "早高峰等了四十分钟才来一辆公交车，能不能增加班次？"),
+    ("", "楼下的工厂夜里偷偷排放废气，气味刺鼻，窗户都不敢开。 123 abc 😀"),
+    ("医院", "在医院看病，医生态度很差，医保也不给报销。"),
+    ("", "垃圾" * 1500),
+]
+"""Made-up messages whose probabilities by the training library are kept, to hold the graph to them."""
+
+Matrix = Any
+"""A sparse matrix, messages x terms."""
+
+
+@dataclass(frozen=True)
+class Layer:
+    """Weights (terms x labels) and offsets whose softmax is the answer."""
+
+    labels: list[str]
+    weights: NDArray[np.float64]
+    offsets: NDArray[np.float64]
+
+    def logits(self, rows: Matrix) -> NDArray[np.float64]:
+        return np.asarray(rows @ self.weights) + self.offsets
+
+    def scaled(self, factor: float) -> Layer:
+        return Layer(self.labels, self.weights * factor, self.offsets * factor)
+
+
+def fit(rows: Matrix, labels: list[str], penalty: float, weights: NDArray[np.floating] | None = None) -> Layer:
+    """A linear support vector machine against the rest for each label."""
+    machine = LinearSVC(C=penalty).fit(rows, labels, sample_weight=weights)
+    return Layer(machine.classes_.tolist(), machine.coef_.T, machine.intercept_)
+
+
+def fit_department(
+    rows: Matrix, labels: list[str], share: NDArray[np.float64], directions: NDArray[np.float64], government: Layer
+) -> Layer:
+    """As :func:`fit`, on terms, directions and the margins of the seven classes, folded back onto the terms."""
+    known = np.asarray(rows @ directions) * 2
+    margins = government.logits(rows) * 0.3
+    wide = sparse.hstack([rows, sparse.csr_matrix(known), sparse.csr_matrix(margins)]).tocsr()
+    layer = fit(wide, labels, 0.5, share)
+    terms, count = rows.shape[1], directions.shape[1]
+    own, turned, classed = np.split(layer.weights, [terms, terms + count])
+    weights = own + 2 * directions @ turned + 0.3 * government.weights @ classed
+    return Layer(layer.labels, weights, layer.offsets + 0.3 * government.offsets @ classed)
+
+
+def _read(data: Path, name: str) -> list[dict[str, Any]]:
+    with (data / "texts" / f"{name}.jsonl").open(encoding="utf-8") as lines:
+        return [json.loads(line) for line in lines]
+
+
+def _forms(messages: list[dict[str, Any]]) -> list[str]:
+    return [learnt_form(message["title"], message["text"]) for message in track(messages, "read messages")]
+
+
+def _sentences(messages: list[dict[str, Any]]) -> list[tuple[str, str]]:
+    """Titles and sentences, as short as what people write on a phone."""
+    found = []
+    for message in messages:
+        parts = [message["title"], *re.split(r"[。！？!?\n；;]", message["text"][:400])]
+        found += [("", part.strip()) for part in parts if 6 <= len(part.strip()) <= 60]
+    return found
+
+
+def _catalogue() -> tuple[list[str], list[str]]:
+    """The wording of the categories' names, hints, catalogue types and filing conditions, with their keys."""
+    texts, keys = [], []
+    for category in yaml.safe_load(_CATEGORIES.read_text(encoding="utf-8"))["categories"]:
+        said = [category["name"], *re.split("[，。；、]", category["hint"])]
+        said += [code["name"] for code in category["codes"]]
+        said += [condition["text"] for condition in category["conditions"]]
+        texts += said
+        keys += [category["key"]] * len(said)
+    return texts, keys
+
+
+def _by_folds(groups: list[int], count: int, fit_and_judge: Any) -> NDArray[np.float64]:
+    """Logits of every message, each by a layer that saw nothing of the message's group."""
+    judged: dict[int, NDArray[np.float64]] = {}
+    folds = GroupKFold(count, shuffle=True, random_state=SEED).split(groups, groups, groups)
+    for seen, unseen in track(list(folds), "cross-validation"):
+        judged.update(zip(unseen.tolist(), fit_and_judge(seen, unseen), strict=True))
+    return np.stack([judged[place] for place in range(len(groups))])
+
+
+def _figures(layer_labels: list[str], logits: NDArray[np.float64], truth: list[str]) -> dict[str, float]:
+    target = np.array([layer_labels.index(label) for label in truth])
+    chances = softmax(logits)
+    return {
+        "messages": len(truth),
+        "accuracy": round(float((chances.argmax(1) == target).mean()), 4),
+        "accuracy_at_65_percent": round(accuracy_at(chances, target, 0.65), 4),
+        "ece": round(calibration_error(chances, target), 4),
+    }
+
+
+def train(data: Path, target: Path = MODELS) -> dict[str, Any]:
+    """Train on the folder ``data``, write the graph and its entry into ``target``; returns the figures."""
+    console = Console()
+    train_set, val, extra = _read(data, "train"), _read(data, "val"), _read(data, "train_extra_seg")
+    known, river = _read(data, "departments_train"), _read(data, "fuzhou_river_hotline")
+
+    counter = CountVectorizer(analyzer="char", ngram_range=(1, 3), min_df=4, dtype=np.float32)
+    counts = counter.fit_transform(_forms([*train_set, *extra, *known, *river[::3]]))
+    catalogue, _ = _catalogue()
+    teacher_terms = {term for text in catalogue for n in (1, 2, 3) for term in _grams(learnt_form("", text), n)}
+    common = np.diff(counts.tocsc().indptr)
+    every = counter.get_feature_names_out()
+    common = common + np.array([10_000 if term in teacher_terms else 0 for term in every])
+    vocabulary = every[np.sort(np.argsort(-common, kind="stable")[:TERMS])].tolist()
+    chosen = CountVectorizer(analyzer="char", ngram_range=(1, 3), vocabulary=vocabulary, dtype=np.float32)
+    idf = TfidfTransformer(sublinear_tf=True)
+    idf.fit(counts[:, [counter.vocabulary_[term] for term in vocabulary]])
+
+    def rows(forms: list[str]) -> Matrix:
+        return idf.transform(chosen.transform(forms))
+
+    x_train, x_val, x_extra, x_known = (rows(_forms(messages)) for messages in (train_set, val, extra, known))
+    console.print(f"{len(every)} terms, {len(vocabulary)} kept")
+
+    # Seven classes. The tokenised messages are in every training fold; figures are on raw messages alone.
+    y_train, y_val, y_extra = ([message["label"] for message in messages] for messages in (train_set, val, extra))
+    groups = [message["group"] for message in train_set]
+    folded = _by_folds(
+        groups,
+        3,
+        lambda seen, unseen: fit(
+            sparse.vstack([x_train[seen], x_extra]), [y_train[i] for i in seen] + y_extra, 0.3
+        ).logits(x_train[unseen]),
+    )
+    government = fit(sparse.vstack([x_train, x_extra]), y_train + y_extra, 0.3)
+    sharpness = fitted_temperature(folded, [government.labels.index(label) for label in y_train])
+    figures: dict[str, Any] = {
+        "government": {
+            "cross_validation": _figures(government.labels, folded * sharpness, y_train),
+            "val": _figures(government.labels, government.logits(x_val) * sharpness, y_val),
+        }
+    }
+    console.print(figures)
+    final_government = fit(sparse.vstack([x_train, x_extra, x_val]), y_train + y_extra + y_val, 0.3).scaled(sharpness)
+
+    # Twelve departments.
+    y_known = [message["dept_weak"] for message in known]
+    share = np.array([message["share"] for message in known])
+    directions = (
+        TruncatedSVD(DIRECTIONS, n_iter=2, random_state=SEED)
+        .fit(sparse.vstack([x_train, x_extra, x_known]))
+        .components_.T.astype(np.float64)
+    )
+    judged = _by_folds(
+        [message["group"] for message in known],
+        5,
+        lambda seen, unseen: fit_department(
+            x_known[seen], [y_known[i] for i in seen], share[seen], directions, government
+        ).logits(x_known[unseen]),
+    )
+    department = fit_department(x_known, y_known, share, directions, government)
+    sharpness = fitted_temperature(judged, [department.labels.index(label) for label in y_known])
+    figures["department"] = {"cross_validation": _figures(department.labels, judged * sharpness, y_known)}
+    console.print(figures["department"])
+    department = department.scaled(sharpness)
+
+    category, figures["category"] = _category([*train_set, *known, *river], val, rows)
+    console.print(figures["category"])
+
+    layers = {"government": final_government, "department": department, "category": category}
+    graph = text_graph(vocabulary, idf.idf_, {name: (layer.weights, layer.offsets) for name, layer in layers.items()})
+    forms = [learnt_form(title, text) for title, text in REFERENCE]
+    answers = {name: softmax(layer.logits(rows(forms))) for name, layer in layers.items()}
+    reference = [
+        {"title": title, "text": text}
+        | {
+            name: dict(zip(layer.labels, answers[name][place].round(6).tolist(), strict=True))
+            for name, layer in layers.items()
+        }
+        for place, (title, text) in enumerate(REFERENCE)
+    ]
+    target.mkdir(parents=True, exist_ok=True)
+    (target / "texts-reference.json").write_text(json.dumps(reference, ensure_ascii=False, indent=1) + "\n", "utf-8")
+    write(target, "texts", graph, {"labels": {name: layer.labels for name, layer in layers.items()}}, figures)
+    return figures
+
+
+def _category(
+    spoken: list[dict[str, Any]], val: list[dict[str, Any]], rows: Callable[[list[str]], Matrix]
+) -> tuple[Layer, dict[str, Any]]:
+    """The citizen's categories, by the teacher: whole messages, single sentences, and the catalogue's own wording."""
+    catalogue, catalogue_keys = _catalogue()
+    dice = np.random.default_rng(SEED)
+    named = [
+        (pair, label) for pair in _sentences(spoken) if (label := taught(*pair)) != "other" or dice.random() < 0.08
+    ]
+    whole = [((message["title"], message["text"]), taught(message["title"], message["text"])) for message in spoken]
+    lessons = [*whole, *named]
+    forms = [learnt_form(*pair) for pair, _ in lessons] + [learnt_form("", text) for text in catalogue]
+    labels = [label for _, label in lessons] + catalogue_keys
+    layer = fit(rows(forms), labels, 0.5, np.array([1.0] * len(lessons) + [2.0] * len(catalogue)))
+    held_back = [(message["title"], message["text"]) for message in val] + _sentences(val)
+    truth = [taught(*pair) for pair in held_back]
+    logits = layer.logits(rows([learnt_form(*pair) for pair in held_back]))
+    sharpness = fitted_temperature(logits, [layer.labels.index(label) for label in truth])
+    named_only = [place for place, label in enumerate(truth) if label != "other"]
+    figures = {
+        "agreement_with_teacher": _figures(layer.labels, logits * sharpness, truth),
+        "agreement_where_teacher_names_one": _figures(
+            layer.labels, logits[named_only] * sharpness, [truth[place] for place in named_only]
+        ),
+    }
+    return layer.scaled(sharpness), figures
+
+
+def _grams(form: str, length: int) -> list[str]:
+    return [form[i : i + length] for i in range(len(form) - length + 1)]
+
+
+def write(target: Path, kind: str, graph: onnx.ModelProto, about: dict[str, Any], figures: dict[str, Any]) -> None:
+    """Write the graph, and its entry in ``models.json``."""
+    target.mkdir(parents=True, exist_ok=True)
+    weights = graph.SerializeToString()
+    file = target / f"{kind}.onnx"
+    file.write_bytes(weights)
+    listing = target / "models.json"
+    entries = json.loads(listing.read_text(encoding="utf-8")) if listing.exists() else {}
+    entries[kind] = {"file": file.name, "sha256": hashlib.sha256(weights).hexdigest(), **about, "figures": figures}
+    listing.write_text(json.dumps(entries, ensure_ascii=False, indent=2) + "\n", encoding="utf-8")

@@ -1,0 +1,168 @@
+"""What messages are about, judged by the weights that are delivered."""
+
+from __future__ import annotations
+
+import json
+import time
+
+import numpy as np
+import pytest
+
+from inference.model_files import MODELS
+from inference.text_input import code_points, learnt_form
+from inference.texts import TASKS, TextClassifier
+from tests.inference.support import inference, lines, messages, needs_texts
+
+
+@pytest.fixture(scope="module")
+def texts():
+    return TextClassifier()
+
+
+def chances(judged):
+    return np.array([list(each.scores.values()) for each in judged])
+
+
+def calibration_error(judged, truth):
+    """Expected calibration error over 15 bins, written anew: not the training program's."""
+    error = 0.0
+    for bin_ in range(15):
+        inside = [j for j in range(len(judged)) if bin_ / 15 <= judged[j].confidence < (bin_ + 1) / 15 + (bin_ == 14)]
+        if inside:
+            sure = sum(judged[j].confidence for j in inside)
+            right = sum(judged[j].label == truth[j] for j in inside)
+            error += abs(sure - right) / len(judged)
+    return error
+
+
+def test_the_graph_gives_what_the_training_library_gave(texts):
+    reference = json.loads((MODELS / "texts-reference.json").read_text(encoding="utf-8"))
+    for task in TASKS:
+        judged = texts.classify(task, [(each["title"], each["text"]) for each in reference])
+        expected = [[each[task][label] for label in texts.labels[task]] for each in reference]
+        assert np.abs(chances(judged) - expected).max() < 0.005  # weights are kept in half precision
+
+
+@pytest.mark.parametrize(
+    ("title", "text", "category"),
+    [
+        ("", "小区门口的垃圾堆了两天没人清，臭死了", "exposed_garbage"),
+        ("", "门口的垃圾桶满了，垃圾都溢出来了", "overflow_bin"),
+        ("", "路面破损严重，坑坑洼洼，车子都不好走", "road_damage"),
+        ("井盖不见了", "人行道上的井盖不见了，很危险", "manhole"),
+        ("", "人行道上停满了车，乱停乱放，没法走路", "illegal_parking"),
+        ("路灯坏了", "我们这条街的路灯不亮，晚上一片漆黑", "street_light"),
+        ("", "一下雨路上就积水，水淹到膝盖", "waterlogging"),
+        ("", "楼道里贴满了小广告，到处都是牛皮癣", "illegal_ads"),
+        ("", "装修垃圾和建筑垃圾倒在路边没人管", "construction_waste"),
+        ("", "孩子上小学的学区怎么划分？", "other"),
+    ],
+)
+def test_plain_words_find_the_citizens_category(texts, title, text, category):
+    assert texts.classify("category", [(title, text)])[0].label == category
+
+
+@pytest.mark.parametrize(
+    ("text", "government"),
+    [
+        ("学校违规补课乱收费，教育局管不管", "教育文体"),
+        ("公司拖欠工资三个月，没有买社保", "劳动和社会保障"),
+        ("工厂排放废气，气味刺鼻，污染严重", "环境保护"),
+        ("医院看病难，医生态度差，医保报销", "卫生计生"),
+    ],
+)
+def test_words_find_the_class_of_government(texts, text, government):
+    assert texts.classify("government", [("", text)])[0].label == government
+
+
+def test_scores_are_probabilities_of_every_label(texts):
+    for task in TASKS:
+        (judged,) = texts.classify(task, [("路灯坏了", "")])
+        assert set(judged.scores) == set(texts.labels[task])
+        assert sum(judged.scores.values()) == pytest.approx(1, abs=1e-4)
+        assert judged.confidence == max(judged.scores.values()) == judged.scores[judged.label]
+        assert judged.model.startswith("texts-")
+
+
+def test_a_batch_is_answered_as_each_message_alone(texts):
+    batch = [("", ""), ("路灯", "不亮"), ("", "垃圾" * 3000), ("井盖", "没了")] * 20
+    together = texts.classify("category", batch)
+    alone = [texts.classify("category", [message])[0] for message in batch]
+    assert np.abs(chances(together) - chances(alone)).max() < 1e-4
+    assert texts.classify("category", []) == []
+
+
+ODD = {
+    "nothing": "",
+    "spaces": " \t\n" * 500,
+    "ten thousand characters": "路灯不亮，" * 2000,
+    "emoji": "😀🏮👩‍👩‍👧‍👦" * 300,
+    "control characters": "".join(map(chr, range(32))) * 50 + "\u202e\u200b\ufeff",
+    "half of a surrogate pair": "井\ud83d盖",
+    "traditional characters": "路燈壞了，馬路上的井蓋丟失，請儘快處理",
+    "English": "The street light in front of our house has been broken for two weeks.",
+    "Uyghur": "كوچا چىرىغى بۇزۇلدى",
+    "ligatures that grow eighteenfold": "ﷺ" * 100_000,
+    "combining marks": "a" + "\u0301" * 50_000,
+}
+
+
+@pytest.mark.parametrize("kind", ODD)
+def test_any_text_is_answered_in_bounded_time(texts, kind):
+    begin = time.process_time()
+    for task in TASKS:
+        (judged,) = texts.classify(task, [(ODD[kind][:500], ODD[kind])])
+        assert np.isfinite(judged.confidence)
+        assert sum(judged.scores.values()) == pytest.approx(1, abs=1e-4)
+    assert time.process_time() - begin < 2
+
+
+def test_a_text_without_chinese_gets_no_confident_answer(texts):
+    (english,) = texts.classify("government", [("", ODD["English"])])
+    (nothing,) = texts.classify("government", [("", "")])
+    assert english.scores == nothing.scores
+    assert english.confidence < 0.6
+
+
+def test_only_the_beginning_of_a_long_text_is_read():
+    assert learnt_form("题", "字" * 10_000) == learnt_form("题", "字" * 2_000)
+    assert code_points([("", "路灯"), ("", "路")]).tolist() == [[32, 32, 32, 0x8DEF, 0x706F], [32, 32, 32, 0x8DEF, 0]]
+
+
+def test_the_command_line_answers_in_order_and_goes_on_after_a_bad_line():
+    status, answers, _ = inference(
+        "texts",
+        "--task",
+        "category",
+        given=lines({"id": 1, "title": "路灯", "text": "不亮"}) + b"{\n[1]\n\n" + lines({"id": "b", "title": None}),
+    )
+    assert status == 1
+    assert [answer["id"] for answer in answers] == [1, None, None, "b"]
+    assert ["error" in answer for answer in answers] == [False, True, True, False]
+    assert set(answers[0]) == {"id", "label", "confidence", "scores"}
+
+
+def test_the_command_line_takes_nothing_for_nothing():
+    assert inference("texts", "--task", "department") == (0, [], "")
+
+
+@needs_texts
+def test_seven_classes_of_real_messages():
+    val = messages("val")
+    judged = TextClassifier().classify("government", [(each["title"], each["text"]) for each in val])
+    truth = [each["label"] for each in val]
+    assert np.mean([a.label == b for a, b in zip(judged, truth, strict=True)]) > 0.9
+    assert calibration_error(judged, truth) < 0.06
+
+
+@needs_texts
+def test_texts_are_judged_at_two_thousand_a_second_on_two_cores():
+    val = [(each["title"], each["text"]) for each in messages("val")]
+    classifier = TextClassifier()
+    classifier.classify("government", val[:50])
+    rates = []
+    for _ in range(3):
+        begin = time.thread_time()
+        classifier.classify("government", val)
+        rates.append(len(val) / (time.thread_time() - begin))
+    assert max(rates) > 500, "processor time on a busy machine is up to twice that of an idle one"
