@@ -47,11 +47,12 @@ def test_scores_are_probabilities_of_the_ten_classes(photos):
     assert judged.model.startswith("photos-")
 
 
-def test_a_photo_is_judged_upright_whatever_way_the_phone_was_held(photos):
+def test_a_photo_is_judged_upright_whatever_way_the_phone_was_held():
     upright = busy_scene(640, 480)
     on_its_side = jpeg(upright.transpose(Image.Transpose.ROTATE_90), exif=exif(orientation=6))
-    assert near(photos.classify(jpeg(upright)), photos.classify(on_its_side)) < 0.1
-    assert pixels(on_its_side).shape == (1, SIDE, SIDE, 3)
+    difference = pixels(on_its_side).astype(int) - pixels(jpeg(upright))
+    assert np.abs(difference).mean() < 8, "255 steps; the two were compressed apart"
+    assert difference.shape == (1, SIDE, SIDE, 3)
 
 
 @pytest.mark.parametrize(
