@@ -138,7 +138,7 @@ class Recount:
         generation = state["generation"]
         held = {"_id": STATE_ID, "leader": self._me, "generation": generation}
         async with self._reports.watch(_RELEVANT, resume_after=state["token"], max_await_time_ms=500) as stream:
-            while True:
+            while stream.alive:
                 numbers = await _gather(stream)
                 await self.count(numbers, generation)
                 # Nobody leads any more, or another generation is in place: look again where that one begins.

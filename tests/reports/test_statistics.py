@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import random
+from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
@@ -16,6 +17,7 @@ from core.clock import now
 from core.database import connect
 from core.ids import new_id
 from core.paging import read_mark
+from reports.__main__ import main
 from reports.indicators import COUNTS
 from reports.milestones import no_milestones
 from reports.recount import Recount, collections
@@ -35,6 +37,10 @@ EDGES = (
     datetime(2026, 9, 30, 16, tzinfo=UTC),
     datetime(2026, 10, 31, 16, tzinfo=UTC),
 )
+
+EMPTY: dict[str, Any] = {
+    "due_at": None, "handled_at": None, "areas": ["990101"], "unit_id": None, "category": None, "rating": None
+}  # fmt: skip
 
 minutes = st.integers(0, int((LAST - FIRST).total_seconds()) // 60)
 moments = st.one_of(
@@ -262,5 +268,48 @@ async def test_following_loses_nothing_and_counts_nothing_twice_though_it_is_kil
     await house.answers_like_a_slow_count(selection, "unit")
 
 
+@settings(
+    max_examples=1,
+    deadline=None,
+    database=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow, HealthCheck.data_too_large],
+)
+@given(drawn=st.tuples(*(reports(i) for i in range(30))))
+async def test_no_question_reads_a_whole_collection_and_facts_come_from_the_index_alone(house, drawn):
+    await house.reports.delete_many({})
+    await house.put(list(drawn))
+    await house.recount.rebuild()
+    facts, rows = collections(house.database, await house.generation())
+    edges = Selection(since=date(2026, 9, 15), until=date(2026, 11, 15), areas=(("990101",),))
+    await house.database.command("profile", 2)
+    try:
+        for by in (None, "unit", "street", "grid", "person", "category"):
+            await house.statistics.figures(edges, by)
+            await house.statistics.figures(replace(edges, unit="roads"), by)
+        await house.statistics.cases(edges, "handled", None, 20)
+    finally:
+        await house.database.command("profile", 0)
+    profile = house.database["system.profile"]
+    asked = [p async for p in profile.find({"op": {"$in": ["query", "command"]}, "planSummary": {"$exists": True}})]
+    by_collection = {name: [p for p in asked if p["ns"].endswith(name)] for name in (facts.name, rows.name)}
+    assert all(by_collection.values())
+    for found in by_collection.values():
+        assert all(p["planSummary"].startswith("IXSCAN") for p in found), {p["planSummary"] for p in found}
+    assert all(p["docsExamined"] == 0 for p in by_collection[facts.name])
+
+
 def test_the_slow_count_knows_every_list():
     assert LISTS.keys() == COUNTS.keys()
+
+
+async def test_the_command_counts_everything_anew(house, mongodb_url, capsys):
+    await house.put([{"_id": "99010120260901000099", "state": "submitted", "created_at": FIRST, **EMPTY}])
+    cases = await house.reports.count_documents({})
+    command = ["rebuild-statistics", "--mongodb-url", mongodb_url, "--database", house.database.name]
+    assert await asyncio.to_thread(main, command) == 0
+    printed = capsys.readouterr()
+    assert printed.out == f"Counted {cases} cases.\n"
+    assert "counting cases" in printed.err
+    figures = await house.statistics.figures(Selection(FIRST.date(), LAST.date(), category="-", unit="-"), None)
+    assert figures.total["reported"] >= 1
+    assert await asyncio.to_thread(main, ["rebuild-statistics", "--mongodb-url", "mongodb://127.0.0.1:9"]) == 2
