@@ -32,6 +32,8 @@ def reaches_staff(by: StaffSession, areas: Iterable[str], unit_id: str | None) -
 
 def reach_filter(by: StaffSession) -> Document:
     """The accounts that ``by`` administers, as a condition on documents."""
+    if not by.areas:
+        return {"_id": {"$in": []}}  # an empty pattern would fit everywhere
     inside = {"$regex": f"^({'|'.join(map(re.escape, by.areas))})"}
     condition: Document = {"areas": inside, "$nor": [{"areas": {"$elemMatch": {"$not": inside}}}]}
     return {**condition, "unit_id": by.unit_id} if by.unit_id is not None else condition

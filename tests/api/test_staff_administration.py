@@ -165,6 +165,13 @@ async def test_accounts_are_listed_page_by_page_within_reach_alone(district, adm
         problem(await street_admin.call("PATCH", f"/staff/{hidden}", json=change), 404, "NO_SUCH_STAFF")
 
 
+async def test_who_has_no_area_reaches_nobody(district):
+    client = await somebody(district, "admin")
+    await district.services.database["staff"].update_one({"_id": client.facts["staff_id"]}, {"$set": {"areas": []}})
+    assert (await client.get("/staff"))["staff"] == []
+    problem(await client.call("POST", "/staff", json=new_account()), 403, "OUT_OF_REACH")
+
+
 async def test_accounts_are_found_by_name_role_unit_area_and_state(district, admin):
     account, _ = await made(admin, name="欧阳查找", roles=["unit"], unit="roads", areas=[OTHER_STREET])
     found = {"text": "欧阳", "role": "unit", "unit": "roads", "area": OTHER_STREET, "disabled": "false"}
