@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+from collections.abc import Awaitable, Callable
 
 import pytest
 
@@ -11,47 +12,40 @@ from core.ids import new_id
 from tests.crash.town import Town, open_town, submit_many
 from tests.district import location
 
-MERGED = 40
-ASKED = 30
-KILLS = 5
+MERGED = 15
+ASKED = 16
+KILLS = 4
 
 
-async def claimed(town: Town, collection: str, kinds: list[str]) -> set[str]:
-    """The claims that workers hold, or held when they died, on debts of ``kinds``."""
-    query = {"owed": {"$elemMatch": {"kind": {"$in": kinds}, "claim": {"$exists": True}}}}
-    found = town.services.database[collection].find(query)
-    return {d["claim"] async for r in found for d in r["owed"] if d["kind"] in kinds and "claim" in d}
-
-
-async def kill_in_the_middle(town: Town, collection: str, kinds: list[str]) -> int:
-    """Start a worker again and again, and kill it when it is at such debts; how often some were left."""
+async def kill_in_the_middle(town: Town, pending: Callable[[], Awaitable[int]]) -> int:
+    """Start a worker again and again, and kill it when it has done some of what is ``pending``; how often some was."""
     rng = random.Random(20261125)
     left = 0
     for _ in range(KILLS):
-        before = await claimed(town, collection, kinds)
-        if not await town.services.database[collection].count_documents({"owed.kind": {"$in": kinds}}):
+        before = await pending()
+        if not before:
             break
         worker = await town.start("worker")
 
-        async def begun(before: set[str] = before) -> bool:
-            debts = await town.services.database[collection].count_documents({"owed.kind": {"$in": kinds}})
-            return bool(await claimed(town, collection, kinds) - before) or not debts
+        async def begun(before: int = before) -> bool:
+            return await pending() < before
 
-        await town.until(begun)
-        await asyncio.sleep(rng.uniform(0, 0.05))
+        await town.until(begun, 120)
+        await asyncio.sleep(rng.uniform(0, 0.02))
         await town.kill(worker)
-        left += bool(await town.services.database[collection].count_documents({"owed.kind": {"$in": kinds}}))
+        left += bool(await pending())
     return left
 
 
-@pytest.mark.timeout(240)
+@pytest.mark.timeout(600)
 async def test_whoever_kills_the_worker_all_that_was_merged_comes_together_once(mongodb_url, redis_url, tmp_path):
-    async with open_town(mongodb_url, redis_url, tmp_path) as town:
+    # Beside other work, a worker that stands back would not be at anything for minutes.
+    async with open_town(mongodb_url, redis_url, tmp_path, GONGZHI_WORKER__NICE="0") as town:
         await town.start("app")
         people = await town.people(8, accepts=0)
-        numbers = sorted(await submit_many(town, people, each=(MERGED + 1) // 8 + 1))[: MERGED + 1]
+        numbers = sorted(await submit_many(town, people, each=(MERGED + 1) // 8))
         worker = await town.start("worker")
-        await town.all_paid()
+        await town.all_paid(180)
         await town.kill(worker)
         first, *rest = numbers
         for at, number in enumerate(rest):
@@ -61,10 +55,11 @@ async def test_whoever_kills_the_worker_all_that_was_merged_comes_together_once(
             into = target["merged_into"] or into
             if into < number:
                 await town.action("duty_chief", number, "merge", into=into, reason="同一处")
-        in_the_middle = await kill_in_the_middle(town, "reports", ["absorb"])
-        assert in_the_middle >= 2, "the work was over before the killing"
+        reports = town.services.database["reports"]
+        left = await kill_in_the_middle(town, lambda: reports.count_documents({"owed.kind": "absorb"}))
+        assert left >= 1, "the work was over before the killing"
         await town.start("worker")
-        await town.all_paid()
+        await town.all_paid(180)
         case = await town.report(first)
         ends = {number: (await town.services.queries.end_of(await town.report(number)))["_id"] for number in rest}
         assert set(ends.values()) == {first}
@@ -77,9 +72,9 @@ async def test_whoever_kills_the_worker_all_that_was_merged_comes_together_once(
         assert len({e["id"] for e in case["timeline"]}) == len(case["timeline"]) == case["version"]
 
 
-@pytest.mark.timeout(240)
+@pytest.mark.timeout(600)
 async def test_whoever_kills_the_worker_each_check_is_offered_once(mongodb_url, redis_url, tmp_path):
-    async with open_town(mongodb_url, redis_url, tmp_path) as town:
+    async with open_town(mongodb_url, redis_url, tmp_path, GONGZHI_WORKER__NICE="0") as town:
         await town.start("app")
         citizen = (await town.people(1, accepts=0))[0]
         who = await town.staff("collector")
@@ -89,20 +84,24 @@ async def test_whoever_kills_the_worker_each_check_is_offered_once(mongodb_url, 
             await town.submit(citizen, key=new_id(), category=None, answers={}, photo_ids=[photo]) for _ in range(ASKED)
         ]
         worker = await town.start("worker")
-        await town.all_paid()
+        await town.all_paid(180)
         await town.kill(worker)
         for number in numbers:
             await town.action("duty_chief", number, "ask_check")
         tasks = town.services.database["side_tasks"]
-        left = await kill_in_the_middle(town, "reports", ["offer_check"])
+
+        async def not_offered() -> int:
+            return ASKED - int(await tasks.count_documents({"offered_to": {"$ne": []}}))
+
+        left = await kill_in_the_middle(town, not_offered)
         assert left >= 1, "the work was over before the killing"
         await town.start("worker")
 
         async def all_offered() -> bool:
             return await tasks.count_documents({"offered_to": {"$ne": []}}) == ASKED
 
-        await town.until(all_offered, 90)
-        await town.all_paid()
+        await town.until(all_offered, 180)
+        await town.all_paid(180)
         found = [t async for t in tasks.find()]
         assert sorted(t["number"] for t in found) == sorted(numbers)
         for task in found:
