@@ -7,7 +7,7 @@
 PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
 BIN := .venv/bin
-CODE := server miniprogram_api admin handlers reports places accounts notices inference core sandbox bench tests
+CODE := server miniprogram_api admin handlers reports webhooks places accounts notices inference core sandbox bench tests
 
 help:  ## list the targets
 	awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' Makefile

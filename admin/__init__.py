@@ -24,6 +24,7 @@ from admin import (
     staff,
     standards,
     units,
+    webhooks,
 )
 from handlers.operations import Route
 
@@ -76,6 +77,16 @@ ROUTES = (
     Route(f"{_PREFIX}/routing/check", routing.RoutingCheck, "Staff: administration"),
     Route(f"{_PREFIX}/routing/what-would-happen", routing.RoutingForeseen, "Staff: administration"),
     Route(f"{_PREFIX}/live", live.Live, "Staff: cases"),
+    Route(f"{_PREFIX}/webhooks", webhooks.Webhooks, "Staff: webhooks"),
+    Route(f"{_PREFIX}/webhooks/{{webhook_id}}", webhooks.Webhook, "Staff: webhooks"),
+    Route(f"{_PREFIX}/webhooks/{{webhook_id}}/secret", webhooks.WebhookSecret, "Staff: webhooks"),
+    Route(f"{_PREFIX}/webhooks/{{webhook_id}}/deliveries", webhooks.WebhookDeliveries, "Staff: webhooks"),
+    Route(f"{_PREFIX}/webhooks/{{webhook_id}}/redeliver", webhooks.WebhookRedelivery, "Staff: webhooks"),
+    Route(
+        f"{_PREFIX}/webhooks/{{webhook_id}}/deliveries/{{delivery_id}}/redeliver",
+        webhooks.DeliveryRedelivery,
+        "Staff: webhooks",
+    ),
     Route(f"{_PREFIX}/audit", audit.AuditLog, "Staff: audit"),
     Route(f"{_PREFIX}/jobs", jobs.Jobs, "Staff: jobs"),
     Route(f"{_PREFIX}/jobs/{{job_id}}", jobs.Job, "Staff: jobs"),

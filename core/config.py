@@ -241,6 +241,15 @@ class Live(_Section):
     origins: list[str] = []
 
 
+class Webhooks(_Section):
+    """Where webhooks may go, how long a receiver may take, and when one that fails is paused."""
+
+    allowed_hosts: list[str] = []
+    timeout_seconds: Annotated[float, Field(gt=0, le=60)] = 10.0
+    pause_after_failures: Annotated[int, Field(ge=1)] = 20
+    pause_after_hours: Annotated[float, Field(ge=0)] = 24.0
+
+
 class Worker(_Section):
     """What pays the debts that documents owe."""
 
@@ -301,6 +310,7 @@ class Settings(BaseSettings):
     notices: Notices = Notices()
     feed: Feed = Feed()
     live: Live = Live()
+    webhooks: Webhooks = Webhooks()
     worker: Worker = Worker()
     files: Files = Files()
     log: Log = Log()

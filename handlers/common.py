@@ -56,6 +56,8 @@ DEBT_KINDS = {
     "photos": ("check", "await_verdict", "tell_verdict"),
     "citizens": ("forget",),
     "jobs": ("run", "expire"),
+    "webhooks": ("audit",),
+    "webhook_deliveries": ("deliver",),
 }
 """What each collection may owe: a figure that has fallen to nought must be said, not left at its last value."""
 

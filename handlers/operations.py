@@ -45,6 +45,8 @@ PATH_PARAMETERS: dict[str, tuple[str, str]] = {
     "service_request_id": (r"[^/]{1,100}", "What POST requests returned: the case number."),
     "job_id": (r"[0-9a-hjkmnp-tv-z]{26}", "The id that the request for the job returned."),
     "external_number": (r"[A-Za-z0-9][A-Za-z0-9_-]{0,59}", "The number that the sender gave the order."),
+    "webhook_id": (r"[0-9a-hjkmnp-tv-z]{26}", "The id of a webhook."),
+    "delivery_id": (r"[0-9a-hjkmnp-tv-z]{26}-\d{1,16}", "The id of a delivery, as the receiver saw it."),
     "token": (r"[^/]{1,100}", "The same: no other tokens are given."),
 }
 

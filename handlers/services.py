@@ -45,6 +45,8 @@ from reports.standard_library import StandardLibrary
 from reports.statistics import Statistics
 from reports.time_limits import TimeLimits
 from reports.unit_administration import UnitAdministration
+from webhooks.deliveries import Delivering
+from webhooks.service import WebhookService
 
 
 @dataclass(frozen=True)
@@ -85,6 +87,8 @@ class Services:
     positions: StaffPositions
     side_tasks: SideTasks
     monthly_sheets: MonthlySheets
+    webhooks: WebhookService
+    delivering: Delivering
     push: PushReceiver
     jobs: JobService
     exports: ReportExports

@@ -88,6 +88,10 @@ from reports.statistics import Statistics
 from reports.time_limits import TimeLimits
 from reports.unit_administration import UnitAdministration
 from server.permissions import known_permissions
+from webhooks import service as webhooks_room
+from webhooks.deliveries import Delivering
+from webhooks.sending import Sender
+from webhooks.service import WebhookService
 
 _ISSUER = "共治 Gongzhi"  # what an authenticator app shows beside the user name
 
@@ -96,6 +100,7 @@ INDEXES = merge_indexes(
         idempotency_room.INDEXES,
         jobs_room.INDEXES,
         changes_room.INDEXES,
+        webhooks_room.INDEXES,
         photos_room.INDEXES,
         sessions_room.INDEXES,
         staff_room.INDEXES,
@@ -164,6 +169,7 @@ async def open_services(settings: Settings) -> AsyncIterator[tuple[Services, Rep
         cache.redis,
         observe=_observe_wechat,
     )
+    sender = Sender(settings.webhooks, strict=settings.environment == "production")
     try:
         await ensure_indexes(database, INDEXES)
         await ensure_indexes(audit_database(settings, database), audit_room.INDEXES)
@@ -291,6 +297,8 @@ async def open_services(settings: Settings) -> AsyncIterator[tuple[Services, Rep
             scheme=scheme,
             statistics=statistics,
             monthly_sheets=MonthlySheets(statistics=statistics, scheme=scheme, staff=staff, places=places),
+            webhooks=WebhookService(database, vault, sender.rules),
+            delivering=Delivering(database, vault, sender, settings.webhooks),
             push=PushReceiver(
                 settings.wechat.push_token.get_secret_value(),
                 settings.wechat.push_aes_key.get_secret_value(),
@@ -314,6 +322,7 @@ async def open_services(settings: Settings) -> AsyncIterator[tuple[Services, Rep
         )
         yield services, jobs
     finally:
+        sender.close()
         await wechat.close()
         await cache.close()
         database.client.close()

@@ -31,6 +31,7 @@ from reports.side_task_jobs import SideTaskJobs
 from reports.splitting import Splitting
 from server.services import open_services
 from server.timetable import run_timetable
+from webhooks.deliveries import Planner
 
 log = structlog.get_logger(__name__)
 
@@ -87,6 +88,8 @@ def payers(services: Services, jobs: ReportJobs) -> dict[str, dict[str, Payer]]:
         "citizens": {"forget": forget},
         "jobs": {"run": services.jobs.pay_run, "expire": services.jobs.pay_expire},
         "calendar_days": {**audit, "recount": services.time_limits.pay_recount},
+        "webhooks": audit,
+        "webhook_deliveries": {"deliver": services.delivering.pay_deliver},
     }
 
 
@@ -116,6 +119,8 @@ class Worker:
         self._feed = Feed(
             services.database, reports_feed.SOURCE, lease_seconds=settings.feed.lease_seconds, announce=self._announce
         )
+        self._changed = asyncio.Event()
+        self._planner = Planner(services.database, lambda: services.wake("webhook_deliveries"))
         self._wake = {name: asyncio.Event() for name in by_collection}
 
     async def run(self) -> None:
@@ -125,6 +130,7 @@ class Worker:
             group.create_task(self._sealer.run(self._seal_seconds))
             group.create_task(self._recount.follow(self._gather_seconds))
             group.create_task(self._feed.run())
+            group.create_task(self._planner.run(self._changed, self._sweep))
             for name, collector in self._collectors:
                 group.create_task(self._settle(name, collector))
 
@@ -132,8 +138,10 @@ class Worker:
         await self._services.cache.publish(CHANNEL, str(seq))
 
     async def _listen(self) -> None:
-        async for _, name in self._services.cache.listen(WAKE_CHANNEL):
-            if event := self._wake.get(name):
+        async for channel, name in self._services.cache.listen(WAKE_CHANNEL, CHANNEL):
+            if channel == CHANNEL:
+                self._changed.set()
+            elif event := self._wake.get(name):
                 event.set()
 
     async def _settle(self, name: str, collector: Collector) -> None:

@@ -104,6 +104,8 @@ def address(route: Route, facts: dict[str, Any]) -> str:
         "token": facts["number"],
         "job_id": new_id(),
         "external_number": "HL-1",
+        "webhook_id": new_id(),
+        "delivery_id": f"{new_id()}-1",
     }
     assert values.keys() == PATH_PARAMETERS.keys(), "say here what a new path parameter may be"
     return route.path.format(**values)

@@ -1,0 +1,84 @@
+"""What a webhook is: whom it tells of what."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+import orjson
+
+from core.clock import shanghai
+from core.debts import Document
+
+GIVE_UP_AFTER = timedelta(days=3)
+_LONGEST_PAUSE = timedelta(hours=4)
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """The changes that a webhook is for; empty means any. ``events`` are like ``report.dispatch``."""
+
+    events: tuple[str, ...] = ()
+    categories: tuple[str, ...] = ()
+    areas: tuple[str, ...] = ()
+    units: tuple[str, ...] = ()
+
+    @classmethod
+    def of(cls, webhook: Document) -> Wanted:
+        """What the document asks for."""
+        return cls(*(tuple(webhook[name]) for name in ("events", "categories", "areas", "units")))
+
+    def takes(self, change: Document) -> bool:
+        """Whether ``change`` is one of them; a case that leaves an area or unit is told to who wants that one."""
+        if change["kind"] != "report":
+            return False
+        was = change["was"] or {}
+        return (
+            (not self.events or event_of(change) in self.events)
+            and (not self.categories or change["category"] in self.categories)
+            and (not self.areas or not {*(change["areas"] or ()), *(was.get("areas") or ())}.isdisjoint(self.areas))
+            and (not self.units or change["unit_id"] in self.units or was.get("unit_id") in self.units)
+        )
+
+
+def event_of(change: Document) -> str:
+    """The name of the event that ``change`` is."""
+    return f"report.{change['action']}"
+
+
+def message_of(delivery_id: str, change: Document) -> bytes:
+    """What is sent: where the case lies and how it stands, nothing that a person wrote, and nobody's name."""
+    was = change["was"] or {}
+    data: dict[str, Any] = {
+        "number": change["number"],
+        "version": change["version"],
+        "action": change["action"],
+        "from": change["from"],
+        "to": change["to"],
+        "by": change["by"] and change["by"]["kind"],
+        "category": change["category"],
+        "areas": change["areas"],
+        "unit": change["unit_id"],
+        "unit_before": was.get("unit_id") if was else change["unit_id"],
+        "due_at": _moment(change["due_at"]),
+        "late": change["late"],
+    }
+    at = change["at"] or change["recorded_at"]
+    message = {
+        "id": delivery_id,
+        "type": event_of(change),
+        "timestamp": _moment(at),
+        "seq": change["_id"],
+        "data": data,
+    }
+    return orjson.dumps(message)
+
+
+def _moment(moment: datetime | None) -> str | None:
+    return shanghai(moment).isoformat(timespec="seconds") if moment else None
+
+
+def pause_after(tries: int) -> timedelta:
+    """The pause after the ``tries``-th failed attempt (1, 2, ...): 10 s doubling up to 4 hours."""
+    return min(timedelta(seconds=10 * 2.0 ** min(tries - 1, 12)), _LONGEST_PAUSE)
