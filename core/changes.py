@@ -23,7 +23,6 @@ INDEXES = {
         IndexModel([("number", ASCENDING), ("_id", DESCENDING)], name="number"),
         IndexModel([("areas", ASCENDING), ("_id", ASCENDING)], name="areas"),
         IndexModel([("unit_id", ASCENDING), ("_id", ASCENDING)], name="unit"),
-        IndexModel([("recorded_at", ASCENDING)], name="recorded"),
     ],
     "change_heads": [],
     "feeds": [],
