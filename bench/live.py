@@ -43,7 +43,6 @@ from server.services import open_services
 
 CASES = 400
 SAMPLED = 20
-STARTS = 3.0
 
 
 @dataclass
@@ -268,7 +267,7 @@ async def measure_limit(recorded: list[tuple[float, bytes]], clients: int) -> Fi
     command = [sys.executable, "-m", "bench.live", "--limit", str(port)]
     process = await spawn("limit", command, log=ROOT / "var" / "log" / "bench" / "live-limit.log", cwd=ROOT)
     try:
-        await asyncio.sleep(STARTS)
+        (await Load.connect(port, [process.pid], 1)).close()  # it is up
         screens = Screens()
         await screens.open(port, "/live", "-", clients)
 
