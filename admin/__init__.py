@@ -93,6 +93,7 @@ ROUTES = (
     Route(f"{_PREFIX}/jobs/{{job_id}}/file", jobs.JobFile, "Staff: jobs"),
     Route(f"{_PREFIX}/jobs/{{job_id}}/cancel", jobs.JobCancel, "Staff: jobs"),
     Route(f"{_PREFIX}/exports", exports.Exports, "Staff: jobs"),
+    Route(f"{_PREFIX}/exports/trace", exports.ExportTrace, "Staff: jobs"),
     Route(f"{_PREFIX}/calendar", calendar.WorkYear, "Staff: calendar"),
     Route(f"{_PREFIX}/calendar/{{day}}", calendar.WorkDay, "Staff: calendar"),
     Route(f"{_PREFIX}/indicators", indicators.Indicators, "Staff: indicators"),

@@ -9,7 +9,7 @@ from pydantic import Field
 from admin.jobs import JobView, job_view
 from admin.reports import CaseConditions
 from handlers.base import BaseHandler
-from handlers.models import Body, PlainText
+from handlers.models import Answer, Body, Moment, PlainText
 from handlers.operations import operation
 
 
@@ -45,3 +45,51 @@ class Exports(BaseHandler):
         )
         self.services.wake("jobs")
         return job_view(job)
+
+
+class TraceBody(Body):
+    """Something that has turned up outside: a text copied from an export, or the code that its marks show."""
+
+    text: Annotated[str, Field(min_length=1, max_length=20_000)]
+
+
+class Traced(Answer):
+    """The export that it is from."""
+
+    code: str
+    job_id: str
+    made_by: str
+    made_by_id: str
+    made_at: Moment
+    rows: int
+    phones: bool = Field(description="Whether phones were in clear.")
+    reason: str | None
+    sha256: str
+
+
+class ExportTrace(BaseHandler):
+    """``/exports/trace``."""
+
+    @operation(
+        "Whose export a text is from",
+        audience="staff",
+        body=TraceBody,
+        answer=Traced,
+        permission="audit.view",
+        limits=("write",),
+        errors=(404,),
+    )
+    async def post(self, body: TraceBody) -> Traced:
+        """By the invisible characters behind every description of an export, or by the code in it. On record."""
+        entry = await self.services.exports.trace(body.text)
+        await self.services.audit.record("export.trace", subject=self.staff.named(), object_=entry["object"])
+        details = entry["details"]
+        return Traced(
+            code=entry["object"]["id"],
+            job_id=details["job"],
+            made_by=entry["subject"]["name"],
+            made_by_id=entry["subject"]["id"],
+            made_at=entry["at"],
+            reason=entry["reason"],
+            **{name: details[name] for name in ("rows", "phones", "sha256")},
+        )

@@ -8,6 +8,7 @@ list is read, written to the disk and forgotten.
 from __future__ import annotations
 
 import asyncio
+import re
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -15,15 +16,15 @@ from typing import Any
 from pydantic import TypeAdapter
 
 from accounts.models import StaffSession
-from core.audit import Audit
+from core.audit import Audit, AuditFilters
 from core.clock import now, shanghai
 from core.debts import Document
-from core.errors import Forbidden, Invalid
+from core.errors import Forbidden, Invalid, NotFound
 from core.files import working_folder
 from core.idempotency import Once
 from core.ids import new_id
 from core.jobs import OUTPUT, JobService, Outcome, Running
-from core.workbook import Column, Mark, MarkedWorkbook
+from core.workbook import Column, Mark, MarkedWorkbook, traced
 from reports.models import from_partner
 from reports.people import ReportPeople
 from reports.queries import Filters, ReportQueries, is_late
@@ -71,6 +72,8 @@ COLUMNS = (
 _STAFF = TypeAdapter(StaffSession)
 _FILTERS = TypeAdapter(Filters)
 _PAGE = 500
+# The code as it is written in the marks; letters that are taken for digits are not in it.
+_CODE = re.compile(r"(?<![0-9A-Z])[0-9A-HJKMNP-TV-Z]{8}(?![0-9A-Z])")
 
 
 class ReportExports:
@@ -139,9 +142,31 @@ class ReportExports:
             rows = await self._write(path, mark, staff, filters, job)
             name = f"案件_{shanghai(mark.at):%Y%m%d_%H%M}_{mark.code}.xlsx"
             file = await self._jobs.files.put(job.job_id, OUTPUT, path, title=name)
-        details = {"rows": rows, "phones": job.params["phones"], "sha256": file.sha256, "code": mark.code}
-        await self._record(job.job_id, staff.named(), "report.export_made", job.params["reason"], details, once=True)
+        # Under the code, which is all that somebody has who finds a part of it.
+        await self._audit.record(
+            "report.export_made",
+            subject=staff.named(),
+            object_={"kind": "export", "id": mark.code},
+            reason=job.params["reason"],
+            details={"job": job.job_id, "rows": rows, "phones": job.params["phones"], "sha256": file.sha256},
+            entry_id=f"{job.job_id}-made",
+        )
         return Outcome({"rows": rows, "code": mark.code}, file)
+
+    async def trace(self, text: str) -> Document:
+        """The audit entry of the export that ``text`` was copied from, by its invisible code or by a code that is seen.
+
+        Raises :class:`NotFound` (``NO_MARK``, ``NO_SUCH_EXPORT``).
+        """
+        seen = _CODE.search(text.upper())
+        code = traced(text) or (seen[0] if seen else None)
+        if code is None:
+            raise NotFound("这段文字里没有导出标记，可能不是从导出的表格复制的。", code="NO_MARK")
+        made = AuditFilters(object_kind="export", object_id=code, action="report.export_made")
+        entries, _ = await self._audit.read(made, None, 1)
+        if not entries:
+            raise NotFound(f"没有编号为 {code} 的导出记录，记录可能已过保存期。", code="NO_SUCH_EXPORT")
+        return entries[0]
 
     async def _write(self, path: Path, mark: Mark, staff: StaffSession, filters: Filters, job: Running) -> int:
         phones = bool(job.params["phones"])
@@ -198,7 +223,6 @@ class ReportExports:
         details: Document,
         *,
         result: Any = "done",
-        once: bool = False,
     ) -> None:
         await self._audit.record(
             action,
@@ -207,7 +231,6 @@ class ReportExports:
             reason=reason,
             result=result,
             details=details,
-            entry_id=f"{job_id}-made" if once else None,
         )
 
 

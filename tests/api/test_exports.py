@@ -106,11 +106,13 @@ async def test_phones_are_masked_unless_there_is_a_permission_and_a_reason(distr
     assert table(await sheet(chief, job["job_id"]))[0]["联系电话"] == PHONE
     audit = district.services.database["audit"]
     entries = [e async for e in audit.find({"object.id": job["job_id"]}).sort([("written_at", 1), ("_id", 1)])]
-    assert [e["action"] for e in entries] == ["report.export", "report.export_made", "job.download"]
-    assert {e["reason"] for e in entries[:2]} == {"逐一电话回访"}
+    assert [e["action"] for e in entries] == ["report.export", "job.download"]
     assert entries[0]["details"]["filters"]["number"] == numbers[0]
     assert entries[0]["details"]["phones"] is True
-    assert entries[1]["details"]["sha256"] == job["file"]["sha256"]
+    made = await audit.find_one({"object.kind": "export", "object.id": job["result"]["code"]})
+    assert (made["action"], made["details"]["job"]) == ("report.export_made", job["job_id"])
+    assert made["details"]["sha256"] == entries[1]["details"]["sha256"] == job["file"]["sha256"]
+    assert entries[0]["reason"] == made["reason"] == "逐一电话回访"
     refused = await audit.find_one({"action": "report.export", "result": "refused"})
     assert refused["subject"]["id"] == assessor.facts["staff"]["staff_id"]
 
@@ -136,6 +138,19 @@ async def test_every_part_of_an_export_says_who_made_it(district, numbers):
     assert worksheet.freeze_panes == "B3"
     assert worksheet.column_dimensions["A"].width > 20
     assert worksheet.auto_filter.ref.startswith("A2:")
+
+
+async def test_who_made_an_export_is_found_from_a_text_that_was_copied_from_it_or_from_its_code(district, numbers):
+    chief, assessor = await district.staff("duty_chief"), await district.staff("assessor")
+    job = await asked(chief, filters={"number": numbers[0]})
+    text = table(await sheet(chief, job["job_id"]))[0]["问题描述"]
+    for found_outside in (text, f"群里转的：{text}，大家看", f"照片上能看到 导出编号：{job['result']['code']}"):
+        told = await assessor.post("/exports/trace", {"text": found_outside})
+        assert (told["job_id"], told["made_by"], told["rows"]) == (job["job_id"], chief.facts["staff"]["name"], 1)
+    unmarked = await assessor.call("POST", "/exports/trace", json={"text": "人行道上有一堆垃圾没人清理"})
+    problem(unmarked, 404, "NO_MARK")
+    problem(await assessor.call("POST", "/exports/trace", json={"text": "00000000"}), 404, "NO_SUCH_EXPORT")
+    problem(await chief.call("POST", "/exports/trace", json={"text": text}), 403, "NO_PERMISSION")
 
 
 async def test_what_looks_like_a_formula_stays_a_text(district, numbers):

@@ -112,7 +112,7 @@ async def test_an_export_whose_worker_is_killed_is_made_by_the_next_one_once_and
     worksheet = openpyxl.load_workbook(io.BytesIO(content), read_only=True).active
     numbers = [row[0] for row in worksheet.iter_rows(min_row=3, max_col=1, values_only=True)][:-1]
     assert len(numbers) == len(set(numbers)) == MANY == job["result"]["rows"]
-    made = town.services.database["audit"].count_documents({"object.id": job_id, "action": "report.export_made"})
+    made = town.services.database["audit"].count_documents({"details.job": job_id, "action": "report.export_made"})
     assert await made == 1
     assert list((town.folder / "work").iterdir()) == [], "what the killed one left is gone"
     await town.kill(second)
