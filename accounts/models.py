@@ -61,9 +61,9 @@ class StaffSession:
         named = {"kind": "staff", "id": self.staff_id, "name": self.name}
         return {**named, "on_behalf_of": self.on_behalf_of.staff_id} if self.on_behalf_of else named
 
-    def reaches(self, areas: list[str], unit_id: str | None) -> bool:
-        """Whether a case in ``areas`` (its district, street, community and grid) held by ``unit_id`` is in reach."""
-        return not set(self.areas).isdisjoint(areas) and (self.unit_id is None or self.unit_id == unit_id)
+    def reaches(self, areas: list[str], *unit_ids: str | None) -> bool:
+        """Whether a case in ``areas`` (its district, street, community and grid) held by ``unit_ids`` is in reach."""
+        return not set(self.areas).isdisjoint(areas) and (self.unit_id is None or self.unit_id in unit_ids)
 
 
 class Role(BaseModel):

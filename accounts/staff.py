@@ -89,6 +89,18 @@ class StaffService:
         found = await self._units.find_one({"_id": key, "retired_at": None})
         return _unit(found) if found else None
 
+    async def colleague(self, staff_id: str, unit_id: str | None) -> dict[str, str] | None:
+        """{id, name} of a member of staff of the unit ``unit_id`` whose account works, if there is one."""
+        found = await self._staff.find_one({"_id": staff_id, "unit_id": unit_id, "disabled": False}, {"name": 1})
+        return {"id": found["_id"], "name": found["name"]} if found else None
+
+    async def colleagues(self, unit_id: str | None) -> list[dict[str, str]]:
+        """{id, name} of the staff of the unit ``unit_id`` whose accounts work, by name; of no unit, nobody."""
+        if unit_id is None:
+            return []
+        found = self._staff.find({"unit_id": unit_id, "disabled": False}, {"name": 1}).sort("name", ASCENDING)
+        return [{"id": person["_id"], "name": person["name"]} async for person in found]
+
 
 def username_taken() -> Conflict:
     """The refusal of a name that is somebody's, also of one whose account is disabled."""

@@ -2,6 +2,7 @@
 
 from admin import (
     areas,
+    assignees,
     audit,
     batch,
     calendar,
@@ -111,6 +112,7 @@ ROUTES = (
     Route(f"{_PREFIX}/reports/batch", batch.CaseBatch, "Staff: cases"),
     Route(f"{_PREFIX}/reports/{{number}}", reports.Case, "Staff: cases"),
     Route(f"{_PREFIX}/reports/{{number}}/actions/{{action}}", reports.CaseAction, "Staff: cases"),
+    Route(f"{_PREFIX}/reports/{{number}}/assignees", assignees.Assignees, "Staff: cases"),
     Route(f"{_PREFIX}/reports/{{number}}/contact", reports.CaseContact, "Staff: cases"),
     Route(f"{_PREFIX}/reports/{{number}}/call-back", call_backs.CallBack, "Staff: call-backs"),
     Route(f"{_PREFIX}/reports/{{number}}/call-back/exclusion", call_backs.CallBackExclusion, "Staff: call-backs"),

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 from pydantic import Field, field_validator
 
-from admin.reports import ActionBody
+from admin.case_views import ActionBody
 from handlers.base import BaseHandler
 from handlers.models import Answer
 from handlers.operations import operation

@@ -7,12 +7,13 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 from tornado.httputil import HTTPFile
 
+from admin.case_views import ActionBody, Standing, standing
 from core.clock import now
 from core.debts import Document
 from core.errors import Forbidden
 from core.pictures import MAX_BYTES
 from handlers.base import BaseHandler
-from handlers.models import Answer, Body, GivenMoment, Moment, ObjectId, PlainText, Query
+from handlers.models import Answer, Body, GivenMoment, Moment, PlainText, Query
 from handlers.operations import operation
 from handlers.report_views import (
     ActionView,
@@ -29,11 +30,9 @@ from handlers.report_views import (
     state_name,
 )
 from handlers.services import Services
-from reports.models import Child, Given, Precision, from_partner
+from reports.models import Precision, from_partner
 from reports.queries import Filters
-from reports.rules import State, open_to_staff
-
-Words = Annotated[PlainText, Field(min_length=1, max_length=500)]
+from reports.rules import State
 
 
 class StaffPhotoTaken(Answer):
@@ -195,6 +194,7 @@ class CaseDetail(CaseLine):
     timeline: list[Step]
     notices: list[NoticeView]
     owed: list[OwedView]
+    standing: Standing
     actions: list[ActionView]
     merged_into: str | None = Field(description="The earlier case that this one was merged into.")
     parent: str | None = Field(description="The case that this one was split from.")
@@ -202,43 +202,6 @@ class CaseDetail(CaseLine):
     open_children: list[str] = Field(description="Those of them that this one still waits for.")
     open_checks: list[str] = Field(description="The checks on site that this one waits for.")
     absorbed: list[str] = Field(description="The cases that were merged into this one.")
-
-
-class ChildBody(Body):
-    """A part that a case is split into."""
-
-    description: Annotated[PlainText, Field(min_length=5, max_length=500)]
-    category: Annotated[str | None, Field(max_length=40, description="Without: as the case that is split.")] = None
-    unit: Annotated[str | None, Field(max_length=40, description="Without: as the rules say.")] = None
-
-
-class ActionBody(Body):
-    """What comes with an action; the action's row of the table says what is needed and what is taken."""
-
-    version: Annotated[
-        int | None, Field(ge=1, description="The version that the screen showed; 409 if not present.")
-    ] = None
-    reason: Words | None = None
-    note: Words | None = None
-    photo_ids: Annotated[list[ObjectId], Field(max_length=9)] = []
-    unit: Annotated[str | None, Field(max_length=40)] = None
-    category: Annotated[str | None, Field(max_length=40)] = None
-    into: Annotated[
-        str | None, Field(pattern=r"^\d{20}$", description="merge: the number of the earlier case that this one is.")
-    ] = None
-    children: Annotated[list[ChildBody], Field(max_length=10, description="split, keep_rest: the parts.")] = []
-
-    def given(self) -> Given:
-        """The same, as the service takes it."""
-        return Given(
-            reason=self.reason,
-            note=self.note,
-            photos=tuple(self.photo_ids),
-            unit=self.unit,
-            category=self.category,
-            into=self.into,
-            children=tuple(Child(c.description, c.category, c.unit) for c in self.children),
-        )
 
 
 class Look(Body):
@@ -343,7 +306,7 @@ class CaseHandler(BaseHandler):
                     why=e["by"].get("why"),
                     reason=e["reason"],
                     note=e["note"],
-                    given={k: v for k, v in e["given"].items() if isinstance(v, str)},
+                    given={k: v for k, v in e["given"].items() if isinstance(v, str | list)},
                     photos=photo_views(photos, report, e["photos"], everything=True),
                     shown=e["shown"],
                     text_verdict=verdicts.get(e["id"], {}).get("verdict"),
@@ -365,9 +328,10 @@ class CaseHandler(BaseHandler):
                 OwedView(kind=d["kind"], due_at=d["due_at"], attempts=d["attempts"], last_problem=d.get("last_problem"))
                 for d in report["owed"]
             ],
+            standing=standing(report),
             actions=[
                 ActionView(action=t.action, label=t.label, needs=list(t.needs), takes=[*t.takes, *t.some_of])
-                for t in open_to_staff(State(report["state"]), self.staff.permissions)
+                for t in self.services.reports.open_to(report, self.staff)
             ],
             merged_into=report.get("merged_into"),
             parent=report.get("parent"),

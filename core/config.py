@@ -184,6 +184,12 @@ class Reports(_Section):
         WarningStep(percent=100, roles=["unit", "dispatcher", "duty_chief"]),
     ]
     warned_without_unit: list[Annotated[str, Field(pattern=r"^[a-z_]{2,40}$")]] = ["dispatcher"]
+    two_level: bool = False
+    max_extensions: Annotated[int, Field(ge=0, le=10)] = 2
+    max_suspension_days: Annotated[int, Field(ge=1, le=366)] = 365
+    reopen_days: Annotated[int, Field(ge=1, le=365)] = 15
+    urge_hours: Annotated[int, Field(ge=1)] = 24
+    dormant_days: Annotated[int, Field(ge=1)] = 7
 
 
 class SideTasks(_Section):

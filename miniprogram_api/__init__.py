@@ -21,4 +21,6 @@ ROUTES = (
     Route(f"{_PREFIX}/reports/{{number}}/supplements", reports.Supplements, "Citizen: reports"),
     Route(f"{_PREFIX}/reports/{{number}}/withdrawal", reports.WithdrawalHandler, "Citizen: reports"),
     Route(f"{_PREFIX}/reports/{{number}}/rating", reports.RatingHandler, "Citizen: reports"),
+    Route(f"{_PREFIX}/reports/{{number}}/urge", reports.Urge, "Citizen: reports"),
+    Route(f"{_PREFIX}/reports/{{number}}/reopening", reports.ReopeningHandler, "Citizen: reports"),
 )

@@ -143,6 +143,9 @@ class ReportDetail(Answer):
     photos: list[PhotoView]
     timeline: list[TimelineView]
     unit: str | None = Field(description="The responsible unit's name.")
+    co_units: list[str] = Field(description="The names of the units that help it.")
+    suspended_until: Moment | None = Field(description="Until when the case is suspended, where it is.")
+    urges: int = Field(description="How often citizens have urged.")
     due: DueView
     rating: RatingView | None
     mine: bool
@@ -218,6 +221,20 @@ class Rating(Body):
         if isinstance(value, bool):
             raise ValueError("应为 1 到 5 的整数")
         return value
+
+
+class Urging(Body):
+    """What the citizen wants to say with it, if anything."""
+
+    note: Words | None = None
+
+
+class Reopening(Body):
+    """Why the problem is not solved."""
+
+    resolved: Literal["partly", "no"]
+    reason: Annotated[PlainText, Field(min_length=2, max_length=500)]
+    photo_ids: PhotoIds = []
 
 
 class ActionDone(Answer):

@@ -34,6 +34,7 @@ from miniprogram_api.report_models import (
     PhotoTaken,
     Rating,
     RatingView,
+    Reopening,
     ReportDetail,
     ReportLine,
     ReportPage,
@@ -41,12 +42,15 @@ from miniprogram_api.report_models import (
     ReportSubmitted,
     SimilarQuery,
     Supplement,
+    Urging,
     Withdrawal,
 )
 from places.models import Position
+from reports.facts import suspended_until, units_of
+from reports.milestones import milestones
 from reports.models import Given, NewReport, Reporter
 from reports.queries import is_late
-from reports.rules import State, open_to_reporter
+from reports.rules import State
 
 PAGE_SIZE = 20
 
@@ -234,6 +238,9 @@ class Report(ReportHandler):
             photos=photo_views(photos, report, report["photos"], everything=mine),
             timeline=timeline,
             unit=report["unit_name"],
+            co_units=[u["name"] for u in units_of(report) if not u["lead"]],
+            suspended_until=suspended_until(report),
+            urges=milestones(report)["urges"],
             due=DueView(due_at=report["due_at"], late=is_late(report, now())),
             rating=RatingView(
                 resolved=rating["resolved"],
@@ -250,7 +257,7 @@ class Report(ReportHandler):
             checked=report["public"],
             actions=[
                 ActionView(action=t.action, label=t.label, needs=list(t.needs), takes=[*t.takes, *t.some_of])
-                for t in (open_to_reporter(State(report["state"])) if mine else ())
+                for t in self.services.reports.open_to(report, self.reporter)
             ],
             merged=MergedView(number=end["_id"], state=end["state"], state_name=state_name(end))
             if end is not report
@@ -258,16 +265,19 @@ class Report(ReportHandler):
         )
 
     def _step(self, report: Document, entry: Document, mine: bool) -> TimelineView:
-        readable = mine or may_show_text(report, entry)
-        own_words = entry["by"]["kind"] == "reporter"
-        by = {"reporter": "上报人", "partner": "合作方", "system": "系统"}.get(entry["by"]["kind"])
+        kind = entry["by"]["kind"]
+        own = entry["by"]["id"] == self.citizen.citizen_id
+        readable = own or may_show_text(report, entry)
+        all_photos = own or (mine and kind != "follower")
+        own_words = kind in ("reporter", "follower")
+        by = {"reporter": "上报人", "follower": "关注人", "partner": "合作方", "system": "系统"}.get(kind)
         return TimelineView(
             at=entry["at"],
             action=entry["action"],
             says=_why(entry),
             by=by or ("处置部门" if entry["by"].get("unit") else "指挥中心"),
             note=(entry["note"] if readable else None) if own_words or entry["action"] in ("handle", "close") else None,
-            photos=photo_views(self.services.photos, report, entry["photos"], everything=mine),
+            photos=photo_views(self.services.photos, report, entry["photos"], everything=all_photos),
         )
 
 
@@ -346,3 +356,40 @@ class RatingHandler(ReportHandler):
         """Once the case is closed."""
         given = Given(resolved=body.resolved, score=body.score, note=body.comment, photos=tuple(body.photo_ids))
         return await self.act(number, "rate", given)
+
+
+class Urge(ReportHandler):
+    """``/reports/{number}/urge``."""
+
+    @operation(
+        "Urge",
+        audience="citizen",
+        body=Urging,
+        answer=ActionDone,
+        status=201,
+        limits=("write",),
+        idempotent=True,
+        errors=(403, 409),
+    )
+    async def post(self, number: str, body: Urging) -> ActionDone:
+        """My own report, or one that I follow, while something is still to be done: once a day for each citizen."""
+        return await self.act(number, "urge", Given(note=body.note))
+
+
+class ReopeningHandler(ReportHandler):
+    """``/reports/{number}/reopening``."""
+
+    @operation(
+        "Say that it is not solved",
+        audience="citizen",
+        body=Reopening,
+        answer=ActionDone,
+        status=201,
+        limits=("write",),
+        idempotent=True,
+        errors=(403, 409),
+    )
+    async def post(self, number: str, body: Reopening) -> ActionDone:
+        """My own report, or one that I follow, within 15 days of closing: it is verified again."""
+        given = Given(resolved=body.resolved, reason=body.reason, photos=tuple(body.photo_ids))
+        return await self.act(number, "reopen", given)

@@ -17,7 +17,7 @@ from notices.models import Message
 from notices.service import NoticeService
 from reports.catalogue import Catalogue
 from reports.models import Given, RoutingRule, System, from_partner
-from reports.rules import STATE_NAMES, State, rows
+from reports.rules import STATE_NAMES, State
 from reports.service import ReportService
 
 _FILED_BY = {"mini_program": "市民已选择类别，自动立案", "collector": "采集员上报，自动立案"}
@@ -46,7 +46,10 @@ class ReportJobs:
         self._audit = audit
 
     async def pay_route(self, report: Document, debt: Document) -> Payment:
-        """File what has a category, and dispatch it where a rule names the unit; else it waits for a dispatcher."""
+        """File what has a category, and send it on: to its street, or to the unit that a rule names.
+
+        Where neither can be, it waits for a dispatcher.
+        """
         state = State(report["state"])
         if state not in (State.SUBMITTED, State.FILED) or report["category"] is None:
             return Payment()
@@ -58,34 +61,46 @@ class ReportJobs:
         amendment = Amendment()
         if state is State.SUBMITTED:
             by = System(_FILED_BY.get(report["channel"], "已选择类别，自动立案"))
-            filing, _ = await self._reports.plan(
-                rows("file", "system")[0], report, by, Given(category=report["category"])
-            )
+            filing = await self._step("file", report, by, Given(category=report["category"]))
             # The row of filing owes the routing that is being done here.
             filing.owe = [d for d in filing.owe if d["kind"] != "route"]
             amendment = amendment.also(filing)
             report = {**report, **filing.set}
-        if unit := debt.get("unit"):  # whoever split the case has said who is to have this part
-            why = "拆分时指定的处置部门"
-            dispatch, _ = await self._reports.plan(
-                rows("dispatch", "system")[0], report, System(why), Given(unit=unit, reason=why)
-            )
-            return Payment(amendment.also(dispatch), condition=unmoved)
         rule = first_match(await self._catalogue.rules(), report)
-        if rule is not None:
+        to_street = System("本区实行两级派遣")
+        if self._reports.row("send_to_street", report, to_street) is not None:
+            amendment = amendment.also(await self._step("send_to_street", report, to_street, Given()))
+        elif unit := debt.get("unit"):  # whoever split the case has said who is to have this part
+            why = "拆分时指定的处置部门"
+            amendment = amendment.also(await self._step("dispatch", report, System(why), Given(unit=unit, reason=why)))
+        elif rule is not None:
             why = f"按派遣规则「{rule.name}」"
-            dispatch, entry = await self._reports.plan(
-                rows("dispatch", "system")[0], report, System(why), Given(unit=rule.unit, reason=why)
-            )
-            entry["given"]["rule"] = rule.key
+            dispatch = await self._step("dispatch", report, System(why), Given(unit=rule.unit, reason=why))
+            dispatch.push["timeline"][0]["given"]["rule"] = rule.key
             amendment = amendment.also(dispatch)
         return Payment(amendment, condition=unmoved)
+
+    async def _step(self, action: str, report: Document, by: System, given: Given) -> Amendment:
+        """A step of the system's that is open on ``report``."""
+        row = self._reports.row(action, report, by)
+        assert row is not None, action  # noqa: S101 - a gap in the table: the debt stays, and the log tells
+        amendment, _ = await self._reports.plan(row, report, by, given)
+        return amendment
+
+    async def pay_resume(self, report: Document, _debt: Document) -> Payment:
+        """Let the clock of a suspended case go on: the date has come until which it was to stand still."""
+        by = System("挂账到期")
+        row = self._reports.row("resume", report, by)
+        if row is None:  # resumed by hand meanwhile
+            return Payment()
+        amendment, _ = await self._reports.plan(row, report, by, Given())
+        return Payment(amendment, condition={"state": report["state"], "version": report["version"]})
 
     async def pay_check_text(self, report: Document, debt: Document) -> Payment:
         """Have WeChat check what the reporter wrote; only what passes is shown to other citizens."""
         entry = next(e for e in report["timeline"] if e["id"] == debt["entry"])
         first = entry["action"] == "submit"
-        openid = report["reporter"]["openid"]
+        openid = debt.get("openid") or report["reporter"]["openid"]
         if openid is None:  # the reporter has deleted their account: nothing more of theirs becomes public
             return Payment(_judged(debt["entry"], {"verdict": "unchecked"}, public=False if first else None))
         words = [report["description"], report["address"], *report["answers"].values()] if first else []

@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from accounts.roles import starting_roles
+from reports.facts import FACTS
 from reports.rules import HELD_BY_UNIT, HINDRANCES, NEED_NAMES, OPEN, STATE_NAMES, TRANSITIONS, Need, State, Transition
 
 DOCUMENT = Path(__file__).resolve().parent.parent / "docs" / "report-lifecycle.md"
@@ -21,22 +22,27 @@ _HEAD = """\
 
 What a citizen reports (上报) becomes a case (案卷). It stands in exactly one state at any time. Citizens, staff and the
 system move it on by actions; each is one row of the table below. A row says in which states (状态) the action is open,
-who may do it, what must be given with it, what becomes of the time limit (处置时限), and who is told.
+who may do it, what else must be so, what must be given with it, what becomes of the time limit (处置时限), and who is
+told. An action may have several rows for one state: the first of which everything holds is taken.
 
-What no row allows is refused: with 409, the present state and what is open in it; with 403 for who may not do it in any
-state; with 422 for what is missing or not taken. To whom a case is out of reach (another area, another unit, another
-citizen's) it does not exist: 404.
+What no row allows is refused: with 409 `STALE_STATE`, the present state and what is open in it; with 409 and a code of
+its own for what else is not so; with 403 for who may not do it in any state; with 422 for what is missing or not taken.
+To whom a case is out of reach (another area, another unit, another citizen's) it does not exist: 404.
 """
 
 _WHO = """\
 Staff need the permission `report.<action>`, which comes with their roles (角色), and the case within their areas; staff
-of a disposal unit (处置部门) also need it to be their unit's. The roles named here are those that a new district starts
-with; afterwards they are data. *System* is the worker, acting by a rule.
+of a disposal unit (处置部门) also need it to be their unit's, as the lead (主办) or beside another (协办). A follower
+(关注人) is a citizen who follows another's case. The roles named here are those that a new district starts with;
+afterwards they are data. *System* is the worker, acting by a rule.
 """
 
 _CLOCK = {
     "starts": "starts anew",
     "restarts": "starts anew, if it runs",
+    "extends": "the original limit is added once more",
+    "stops": "stands still until the date",
+    "resumes": "goes on",
     "ends": "ends: handled",
     "cancels": "is cancelled",
     None: "",
@@ -45,13 +51,25 @@ _CLOCK = {
 
 def document() -> str:
     """The whole document, Markdown."""
-    parts = [_HEAD, "## States\n", _states(), "## Ways\n", _ways(), "## Actions\n", _WHO, _actions()]
+    parts = [
+        _HEAD,
+        "## States\n",
+        _states(),
+        "## Ways\n",
+        _ways(),
+        "## Actions\n",
+        _WHO,
+        _actions(),
+        "## Facts\n",
+        _facts(),
+    ]
     return "\n".join(parts)
 
 
 def edges() -> list[tuple[State, State, Transition]]:
-    """(from, to, row) of every way from one state to another, in the table's order."""
-    return [(origin, row.to, row) for row in TRANSITIONS if row.to is not None for origin in row.origins]
+    """(from, to, row) of every way from one state to another, in the table's order; each action's once."""
+    found = [(origin, row.to, row) for row in TRANSITIONS if row.to is not None for origin in row.origins]
+    return list({(origin, to, row.action): (origin, to, row) for origin, to, row in reversed(found)}.values())[::-1]
 
 
 def diagram() -> str:
@@ -65,8 +83,16 @@ def diagram() -> str:
     return "\n".join(lines)
 
 
+def _facts() -> str:
+    used = dict.fromkeys(name for row in TRANSITIONS for name in row.only)
+    return _table(
+        ("Fact", "Meaning", "Refused with", "What people are told"),
+        [(f"`{name}`", FACTS[name].text, f"`{FACTS[name].code}`", FACTS[name].message) for name in used],
+    )
+
+
 def _ways() -> str:
-    still = "、".join(f"{row.label} `{row.action}`" for row in TRANSITIONS if row.to is None)
+    still = "、".join(dict.fromkeys(f"{row.label} `{row.action}`" for row in TRANSITIONS if row.to is None))
     return f"```mermaid\n{diagram()}\n```\n\nLeft out, because they leave the state as it is: {still}.\n"
 
 
@@ -92,6 +118,7 @@ def _actions() -> str:
             "any" if set(row.origins) == set(State) else "、".join(STATE_NAMES[s] for s in row.origins),
             STATE_NAMES[row.to] if row.to is not None else "as it is",
             _who(row),
+            _codes(row.only),
             "<br>".join(_given(row)),
             _CLOCK[row.clock],
             "<br>".join(_follows(row)),
@@ -99,7 +126,7 @@ def _actions() -> str:
         )
         for row in TRANSITIONS
     ]
-    head = ("Action", "From", "To", "Who", "Given with it", "Time limit", "What follows", "Timeline")
+    head = ("Action", "From", "To", "Who", "Only if", "Given with it", "Time limit", "What follows", "Timeline")
     return _table(head, rows)
 
 
@@ -107,6 +134,8 @@ def _who(row: Transition) -> str:
     found = []
     if "reporter" in row.actors:
         found.append("the reporter")
+    if "follower" in row.actors:
+        found.append("a follower")
     if "staff" in row.actors:
         roles = "、".join(role.name for role in starting_roles() if row.permission in role.permissions)
         found.append(f"`{row.permission}`: {roles}")
@@ -124,6 +153,8 @@ def _given(row: Transition) -> Iterable[str]:
         yield f"may: {_needs(row.takes)}"
     for hindrance in (HINDRANCES[name] for name in row.free_of):
         yield f"refused with `{hindrance.code}` while the case has `{hindrance.field}`"
+    if row.outcomes:
+        yield f"`resolved`: {_codes(row.outcomes)}"
 
 
 def _follows(row: Transition) -> Iterable[str]:
@@ -133,6 +164,14 @@ def _follows(row: Transition) -> Iterable[str]:
         yield f"the worker owes {_codes(row.owes)}"
     if row.clears:
         yield f"taken off the case: {_codes(row.clears)}"
+    if row.asks is not None:
+        yield f"asked for: `{row.asks}`"
+    if row.answers is not None:
+        yield f"decided: `{row.answers}`"
+    if row.settles:
+        yield f"owed no more: {_codes(row.settles)}"
+    if row.marks:
+        yield f"milestones: {_codes(row.marks)}"
 
 
 def _needs(names: Iterable[Need]) -> str:
@@ -140,7 +179,7 @@ def _needs(names: Iterable[Need]) -> str:
 
 
 def _codes(words: Iterable[str]) -> str:
-    return ", ".join(f"`{word}`" for word in words)
+    return ", ".join(f"`{word}`" for word in dict.fromkeys(words))
 
 
 def _table(head: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, fields
-from datetime import datetime
+from datetime import date, datetime
 from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -102,7 +102,7 @@ class RoutingRule(_Data):
 
 @dataclass(frozen=True)
 class Reporter:
-    """The citizen who acts on a case of their own."""
+    """A citizen who reports a case, or acts on one: their own, or one that they follow."""
 
     channel: ClassVar[str] = "mini_program"
     citizen_id: str
@@ -193,6 +193,10 @@ class Given:
     score: int | None = None
     into: str | None = None
     children: tuple[Child, ...] = ()
+    co_units: tuple[str, ...] = ()
+    condition: str | None = None
+    assignee: str | None = None
+    until: date | None = None
 
     def names(self) -> set[str]:
         """The names of what is there."""
@@ -261,3 +265,8 @@ def published_by_filing(report: dict[str, Any]) -> bool:
     Who calls the hotline does not expect to be read by the neighbours, nor does a department.
     """
     return from_partner(report) and report["channel"] == "open311"
+
+
+def is_reporter(report: dict[str, Any], actor: Reporter) -> bool:
+    """Whether the citizen who acts is the one who reported the case."""
+    return bool(report["reporter"]["citizen_id"] == actor.citizen_id)

@@ -85,6 +85,12 @@ class ReportPeople:
             array_filters=[{"told.citizen_id": citizen_id}],
         )
         await self.unfollow_all(citizen_id)
+        # On the cases of others that they urged or reopened, whether they still follow them or not.
+        await self._reports.update_many(
+            {"acted.citizen_id": citizen_id},
+            {"$set": {"acted.$[theirs].citizen_id": None, "timeline.$[own].by.id": ""}},
+            array_filters=[{"theirs.citizen_id": citizen_id}, {"own.by.id": citizen_id}],
+        )
         await self._reports.update_many(
             {"reporter.citizen_id": citizen_id},
             {

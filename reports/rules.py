@@ -6,183 +6,204 @@ a new transition is a new row. Source of the stages: the seven stages of digital
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from enum import StrEnum
-from typing import Literal
+from accounts.models import StaffSession
+from reports.facts import Situation, missing, part_of
+from reports.vocabulary import (
+    HELD_BY_UNIT,
+    HINDRANCES,
+    NEED_NAMES,
+    OPEN,
+    STATE_NAMES,
+    UNMERGED,
+    Actor,
+    Need,
+    State,
+    Told,
+    Transition,
+)
 
-from reports.milestones import Mark
-
-
-class State(StrEnum):
-    """Where a case (案卷) stands."""
-
-    SUBMITTED = "submitted"
-    FILED = "filed"
-    DISPATCHED = "dispatched"
-    ACCEPTED = "accepted"
-    HANDLED = "handled"
-    REWORK = "rework"
-    CLOSED = "closed"
-    RATED = "rated"
-    VOID = "void"
-    WITHDRAWN = "withdrawn"
-    MERGED = "merged"
-
-
-STATE_NAMES: dict[State, str] = {
-    State.SUBMITTED: "待受理",
-    State.FILED: "已立案",
-    State.DISPATCHED: "已派遣",
-    State.ACCEPTED: "处置中",
-    State.HANDLED: "待核查",
-    State.REWORK: "返工中",
-    State.CLOSED: "已结案",
-    State.RATED: "已评价",
-    State.VOID: "已作废",
-    State.WITHDRAWN: "已撤回",
-    State.MERGED: "已并案",
-}
-
-OPEN = (State.SUBMITTED, State.FILED, State.DISPATCHED, State.ACCEPTED, State.HANDLED, State.REWORK)
-"""States in which something is still to be done."""
-
-UNMERGED = tuple(s for s in State if s is not State.MERGED)
-"""All states of a case that goes its own way."""
-
-HELD_BY_UNIT = (State.DISPATCHED, State.ACCEPTED, State.REWORK)
-"""States in which the disposal unit's clock runs."""
-
-Actor = Literal["reporter", "staff", "system"]
-Need = Literal["reason", "note", "photos", "unit", "category", "resolved", "score", "into", "children"]
-Told = Literal["filed", "dispatched", "closed", "rework"]
-"""Notices to the reporter and the followers; each has a subscribe-message template."""
-
-NEED_NAMES: dict[Need, str] = {
-    "reason": "理由",
-    "note": "说明",
-    "photos": "照片",
-    "unit": "处置部门",
-    "category": "问题类别",
-    "resolved": "是否解决",
-    "score": "评分",
-    "into": "并入的案件编号",
-    "children": "拆分出的案件",
-}
-
-
-@dataclass(frozen=True)
-class Hindrance:
-    """Something that must not be on a case for a step to be taken: ``field``, a list on the case, has to be empty.
-
-    The condition is part of the update that takes the step, so that nothing comes between the look and the step.
-    """
-
-    field: str
-    code: str
-    message: str
-
-
-HINDRANCES: dict[str, Hindrance] = {
-    "checks": Hindrance("open_checks", "CHECK_OPEN", "现场核查还没有完成，请等采集员反馈，或取消核查后再操作。"),
-    "children": Hindrance("open_children", "CHILDREN_OPEN", "拆分出的案件还没有全部办结，请等其办结后再操作。"),
-    "absorbed": Hindrance("absorbed", "HAS_ABSORBED", "已有其他人的上报并入这个案件，不能撤回；如已解决，请补充说明。"),
-}
-
-
-@dataclass(frozen=True)
-class Transition:
-    """One row: in any state of ``origins``, ``actors`` may do ``action``, which leads to ``to``.
-
-    ``to`` None leaves the state as it is. Staff need the permission ``report.<action>`` and the case within reach.
-    ``needs`` must be given, ``takes`` may be, of ``some_of`` at least one; nothing else is accepted. What is given is
-    kept on the case (its unit, category, rating) or in the timeline; ``clears`` takes something off the case again.
-    ``clock`` starts the category's time limit anew, restarts it where it runs, ends it (the unit is done), or cancels
-    it. ``says`` is what the timeline tells, in plain Chinese; {unit}, {category}, {reason} and {score} are filled in;
-    ``shown`` tells whether citizens see the entry. ``tells`` is the notice owed to the reporter and followers; ``owes``
-    is further work for the worker. ``marks`` is what it writes into the case's milestones. ``publishes``: staff who do
-    it have read the case and seen its photos, which makes one that a partner handed on public. ``free_of``: what must
-    not be on the case, by the names of :data:`HINDRANCES`. ``checks``: it asks for a check on site, or calls off those
-    that are open.
-    """
-
-    action: str
-    label: str
-    origins: tuple[State, ...]
-    actors: tuple[Actor, ...]
-    to: State | None
-    says: str
-    needs: tuple[Need, ...] = ()
-    takes: tuple[Need, ...] = ()
-    some_of: tuple[Need, ...] = ()
-    clears: tuple[Literal["unit", "category", "rating"], ...] = ()
-    clock: Literal["starts", "restarts", "ends", "cancels"] | None = None
-    tells: Told | None = None
-    owes: tuple[str, ...] = ()
-    shown: bool = True
-    marks: tuple[Mark, ...] = ()
-    publishes: bool = False
-    free_of: tuple[str, ...] = ()
-    checks: Literal["asks", "cancels"] | None = None
-
-    @property
-    def permission(self) -> str:
-        """What a member of staff must hold."""
-        return f"report.{self.action}"
-
+__all__ = [
+    "ACTIONS",
+    "DORMANT",
+    "HELD_BY_UNIT",
+    "HINDRANCES",
+    "NEED_NAMES",
+    "OPEN",
+    "STATE_NAMES",
+    "TRANSITIONS",
+    "Actor",
+    "Need",
+    "State",
+    "Told",
+    "Transition",
+    "open_rows",
+    "rows",
+]
 
 S = State
 
+DORMANT = tuple(state for state in OPEN if state is not S.SUSPENDED)
+"""States in which a case that nobody touches is dormant: somebody should be doing something."""
+
+_WORKING = (S.ACCEPTED, S.REWORK)
+_OVER = (S.CLOSED, S.RATED)
+_BEFORE_DISPATCH = (S.SUBMITTED, S.FILED, S.AT_STREET)
+
 TRANSITIONS: tuple[Transition, ...] = (
+    # Intake and filing
     Transition(
         "file", "立案", (S.SUBMITTED,), ("staff", "system"), S.FILED, "已立案，类别：{category}",
-        needs=("category",), takes=("note",), clock="starts", tells="filed", owes=("route",), marks=("filed",),
-        publishes=True, free_of=("checks",),
+        needs=("category",), takes=("condition", "note"), clock="starts", tells="filed", owes=("route",),
+        marks=("filed",), publishes=True, free_of=("checks",),
     ),
     Transition(
         "recategorise", "改类别", (S.SUBMITTED, S.FILED), ("staff",), None, "类别改为：{category}",
-        needs=("category",), takes=("reason",), clock="restarts", owes=("route",),
-    ),
-    Transition(
-        "dispatch", "派遣", (S.FILED,), ("staff", "system"), S.DISPATCHED, "已派遣至{unit}",
-        needs=("unit",), takes=("note", "reason"), tells="dispatched", marks=("dispatched",),
+        needs=("category",), takes=("condition", "reason"), clock="restarts", owes=("route",),
     ),
     Transition(
         "return_to_intake", "退回受理", (S.FILED,), ("staff",), S.SUBMITTED, "退回重新受理：{reason}",
         needs=("reason",), clears=("category",), clock="cancels",
     ),
+    # Dispatch (派遣): direct, or by way of the street where the district works on two levels
+    Transition(
+        "dispatch", "派遣", (S.FILED,), ("staff", "system"), S.DISPATCHED, "已派遣至{units}",
+        only=("direct", "first_dispatch"), needs=("unit",), takes=("co_units", "note", "reason"), tells="dispatched",
+        marks=("dispatched",),
+    ),
+    Transition(
+        "dispatch", "派遣", (S.FILED,), ("staff", "system"), S.DISPATCHED, "重新派遣至{units}",
+        only=("direct", "dispatched_before"), needs=("unit", "reason"), takes=("co_units", "note"), tells="dispatched",
+        marks=("dispatched",),
+    ),
+    Transition(
+        "send_to_street", "交办街道", (S.FILED,), ("staff", "system"), S.AT_STREET, "已交办{street}",
+        only=("street_first",), takes=("note", "reason"),
+    ),
+    Transition(
+        "pass_on", "街道派遣", (S.AT_STREET,), ("staff",), S.DISPATCHED, "{street}已派遣至{units}",
+        only=("first_dispatch",), needs=("unit",), takes=("co_units", "note", "reason"), tells="dispatched",
+        marks=("dispatched",),
+    ),
+    Transition(
+        "pass_on", "街道派遣", (S.AT_STREET,), ("staff",), S.DISPATCHED, "{street}重新派遣至{units}",
+        only=("dispatched_before",), needs=("unit", "reason"), takes=("co_units", "note"), tells="dispatched",
+        marks=("dispatched",),
+    ),
+    Transition(
+        "return_to_district", "退回区中心", (S.AT_STREET,), ("staff",), S.FILED, "{street}退回区中心：{reason}",
+        needs=("reason",),
+    ),
+    Transition(
+        "redispatch", "改派", (S.DISPATCHED, *_WORKING), ("staff",), S.DISPATCHED, "改派至{units}：{reason}",
+        needs=("unit", "reason"), takes=("co_units", "note"), clears=("request",), tells="dispatched",
+        marks=("dispatched",),
+    ),
+    # Handling (处置) by the lead unit and its co-units
     Transition(
         "accept", "接收", (S.DISPATCHED,), ("staff",), S.ACCEPTED, "{unit}已接收，正在处置",
-        takes=("note",), marks=("accepted",),
+        only=("by_lead",), takes=("note",), marks=("accepted",),
     ),
     Transition(
         "refuse", "拒收", (S.DISPATCHED,), ("staff",), S.FILED, "{unit}退回，重新派遣：{reason}",
-        needs=("reason",), clears=("unit",), marks=("refused",),
+        only=("by_lead", "not_by_street"), needs=("reason",), clears=("unit",), marks=("refused",),
     ),
     Transition(
-        "handle", "处置完成", (S.ACCEPTED, S.REWORK), ("staff",), S.HANDLED, "{unit}已处置，等待核查",
-        needs=("note", "photos"), clock="ends", marks=("handled",), free_of=("children",),
+        "refuse", "拒收", (S.DISPATCHED,), ("staff",), S.AT_STREET, "{unit}退回{street}，重新派遣：{reason}",
+        only=("by_lead", "by_street"), needs=("reason",), clears=("unit",), marks=("refused",),
     ),
+    Transition(
+        "assign", "指派", (S.DISPATCHED, *_WORKING, S.SUSPENDED), ("staff",), None, "{unit}指派{assignee}处置",
+        only=("by_lead",), needs=("assignee",), takes=("note",), shown=False,
+    ),
+    Transition(
+        "handle_part", "协办完成", (S.DISPATCHED, *_WORKING), ("staff",), None, "{co_unit}已完成协办部分",
+        only=("by_part",), needs=("note", "photos"), ends_part=True,
+    ),
+    Transition(
+        "refuse_part", "退出协办", (S.DISPATCHED, *_WORKING), ("staff",), None, "{co_unit}退出协办：{reason}",
+        only=("by_part",), needs=("reason",), removes_part=True, marks=("refused",),
+    ),
+    Transition(
+        "handle", "处置完成", _WORKING, ("staff",), S.HANDLED, "{unit}已处置，等待核查",
+        only=("by_lead", "parts_done"), needs=("note", "photos"), clears=("request",), clock="ends", marks=("handled",),
+        free_of=("children",),
+    ),
+    # Extension (延期) and suspension (挂账): the unit asks, the duty chief decides
+    Transition(
+        "request_extension", "申请延期", _WORKING, ("staff",), None, "{unit}申请延期：{reason}",
+        only=("by_lead", "in_time", "extension_left", "nothing_asked"), needs=("reason",), takes=("photos",),
+        asks="extension", shown=False,
+    ),
+    Transition(
+        "approve_extension", "批准延期", _WORKING, ("staff",), None, "经批准，处置时限延长一次",
+        only=("extension_asked", "in_time", "extension_left"), takes=("note",), answers="extension", clock="extends",
+        marks=("extended",),
+    ),
+    Transition(
+        "reject_extension", "不批准延期", _WORKING, ("staff",), None, "延期申请未批准：{reason}",
+        only=("extension_asked",), needs=("reason",), answers="extension", shown=False,
+    ),
+    Transition(
+        "request_suspension", "申请挂账", _WORKING, ("staff",), None, "{unit}申请挂账至{until}：{reason}",
+        only=("by_lead", "in_time", "nothing_asked"), needs=("reason", "until"), takes=("photos",),
+        asks="suspension", shown=False,
+    ),
+    Transition(
+        "approve_suspension", "批准挂账", _WORKING, ("staff",), S.SUSPENDED, "经批准挂账至{until}，到期继续处置",
+        only=("suspension_asked", "in_time"), takes=("until", "note"), answers="suspension", clock="stops",
+        owes=("resume",), marks=("suspended",),
+    ),
+    Transition(
+        "reject_suspension", "不批准挂账", _WORKING, ("staff",), None, "挂账申请未批准：{reason}",
+        only=("suspension_asked",), needs=("reason",), answers="suspension", shown=False,
+    ),
+    Transition(
+        "resume", "恢复处置", (S.SUSPENDED,), ("staff", "system"), S.ACCEPTED, "挂账结束，{unit}继续处置",
+        only=("by_lead",), takes=("note",), clock="resumes", settles=("resume",),
+    ),
+    # Verification and closing
     Transition(
         "close", "结案", (S.HANDLED,), ("staff",), S.CLOSED, "核查通过，已结案",
         takes=("note", "photos"), tells="closed", marks=("closed",), free_of=("checks", "children"),
     ),
     Transition(
-        "rework", "返工", (S.HANDLED, S.CLOSED, S.RATED), ("staff",), S.REWORK, "核查未通过，{unit}返工：{reason}",
-        needs=("reason",), takes=("photos",), clears=("rating",), clock="starts", tells="rework",
+        "rework", "返工", (S.HANDLED, *_OVER), ("staff",), S.REWORK, "核查未通过，{unit}返工：{reason}",
+        needs=("reason",), takes=("photos",), clears=("rating", "request", "parts"), clock="starts", tells="rework",
         marks=("reworked",),
     ),
+    # After closing: rating by the reporter, reopening, and the unit's appeal against being late (超时申诉)
     Transition(
         "rate", "评价", (S.CLOSED,), ("reporter",), S.RATED, "上报人评价：{score} 分",
         needs=("resolved", "score"), takes=("note", "photos"),
     ),
     Transition(
-        "void", "作废", (S.SUBMITTED, S.FILED), ("staff",), S.VOID, "不予立案：{reason}",
+        "reopen", "重新打开", _OVER, ("reporter", "follower"), S.HANDLED, "群众反映没有解决，重新核查",
+        only=("closed_lately",), needs=("resolved", "reason"), takes=("photos",), outcomes=("partly", "no"),
+        clears=("rating", "request"), marks=("reopened",),
+    ),
+    Transition(
+        "appeal", "超时申诉", _OVER, ("staff",), None, "{unit}提出超时申诉：{reason}",
+        only=("by_lead", "was_late", "never_appealed", "nothing_asked"), needs=("reason",), takes=("photos",),
+        asks="appeal", marks=("appealed",), shown=False,
+    ),
+    Transition(
+        "approve_appeal", "申诉通过", _OVER, ("staff",), None, "超时申诉通过，不计入考核",
+        only=("appeal_asked",), takes=("note",), answers="appeal", marks=("exempt",), shown=False,
+    ),
+    Transition(
+        "reject_appeal", "申诉驳回", _OVER, ("staff",), None, "超时申诉驳回：{reason}",
+        only=("appeal_asked",), needs=("reason",), answers="appeal", shown=False,
+    ),
+    # Ends without handling
+    Transition(
+        "void", "作废", _BEFORE_DISPATCH, ("staff",), S.VOID, "不予立案：{reason}",
         needs=("reason",), clock="cancels", free_of=("children",),
     ),
     Transition(
-        "withdraw", "撤回", (S.SUBMITTED, S.FILED), ("reporter",), S.WITHDRAWN, "上报人已撤回",
+        "withdraw", "撤回", _BEFORE_DISPATCH, ("reporter",), S.WITHDRAWN, "上报人已撤回",
         takes=("reason",), clock="cancels", free_of=("absorbed", "children"),
     ),
+    # Checks on site, and cases that turn out to be one
     Transition(
         "ask_check", "发起核查", (S.SUBMITTED, S.HANDLED), ("staff",), None, "已请采集员到现场核查",
         takes=("reason",), free_of=("checks",), checks="asks",
@@ -196,7 +217,8 @@ TRANSITIONS: tuple[Transition, ...] = (
     ),
     Transition(
         "merge", "并案", OPEN, ("staff",), S.MERGED, "与案件 {into} 反映同一问题，已并入该案办理",
-        needs=("into", "reason"), clock="cancels", owes=("absorb",), free_of=("children",),
+        needs=("into", "reason"), clears=("request",), clock="cancels", owes=("absorb",), settles=("resume",),
+        free_of=("children",),
     ),
     Transition(
         "split", "拆分", (S.FILED, S.DISPATCHED, S.ACCEPTED, S.REWORK), ("staff",), None, "拆分为 {children} 分别办理",
@@ -219,6 +241,7 @@ TRANSITIONS: tuple[Transition, ...] = (
         "unmerge", "恢复受理", (S.MERGED,), ("system",), S.SUBMITTED, "本案恢复受理：{reason}",
         needs=("reason",), clears=("unit",), owes=("route",),
     ),
+    # Beside the way
     Transition(
         "supplement", "补充", OPEN, ("reporter",), None, "上报人补充了情况",
         some_of=("note", "photos"),
@@ -226,6 +249,14 @@ TRANSITIONS: tuple[Transition, ...] = (
     Transition(
         "supplement", "补充", (S.MERGED,), ("reporter",), None, "上报人补充了情况，已转到并入的案件",
         some_of=("note", "photos"), owes=("absorb",),
+    ),
+    Transition(
+        "urge", "催办", OPEN, ("reporter", "follower"), None, "群众催办，请尽快办理",
+        only=("not_urged_lately",), takes=("note",), marks=("urged",),
+    ),
+    Transition(
+        "remind", "提醒", DORMANT, ("system",), None, "已 {days} 天没有人办理，请尽快办理",
+        only=("dormant",), shown=False,
     ),
     Transition(
         "note", "备注", tuple(State), ("staff",), None, "内部备注",
@@ -239,15 +270,23 @@ ACTIONS = frozenset(t.action for t in TRANSITIONS)
 
 
 def rows(action: str, actor: Actor) -> list[Transition]:
-    """The rows that let ``actor`` do ``action``; empty when none does. Their ``origins`` do not overlap."""
+    """The rows that let ``actor`` do ``action``, in the table's order; empty when none does."""
     return [t for t in TRANSITIONS if t.action == action and actor in t.actors]
 
 
-def open_to_reporter(state: State) -> list[Transition]:
-    """What the citizen who reported a case in ``state`` may do now."""
-    return [t for t in TRANSITIONS if "reporter" in t.actors and state in t.origins]
+def open_rows(situation: Situation) -> list[Transition]:
+    """What the one who acts may do now, one row for each action: the first whose state and facts are right.
 
-
-def open_to_staff(state: State, permissions: frozenset[str]) -> list[Transition]:
-    """What staff with ``permissions``, within reach of a case in ``state``, may do now."""
-    return [t for t in TRANSITIONS if "staff" in t.actors and state in t.origins and t.permission in permissions]
+    Whether the case is within reach is for the caller to see to.
+    """
+    part, state = part_of(situation), State(situation.report["state"])
+    actor = situation.actor
+    found: dict[str, Transition] = {}
+    for row in TRANSITIONS:
+        if part not in row.actors or state not in row.origins or row.action in found:
+            continue
+        if isinstance(actor, StaffSession) and row.permission not in actor.permissions:
+            continue
+        if missing(row, situation) is None:
+            found[row.action] = row
+    return list(found.values())

@@ -35,11 +35,17 @@ class RunningLimit:
         if report.get("limit") is None or report["due_at"] is None:
             return None
         clock = report.get("clock") or {}
-        started = clock.get("started_at") or milestones(report)["filed_at"] or report["created_at"]
         limit = Limit(**report["limit"])
         # Not checked again: three times the longest limit that a condition may have is longer than one may be.
         whole = limit.model_copy(update={"value": limit.value * (1 + clock.get("extensions", 0))})
-        return cls(started, whole, tuple((p["from"], p["until"]) for p in report.get("pauses") or ()))
+        return cls(cls.started(report), whole, tuple((p["from"], p["until"]) for p in report.get("pauses") or ()))
+
+    @staticmethod
+    def started(report: Mapping[str, Any]) -> datetime:
+        """Since when the limit of ``report`` runs, whenever it was written."""
+        clock = report.get("clock") or {}
+        started: datetime = clock.get("started_at") or milestones(report)["filed_at"] or report["created_at"]
+        return started
 
     def due_at(self, calendar: WorkCalendar) -> datetime:
         """When the case is due; as :func:`reports.deadlines.due_at`, to the millisecond that is stored."""

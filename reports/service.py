@@ -10,8 +10,8 @@ import math
 from collections.abc import Awaitable, Callable
 from dataclasses import asdict, replace
 from datetime import datetime
-from typing import Any
 
+import structlog
 from pymongo import ASCENDING, DESCENDING, GEOSPHERE, IndexModel, ReturnDocument
 from pymongo.errors import DuplicateKeyError
 
@@ -31,24 +31,23 @@ from places.service import PlaceService
 from reports.calendar import CalendarService
 from reports.catalogue import Catalogue, check_answers
 from reports.checks import RequiredChecks
+from reports.facts import Policy, Situation, missing, part_of, unit_ids
 from reports.milestones import no_milestones
-from reports.models import Actor, Finder, Given, NewReport, Partner, Reporter, System
+from reports.models import Actor, Finder, Given, NewReport, Partner, Reporter, System, is_reporter
 from reports.planning import Planner
+from reports.queries import HIDDEN
 from reports.relations import check_free, free_of, merged_into
-from reports.rules import (
-    ACTIONS,
-    OPEN,
-    STATE_NAMES,
-    State,
-    Transition,
-    open_to_reporter,
-    open_to_staff,
-    rows,
-)
+from reports.rules import ACTIONS, OPEN, STATE_NAMES, State, Transition, open_rows, rows
 from reports.running_limit import Escalation
 from reports.search import grams
 from reports.time_limits import EPOCH
 from reports.timeline import new_entry
+from reports.vocabulary import Actor as Part
+
+log = structlog.get_logger(__name__)
+
+# How often a step is planned anew when the case has moved on under it.
+_TRIES = 20
 
 _NEWEST = [("created_at", DESCENDING), ("_id", DESCENDING)]
 
@@ -58,6 +57,12 @@ INDEXES = {
         IndexModel([("state", ASCENDING), *_NEWEST], name="state"),
         IndexModel([("unit_id", ASCENDING), *_NEWEST], name="unit"),
         IndexModel([("unit_id", ASCENDING), ("state", ASCENDING), *_NEWEST], name="unit_state"),
+        # The few cases that several units have: the lead of each is found by its unit_id.
+        IndexModel(
+            [("units.unit_id", ASCENDING), *_NEWEST],
+            name="units",
+            partialFilterExpression={"units.1.unit_id": {"$exists": True}},
+        ),
         IndexModel(_NEWEST, name="late", partialFilterExpression={"late": True}),
         # What may become late: it shrinks as cases are handled, so marking reads no more than it marks.
         IndexModel(
@@ -66,6 +71,8 @@ INDEXES = {
             partialFilterExpression={"late": False, "handled_at": None},
         ),
         IndexModel([("warn_at", ASCENDING)], name="warn", partialFilterExpression={"warn_at": {"$gt": EPOCH}}),
+        IndexModel([("remind_at", ASCENDING)], name="dormant", partialFilterExpression={"remind_at": {"$gt": EPOCH}}),
+        IndexModel([("acted.citizen_id", ASCENDING)], name="acted", sparse=True),
         IndexModel([("areas", ASCENDING), *_NEWEST], name="areas"),
         IndexModel([("category", ASCENDING), *_NEWEST], name="category"),
         IndexModel([("reporter.citizen_id", ASCENDING), *_NEWEST], name="reporter", sparse=True),
@@ -103,6 +110,7 @@ class ReportService:
         serials: Serials,
         calendar: CalendarService,
         escalation: Escalation,
+        policy: Policy,
         division: str,
         checks: RequiredChecks,
     ) -> None:
@@ -114,9 +122,16 @@ class ReportService:
         self._idempotency = idempotency
         self._serials = serials
         self._planner = Planner(
-            catalogue=catalogue, staff=staff, photos=photos, calendar=calendar, checks=checks, escalation=escalation
+            catalogue=catalogue,
+            staff=staff,
+            photos=photos,
+            calendar=calendar,
+            checks=checks,
+            escalation=escalation,
+            policy=policy,
         )
         self.checks = checks
+        self._policy = policy
         self._division = division
 
     async def submit(
@@ -189,6 +204,8 @@ class ReportService:
             "units": [],
             "assignee": None,
             "milestones": no_milestones(),
+            "request": None,
+            "remind_at": self._planner.remind_at(State.SUBMITTED, moment),
             "pauses": [],
             "merged_into": None,
             "parent": None,
@@ -224,7 +241,7 @@ class ReportService:
         """The whole document of a case. Raises :class:`NotFound`."""
         found = await self._reports.find_one({"_id": number})
         if found is None:
-            raise NotFound("没有找到这个案件，请核对编号。", code="NO_SUCH_REPORT")
+            raise _no_such_report()
         return dict(found)
 
     async def act(
@@ -243,48 +260,74 @@ class ReportService:
         permission, :class:`Conflict` (``STALE_STATE``, with the present state and what is open) when the case stands
         elsewhere or ``version`` is not the present one, :class:`Invalid` for what is missing or not taken.
         """
-        possible = self._permitted(action, actor)
+        self._permitted(action, actor)
         entry_id = new_id()
         if once is not None:
             entry_id = await self._idempotency.claim(once, entry_id)
-        report = await self._within_reach(number, actor)
-        if (done := _entry_of(report, entry_id)) is not None:
-            return report, done
-        row = next((r for r in possible if report["state"] in r.origins), None)
-        if row is None or version not in (None, report["version"]):
-            raise self._stale(report, actor)
-        check_free(row, report)
-        if given.children:
-            numbered = [replace(child, number=await self._number(now())) for child in given.children]
-            given = replace(given, children=tuple(numbered))
-        amendment, entry = await self._planner.plan(row, report, actor, given, entry_id=entry_id)
-        if given.into is not None:
-            amendment = amendment.also(merged_into(report, await self._within_reach(given.into, actor)))
-        condition = {
-            "_id": number,
-            "state": report["state"],
-            "unit_id": report["unit_id"],
-            "timeline.id": {"$ne": entry_id},
-            **free_of(row),
-            **({"version": version} if version is not None else {}),
-        }
-        after = await self._reports.find_one_and_update(
-            condition, amendment.pipeline(), return_document=ReturnDocument.AFTER
-        )
-        if after is None:
-            present = await self._within_reach(number, actor)
-            if (done := _entry_of(present, entry_id)) is not None:
-                return present, done
-            if present["state"] == report["state"]:
-                check_free(row, present)
-            raise self._stale(present, actor)
-        return dict(after), entry
+        for _ in range(_TRIES):
+            report = await self._within_reach(number, actor)
+            if (done := _entry_of(report, entry_id)) is not None:
+                return report, done
+            situation = self._situation(report, actor)
+            if version not in (None, report["version"]):
+                raise self._stale(situation)
+            row = self._row(action, situation)
+            check_free(row, report)
+            if given.children and not given.children[0].number:
+                numbered = [replace(child, number=await self._number(now())) for child in given.children]
+                given = replace(given, children=tuple(numbered))
+            amendment, entry = await self._planner.plan(row, report, actor, given, entry_id=entry_id)
+            if given.into is not None:
+                amendment = amendment.also(merged_into(report, await self._within_reach(given.into, actor)))
+            condition: Document = {
+                "_id": number,
+                "state": report["state"],
+                "unit_id": report["unit_id"],
+                "timeline.id": {"$ne": entry_id},
+                **free_of(row),
+            }
+            if row.only or version is not None:
+                # The facts were looked at in this version. Where it has moved on meanwhile, they are looked at again.
+                condition["version"] = report["version"]
+            after = await self._reports.find_one_and_update(
+                condition, amendment.pipeline(), return_document=ReturnDocument.AFTER
+            )
+            if after is not None:
+                return dict(after), entry
+        raise self._stale(self._situation(await self._within_reach(number, actor), actor))
+
+    def open_to(self, report: Document, actor: Actor) -> list[Transition]:
+        """What ``actor``, who can read ``report``, may do with it now."""
+        return open_rows(self._situation(report, actor))
+
+    def row(self, action: str, report: Document, actor: Actor) -> Transition | None:
+        """The row by which ``actor`` may do ``action`` now; permissions are not looked at."""
+        situation = self._situation(report, actor)
+        return next((row for row in _here(action, situation) if missing(row, situation) is None), None)
+
+    def _situation(self, report: Document, actor: Actor) -> Situation:
+        return Situation(report, actor, now(), self._policy)
+
+    def _row(self, action: str, situation: Situation) -> Transition:
+        """The row to go by. Raises :class:`Conflict` where there is none: the state, or a fact with its own code."""
+        part = part_of(situation)
+        if part is None or not rows(action, part):
+            raise _no_such_report()  # a follower who tries what is the reporter's
+        here = _here(action, situation)
+        if not here:
+            raise self._stale(situation)
+        lacking = [missing(row, situation) for row in here]
+        if None in lacking:
+            return here[lacking.index(None)]
+        fact = lacking[0]
+        assert fact is not None  # noqa: S101 - for the type checker: it was looked for above
+        raise Conflict(fact.message, code=fact.code, details=self._stale(situation).details)
 
     @staticmethod
-    def _permitted(action: str, actor: Actor) -> list[Transition]:
+    def _permitted(action: str, actor: Actor) -> None:
         if action not in ACTIONS:
             raise NotFound("没有这个操作。", code="NO_SUCH_ACTION")
-        possible = rows(action, _kind(actor))
+        possible = [row for kind in _kinds(actor) for row in rows(action, kind)]
         if not possible:
             raise Forbidden("这个操作不由您来做。", code="NOT_YOURS_TO_DO")
         if isinstance(actor, StaffSession) and possible[0].permission not in actor.permissions:
@@ -293,30 +336,31 @@ class ReportService:
                 code="NO_PERMISSION",
                 details={"permission": possible[0].permission},
             )
-        return possible
 
     async def _within_reach(self, number: str, actor: Actor) -> Document:
         """The case, if ``actor`` may know of it. What is out of reach looks as if it were not there."""
         report = await self.get(number)
-        theirs = (
-            report["reporter"]["citizen_id"] == actor.citizen_id
-            if isinstance(actor, Reporter)
-            else isinstance(actor, System) or actor.reaches(report["areas"], report["unit_id"])
-        )
+        if isinstance(actor, Reporter):
+            theirs = is_reporter(report, actor) or (
+                actor.citizen_id in report["followers"] and report["public"] and report["state"] not in HIDDEN
+            )
+        else:
+            theirs = isinstance(actor, System) or actor.reaches(report["areas"], *unit_ids(report))
         if not theirs:
-            raise NotFound("没有找到这个案件，请核对编号。", code="NO_SUCH_REPORT")
+            raise _no_such_report()
         return report
 
-    def _stale(self, report: Document, actor: Actor) -> Conflict:
+    def _stale(self, situation: Situation) -> Conflict:
+        report = situation.report
         state = State(report["state"])
-        open_now = (
-            open_to_staff(state, actor.permissions) if isinstance(actor, StaffSession) else open_to_reporter(state)
-        )
-        actions = [t.action for t in open_now]
         return Conflict(
             f"案件现在是「{STATE_NAMES[state]}」，不能这样操作，请刷新后再看。",
             code="STALE_STATE",
-            details={"state": state, "version": report["version"], "actions": actions},
+            details={
+                "state": state,
+                "version": report["version"],
+                "actions": [t.action for t in open_rows(situation)],
+            },
         )
 
     async def plan(self, row: Transition, report: Document, actor: Actor, given: Given) -> tuple[Amendment, Document]:
@@ -331,9 +375,37 @@ class ReportService:
         )
         return int(result.modified_count)
 
+    async def remind_dormant(self, *, limit: int = 1000) -> int:
+        """Remind staff of the cases that nobody has touched for the district's days; of how many.
 
-def _kind(actor: Actor) -> Any:
-    return "reporter" if isinstance(actor, Reporter) else "system" if isinstance(actor, System) else "staff"
+        Called by the timetable. A reminder touches the case, so there is one a period, however often this is called.
+        """
+        due = self._reports.find({"remind_at": {"$gt": EPOCH, "$lte": now()}}, {"_id": 1}).sort("remind_at", ASCENDING)
+        reminded = 0
+        for found in await due.limit(limit).to_list(limit):
+            try:
+                await self.act(found["_id"], "remind", System("长时间没有人办理"), Given())
+                reminded += 1
+            except Conflict as moved_on:
+                log.info("reports.not_dormant", number=found["_id"], why=moved_on.code)
+        return reminded
+
+
+def _no_such_report() -> NotFound:
+    return NotFound("没有找到这个案件，请核对编号。", code="NO_SUCH_REPORT")
+
+
+def _kinds(actor: Actor) -> tuple[Part, ...]:
+    """What ``actor`` can be to a case."""
+    if isinstance(actor, Reporter):
+        return ("reporter", "follower")
+    return ("system",) if isinstance(actor, System) else ("staff",)
+
+
+def _here(action: str, situation: Situation) -> list[Transition]:
+    """The rows of ``action`` for the one who acts, in the case's state."""
+    part = part_of(situation)
+    return [row for row in rows(action, part) if situation.report["state"] in row.origins] if part else []
 
 
 def _entry_of(report: Document, entry_id: str) -> Document | None:

@@ -186,7 +186,7 @@ class Player:
             actor = play.reporter
         else:
             actor = self._staff[report["unit_id"] if step.by == "unit" else step.by]
-        row = _row(step)
+        row = self._services.reports.row(step.action, report, actor) or _row(step)
         accepted = {*row.needs, *row.takes, *row.some_of}
         words = case.says.get(step.action)
         if step.action == "handle":

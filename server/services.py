@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import fields
 from datetime import time, timedelta
 from typing import Any
 
@@ -70,6 +71,7 @@ from reports.checks import RequiredChecks
 from reports.deadlines import WorkCalendar
 from reports.exports import KIND as REPORT_EXPORT
 from reports.exports import ReportExports
+from reports.facts import Policy
 from reports.findings import ReportFindings
 from reports.indicator_scheme import IndicatorScheme
 from reports.intake import IntakeService
@@ -145,6 +147,12 @@ def escalation_of(settings: Settings) -> Escalation:
         raise ConfigurationError(f"reports.warnings: {error}") from error
 
 
+def policy(settings: Settings) -> Policy:
+    """How the district works, from the settings."""
+    names = [field.name for field in fields(Policy)]
+    return Policy(**settings.reports.model_dump(include=set(names)))
+
+
 def public_url(settings: Settings) -> str:
     """The address that phones and WeChat reach us under; in development, the one that we listen on."""
     return settings.server.public_url or f"http://{settings.server.host}:{settings.server.port}"
@@ -207,6 +215,7 @@ async def open_services(settings: Settings) -> AsyncIterator[tuple[Services, Rep
             serials=Serials(database),
             calendar=calendar,
             escalation=escalation,
+            policy=policy(settings),
             division=settings.reports.division,
             checks=RequiredChecks(
                 frozenset(settings.side_tasks.before_filing), frozenset(settings.side_tasks.before_closing)

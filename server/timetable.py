@@ -47,6 +47,15 @@ async def trim_changes(context: dict[str, Any]) -> int:
     return trimmed
 
 
+async def remind_dormant_reports(context: dict[str, Any]) -> int:
+    """Remind staff of the cases that nobody has touched for long."""
+    services: Services = context["services"]
+    reminded = await services.reports.remind_dormant()
+    if reminded:
+        log.info("reports.reminded", count=reminded)
+    return reminded
+
+
 async def count_jobs(context: dict[str, Any]) -> None:
     """Put the length of the queue into the figures."""
     QUEUED_JOBS.set(await context["queue"].count("queued"))
@@ -69,6 +78,7 @@ async def run_timetable(services: Services, settings: Settings) -> None:
             CronJob(clear_unused_photos, cron="7 * * * *"),
             CronJob(mark_late_reports, cron="* * * * *"),
             CronJob(trim_changes, cron="23 * * * *"),
+            CronJob(remind_dormant_reports, cron="*/10 * * * *"),
             CronJob(count_jobs, cron="* * * * *"),
         ],
         concurrency=2,

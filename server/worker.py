@@ -66,6 +66,7 @@ def payers(services: Services, jobs: ReportJobs) -> dict[str, dict[str, Payer]]:
             "attach": jobs.pay_attach,
             "notify": jobs.pay_notify,
             "audit": jobs.pay_audit,
+            "resume": jobs.pay_resume,
             "warn": services.time_limits.pay_warn,
             "absorb": merging.pay_absorb,
             "offer_check": checks.pay_offer_check,

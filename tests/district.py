@@ -124,7 +124,7 @@ class District:
         )
 
     async def staff(self, username: str) -> Client:
-        """A signed-in member of staff: a role's key, or unit-sanitation, unit-roads, street-dispatcher."""
+        """A signed-in member of staff: a role's key, or unit-UNIT, street-dispatcher, street-centre."""
         if username not in self._staff:
             opened = await self.nobody("/admin/api/v1").post("/session", {"username": username, "password": PASSWORD})
             self._staff[username] = Client(self.http, "/admin/api/v1", opened["token"], staff=opened["staff"])
@@ -204,6 +204,7 @@ async def seed(services: Services) -> None:
         *(NewStaff(username=key, name=name, roles=[key], areas=[district]) for key, name in centre.items()),
         *(NewStaff(username=f"unit-{u}", name=u, roles=["unit"], areas=[district], unit_id=u) for u in UNITS),
         NewStaff(username="street-dispatcher", name="街道派遣员", roles=["dispatcher"], areas=[street]),
+        NewStaff(username="street-centre", name="街道中心", roles=["street_dispatcher"], areas=[street]),
     ]
     for person in people:
         await services.staff.create(person, PASSWORD)

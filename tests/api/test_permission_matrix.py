@@ -158,7 +158,8 @@ async def test_everybody_at_every_endpoint_is_let_in_or_refused_as_declared(dist
     assert tried == len(OPERATIONS) * len(callers) > 300
     assert len([e for e in logs if e.get("logger") == "access" or e["event"] == "request"]) >= tried
     assert not CLEAR_PHONE.search(json.dumps(logs, default=str))
-    assert (await district.services.database["reports"].find_one({"_id": victim.facts["number"]}))["version"] == 4
+    # Of all these empty requests one is in order: the citizen, who follows the case by then, urges.
+    assert (await district.services.database["reports"].find_one({"_id": victim.facts["number"]}))["version"] == 5
 
 
 def test_a_door_left_open_is_seen():

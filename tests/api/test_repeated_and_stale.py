@@ -93,7 +93,7 @@ async def test_an_action_on_a_state_that_has_passed_is_told_the_present_one(dist
     assert (details["state"], details["version"]) == ("dispatched", done["version"])
     too_late = problem(await citizen.call("POST", f"/reports/{number}/withdrawal", json={}), 409, "STALE_STATE")
     assert too_late["state"] == "dispatched"
-    assert too_late["actions"] == ["supplement"]
+    assert too_late["actions"] == ["supplement", "urge"]
     assert (await district.services.database["reports"].find_one({"_id": number}))["version"] == done["version"]
 
 

@@ -1,0 +1,253 @@
+"""What has to be so, besides the state, for a row of the table to be open: each fact with its test and its refusal.
+
+A fact is about the case, about who acts (of which of the case's units, when last), or about how the district works
+(:class:`Policy`). No input and no output: the update that takes a step holds for the version that was looked at.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any, get_args
+
+from accounts.models import StaffSession
+from reports.milestones import milestones
+from reports.models import Actor, Reporter, System
+from reports.vocabulary import Actor as Part
+from reports.vocabulary import Ask, Fact, State, Transition
+
+Document = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Policy:
+    """How a district works. ``two_level``: a case goes to its street's centre first, which passes it to the unit.
+
+    Sources: at most two extensions, a suspension of at most a year, one appeal: the practice of digital city management
+    (数字城管). The rest is the district's own.
+    """
+
+    two_level: bool = False
+    max_extensions: int = 2
+    max_suspension_days: int = 365
+    reopen_days: int = 15
+    urge_hours: int = 24
+    dormant_days: int = 7
+
+
+@dataclass(frozen=True)
+class Situation:
+    """A case at a moment, and who would act on it."""
+
+    report: Document
+    actor: Actor
+    moment: datetime
+    policy: Policy
+
+    @property
+    def unit_id(self) -> str | None:
+        """The unit of who acts; None for everybody who belongs to none."""
+        return self.actor.unit_id if isinstance(self.actor, StaffSession) else None
+
+
+def units_of(report: Document) -> list[dict[str, Any]]:
+    """The units that have the case, the lead first, whenever it was written."""
+    if found := report.get("units"):
+        return list(found)
+    if report["unit_id"] is None:
+        return []
+    return [{"unit_id": report["unit_id"], "name": report["unit_name"], "lead": True, "done": False}]
+
+
+def unit_ids(report: Document) -> list[str]:
+    """The keys of the units that have the case."""
+    return [unit["unit_id"] for unit in units_of(report)]
+
+
+def suspended_until(report: Document) -> datetime | None:
+    """Until when a case is suspended; None where it is not."""
+    return report["pauses"][-1]["until"] if report["state"] == State.SUSPENDED else None
+
+
+def _last_of(report: Document, actions: Iterable[str]) -> str | None:
+    return next((e["action"] for e in reversed(report["timeline"]) if e["action"] in actions), None)
+
+
+def _by_lead(s: Situation) -> bool:
+    # Of the command centre, whoever has the permission may act for a unit that is not connected.
+    return s.unit_id in (None, s.report["unit_id"])
+
+
+def _by_part(s: Situation) -> bool:
+    return any(u["unit_id"] == s.unit_id and not u["lead"] and not u["done"] for u in units_of(s.report))
+
+
+def _parts_done(s: Situation) -> bool:
+    return all(u["done"] for u in units_of(s.report) if not u["lead"])
+
+
+def _street_first(s: Situation) -> bool:
+    return s.policy.two_level and bool(s.report["place"].get("street"))
+
+
+def _direct(s: Situation) -> bool:
+    # What its street has sent back, the district's dispatchers dispatch themselves.
+    return not _street_first(s) or _last_of(s.report, ("return_to_district",)) is not None
+
+
+def _by_street(s: Situation) -> bool:
+    return _last_of(s.report, ("dispatch", "redispatch", "pass_on")) == "pass_on"
+
+
+def _dispatched_before(s: Situation) -> bool:
+    return milestones(s.report)["dispatched_at"] is not None
+
+
+def _in_time(s: Situation) -> bool:
+    due = s.report["due_at"]
+    return due is not None and not s.report["late"] and s.moment <= due
+
+
+def _asked(kind: Ask) -> Callable[[Situation], bool]:
+    return lambda s: (s.report.get("request") or {}).get("kind") == kind
+
+
+def _not_urged_lately(s: Situation) -> bool:
+    since = s.moment - timedelta(hours=s.policy.urge_hours)
+    person = s.actor.citizen_id if isinstance(s.actor, Reporter) else None
+    acted = s.report.get("acted") or ()
+    return not any(a["action"] == "urge" and a["citizen_id"] == person and a["at"] > since for a in acted)
+
+
+def closed_at(report: Document) -> datetime | None:
+    """When the case was closed last, whenever it was written."""
+    found: datetime | None = milestones(report)["closed_at"]
+    return found or next((e["at"] for e in reversed(report["timeline"]) if e["action"] == "close"), None)
+
+
+def _closed_lately(s: Situation) -> bool:
+    closed = closed_at(s.report)
+    return closed is not None and s.moment <= closed + timedelta(days=s.policy.reopen_days)
+
+
+def _dormant(s: Situation) -> bool:
+    remind_at = s.report.get("remind_at")
+    return remind_at is not None and remind_at <= s.moment
+
+
+@dataclass(frozen=True)
+class FactRule:
+    """A fact: its test, how the document says it, and how it is refused where it does not hold."""
+
+    holds: Callable[[Situation], bool]
+    text: str
+    code: str
+    message: str
+
+
+FACTS: dict[Fact, FactRule] = {
+    "by_lead": FactRule(
+        _by_lead, "the lead unit's staff, or the centre's", "NOT_THE_LEAD", "您的部门是协办部门，这一步由主办部门来做。"
+    ),
+    "by_part": FactRule(
+        _by_part, "staff of a co-unit that is not done yet", "NO_PART", "您的部门在这个案件中没有未完成的协办任务。"
+    ),
+    "parts_done": FactRule(
+        _parts_done, "every co-unit is done", "PARTS_OPEN", "还有协办部门没有完成，请等其完成后再反馈。"
+    ),
+    "direct": FactRule(
+        _direct,
+        "direct dispatch, or no street, or its street sent it back",
+        "STREET_FIRST",
+        "本区实行区、街道两级派遣，请先交办街道，由街道派给处置部门。",
+    ),
+    "street_first": FactRule(
+        _street_first,
+        "dispatch on two levels, and the place has a street",
+        "NO_STREET_LEVEL",
+        "这个案件不经街道派遣，请直接派给处置部门。",
+    ),
+    "by_street": FactRule(
+        _by_street, "passed on by a street", "NOT_BY_STREET", "这个案件不是街道派出的，请退回派遣员。"
+    ),
+    "not_by_street": FactRule(
+        lambda s: not _by_street(s), "not passed on by a street", "BY_STREET", "这个案件是街道派出的，请退回街道。"
+    ),
+    "first_dispatch": FactRule(
+        lambda s: not _dispatched_before(s),
+        "not dispatched before",
+        "DISPATCHED_BEFORE",
+        "这个案件派遣过，请写明理由。",
+    ),
+    "dispatched_before": FactRule(
+        _dispatched_before, "dispatched before", "NEVER_DISPATCHED", "这个案件还没有派遣过。"
+    ),
+    "in_time": FactRule(
+        _in_time, "not overdue", "OVERDUE", "案件已超过处置时限，不能再申请或批准延期、挂账，请尽快处置。"
+    ),
+    "extension_left": FactRule(
+        lambda s: milestones(s.report)["extensions"] < s.policy.max_extensions,
+        "extended fewer times than the district allows (2)",
+        "NO_EXTENSION_LEFT",
+        "案件的延期次数已用完，不能再延期。",
+    ),
+    "nothing_asked": FactRule(
+        lambda s: s.report.get("request") is None,
+        "nothing else is being asked for",
+        "REQUEST_PENDING",
+        "这个案件有一项申请还没有批复，请等批复后再申请。",
+    ),
+    "extension_asked": FactRule(
+        _asked("extension"), "an extension was asked for", "NOTHING_ASKED", "这个案件没有待批复的延期申请。"
+    ),
+    "suspension_asked": FactRule(
+        _asked("suspension"), "a suspension was asked for", "NOTHING_ASKED", "这个案件没有待批复的挂账申请。"
+    ),
+    "appeal_asked": FactRule(
+        _asked("appeal"), "an appeal was lodged", "NOTHING_ASKED", "这个案件没有待批复的超时申诉。"
+    ),
+    "was_late": FactRule(
+        lambda s: bool(s.report["late"]), "it was handled late", "NOT_LATE", "这个案件没有超时，不需要申诉。"
+    ),
+    "never_appealed": FactRule(
+        lambda s: milestones(s.report)["appeals"] == 0,
+        "no appeal before",
+        "APPEALED_BEFORE",
+        "这个案件已经申诉过，只能申诉一次。",
+    ),
+    "not_urged_lately": FactRule(
+        _not_urged_lately,
+        "this person has not urged within the district's hours (24)",
+        "URGED_LATELY",
+        "您已经催办过，部门已收到，请过一天再催。",
+    ),
+    "closed_lately": FactRule(
+        _closed_lately,
+        "closed within the district's days (15)",
+        "CLOSED_TOO_LONG",
+        "结案时间已久，不能再重新打开，请重新上报。",
+    ),
+    "dormant": FactRule(
+        _dormant, "nobody has touched it for the district's days (7)", "NOT_DORMANT", "这个案件近期有人办理。"
+    ),
+}
+
+assert FACTS.keys() == set(get_args(Fact))  # noqa: S101 - a fact without a meaning must not pass for one that holds
+
+
+def missing(row: Transition, situation: Situation) -> FactRule | None:
+    """The first fact of ``row`` that does not hold."""
+    return next((FACTS[name] for name in row.only if not FACTS[name].holds(situation)), None)
+
+
+def part_of(situation: Situation) -> Part | None:
+    """What the one who acts is to the case; None: a citizen who has nothing to do with it."""
+    actor, report = situation.actor, situation.report
+    if isinstance(actor, StaffSession):
+        return "staff"
+    if isinstance(actor, System):
+        return "system"
+    if report["reporter"]["citizen_id"] == actor.citizen_id:
+        return "reporter"
+    return "follower" if actor.citizen_id in report["followers"] else None

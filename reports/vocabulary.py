@@ -1,0 +1,170 @@
+"""The words that the table of transitions is written in: states, who acts, what is given, and what a row may say.
+
+The rows themselves are in :mod:`reports.rules`; what each fact means is in :mod:`reports.facts`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Literal
+
+from reports.milestones import Mark
+
+
+class State(StrEnum):
+    """Where a case (案卷) stands."""
+
+    SUBMITTED = "submitted"
+    FILED = "filed"
+    AT_STREET = "at_street"
+    DISPATCHED = "dispatched"
+    ACCEPTED = "accepted"
+    SUSPENDED = "suspended"
+    HANDLED = "handled"
+    REWORK = "rework"
+    CLOSED = "closed"
+    RATED = "rated"
+    VOID = "void"
+    WITHDRAWN = "withdrawn"
+    MERGED = "merged"
+
+
+STATE_NAMES: dict[State, str] = {
+    State.SUBMITTED: "待受理",
+    State.FILED: "已立案",
+    State.AT_STREET: "待街道派遣",
+    State.DISPATCHED: "已派遣",
+    State.ACCEPTED: "处置中",
+    State.SUSPENDED: "挂账中",
+    State.HANDLED: "待核查",
+    State.REWORK: "返工中",
+    State.CLOSED: "已结案",
+    State.RATED: "已评价",
+    State.VOID: "已作废",
+    State.WITHDRAWN: "已撤回",
+    State.MERGED: "已并案",
+}
+
+OPEN = (
+    State.SUBMITTED, State.FILED, State.AT_STREET, State.DISPATCHED, State.ACCEPTED, State.SUSPENDED, State.HANDLED,
+    State.REWORK,
+)  # fmt: skip
+"""States in which something is still to be done."""
+
+UNMERGED = tuple(s for s in State if s is not State.MERGED)
+"""All states of a case that goes its own way."""
+
+HELD_BY_UNIT = (State.DISPATCHED, State.ACCEPTED, State.REWORK)
+"""States in which the disposal unit's clock runs."""
+
+Actor = Literal["reporter", "follower", "staff", "system"]
+Need = Literal[
+    "reason", "note", "photos", "unit", "co_units", "category", "condition", "assignee", "until", "resolved", "score",
+    "into", "children",
+]  # fmt: skip
+Told = Literal["filed", "dispatched", "closed", "rework"]
+"""Notices to the reporter and the followers; each has a subscribe-message template."""
+
+Ask = Literal["extension", "suspension", "appeal"]
+"""What a unit may ask for and somebody else decides: 延期, 挂账, 超时申诉."""
+
+Clears = Literal["unit", "category", "rating", "request", "parts"]
+Clock = Literal["starts", "restarts", "extends", "stops", "resumes", "ends", "cancels"]
+
+Fact = Literal[
+    "by_lead", "by_part", "parts_done", "direct", "street_first", "by_street", "not_by_street", "first_dispatch",
+    "dispatched_before", "in_time", "extension_left", "nothing_asked", "extension_asked", "suspension_asked",
+    "appeal_asked", "was_late", "never_appealed", "not_urged_lately", "closed_lately", "dormant",
+]  # fmt: skip
+
+NEED_NAMES: dict[Need, str] = {
+    "reason": "理由",
+    "note": "说明",
+    "photos": "照片",
+    "unit": "处置部门",
+    "co_units": "协办部门",
+    "category": "问题类别",
+    "condition": "立案条件",
+    "assignee": "处置人员",
+    "until": "挂账截止日期",
+    "resolved": "是否解决",
+    "score": "评分",
+    "into": "并入的案件编号",
+    "children": "拆分出的案件",
+}
+
+
+@dataclass(frozen=True)
+class Hindrance:
+    """Something that must not be on a case for a step to be taken: ``field``, a list on the case, has to be empty.
+
+    The condition is part of the update that takes the step, so that nothing comes between the look and the step.
+    """
+
+    field: str
+    code: str
+    message: str
+
+
+HINDRANCES: dict[str, Hindrance] = {
+    "checks": Hindrance("open_checks", "CHECK_OPEN", "现场核查还没有完成，请等采集员反馈，或取消核查后再操作。"),
+    "children": Hindrance("open_children", "CHILDREN_OPEN", "拆分出的案件还没有全部办结，请等其办结后再操作。"),
+    "absorbed": Hindrance("absorbed", "HAS_ABSORBED", "已有其他人的上报并入这个案件，不能撤回；如已解决，请补充说明。"),
+}
+
+
+@dataclass(frozen=True)
+class Transition:
+    """One row: in any state of ``origins``, ``actors`` may do ``action``, which leads to ``to``.
+
+    ``to`` None leaves the state as it is. Staff need the permission ``report.<action>`` and the case within reach.
+    ``only`` are facts (:mod:`reports.facts`) that must hold besides; an action may have several rows for one state,
+    told apart by them, and the first that holds is taken.
+
+    ``needs`` must be given, ``takes`` may be, of ``some_of`` at least one; nothing else is accepted. ``outcomes`` is
+    what ``resolved`` may be, where not everything. What is given is kept on the case (its unit, category, rating) or in
+    the timeline; ``clears`` takes something off the case again ("parts": what the units have done).
+
+    ``clock`` starts the time limit of the filing condition anew, restarts it where it runs, adds the original limit
+    once more, stops it until a date, lets it go on, ends it (the unit is done), or cancels it. ``asks`` puts a request
+    on the case, which a row with ``answers`` takes off; ``removes_part`` and ``ends_part`` are for the acting co-unit.
+
+    ``says`` is what the timeline tells, in plain Chinese; see :func:`reports.planning.words` for what is filled in;
+    ``shown`` tells whether citizens see the entry. ``tells`` is the notice owed to the reporter and followers; ``owes``
+    is further work for the worker, "resume" on the date until which the clock stops; ``settles`` is what is owed no
+    more. ``marks`` is what it writes into the case's milestones. ``publishes``: staff who do it have read the case and
+    seen its photos, which makes one that a partner handed on public. ``free_of``: what must not be on the case, by the
+    names of :data:`HINDRANCES`. ``checks``: it asks for a check on site, or calls off those that are open.
+    """
+
+    action: str
+    label: str
+    origins: tuple[State, ...]
+    actors: tuple[Actor, ...]
+    to: State | None
+    says: str
+    only: tuple[Fact, ...] = ()
+    needs: tuple[Need, ...] = ()
+    takes: tuple[Need, ...] = ()
+    some_of: tuple[Need, ...] = ()
+    outcomes: tuple[Literal["yes", "partly", "no"], ...] = ()
+    clears: tuple[Clears, ...] = ()
+    clock: Clock | None = None
+    asks: Ask | None = None
+    answers: Ask | None = None
+    ends_part: bool = False
+    removes_part: bool = False
+    tells: Told | None = None
+    owes: tuple[str, ...] = ()
+    settles: tuple[str, ...] = ()
+    shown: bool = True
+    marks: tuple[Mark, ...] = ()
+    publishes: bool = False
+    free_of: tuple[str, ...] = ()
+    checks: Literal["asks", "cancels"] | None = None
+
+    @property
+    def permission(self) -> str:
+        """What a member of staff must hold."""
+        return f"report.{self.action}"
