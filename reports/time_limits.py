@@ -11,7 +11,7 @@ import asyncio
 from datetime import UTC, date, datetime, time, timedelta
 
 import structlog
-from pymongo import ASCENDING
+from pymongo import ASCENDING, UpdateOne
 from pymongo.errors import PyMongoError
 
 from core.clock import SHANGHAI, now, shanghai
@@ -29,6 +29,7 @@ log = structlog.get_logger(__name__)
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _BATCH = 100
+_PIECE = 500
 _AT_ONCE = 8
 _PUT_OFF = timedelta(hours=1)
 _WORKING = ("work_hour", "work_day")
@@ -156,40 +157,41 @@ class TimeLimits:
             at, number = debt["after"]
             query["$or"] = [{"due_at": {"$gt": at}}, {"due_at": at, "_id": {"$gt": number}}]
             query["due_at"] = {"$gte": max(at, begins)}
-        cursor = self._reports.find(query, _CLOCK).sort([("due_at", ASCENDING), ("_id", ASCENDING)]).limit(_BATCH)
-        found = await cursor.to_list(_BATCH)
-        changed = [await self._recount(report, calendar) for report in found]
-        sums = {"counted": debt["counted"] + len(found), "changed": debt["changed"] + sum(changed)}
-        amendment = Amendment(set={"recount": {**sums, "done_at": None if len(found) == _BATCH else now()}})
-        if len(found) == _BATCH:
+        in_order = [("due_at", ASCENDING), ("_id", ASCENDING)]
+        found = await self._reports.find(query, _CLOCK).sort(in_order).limit(_PIECE).to_list(_PIECE)
+        updates = [update for report in found if (update := _recounted(report, calendar)) is not None]
+        changed = (await self._reports.bulk_write(updates, ordered=False)).modified_count if updates else 0
+        sums = {"counted": debt["counted"] + len(found), "changed": debt["changed"] + changed}
+        amendment = Amendment(set={"recount": {**sums, "done_at": None if len(found) == _PIECE else now()}})
+        if len(found) == _PIECE:
             # Those that were moved on come by again and are then as they should be; none is passed over.
             amendment.owe = [owe("recount", after=[found[-1]["due_at"], found[-1]["_id"]], **sums)]
         else:
             log.info("time_limits.recounted", day=day["_id"], **sums)
         return Payment(amendment)
 
-    async def _recount(self, report: Document, calendar: WorkCalendar) -> bool:
-        running = RunningLimit.of(report)
-        if running is None or running.limit.unit not in _WORKING or report["state"] not in OPEN:
-            return False
-        try:
-            due = running.due_at(calendar)
-        except ValueError:
-            log.exception("time_limits.failed", report=report["_id"])
-            return False
-        if due == report["due_at"]:
-            return False
-        moment = now()
-        says = f"工作日历有调整，处置时限由{_local(report['due_at'])}改为{_local(due)}"
-        entry = new_entry("recount", "时限调整", says, BY, report["state"], State(report["state"]), moment)
-        entry["shown"] = False
-        amendment = Amendment(set={"due_at": due, "updated_at": moment}, push={"timeline": [entry]})
-        percent = report.get("warn_percent")
-        if percent is not None:
-            amendment.set["warn_at"] = running.reached_at(percent, calendar)
-        as_read = {"due_at": report["due_at"], "warn_percent": percent, "late": False, "handled_at": None}
-        result = await self._reports.update_one({"_id": report["_id"], **as_read}, amendment.pipeline())
-        return bool(result.modified_count)
+
+def _recounted(report: Document, calendar: WorkCalendar) -> UpdateOne | None:
+    """What puts the due time of ``report`` right by ``calendar``, if it is not; it changes nothing where the case's
+    clock has been set otherwise since it was read."""
+    running = RunningLimit.of(report)
+    if running is None or running.limit.unit not in _WORKING or report["state"] not in OPEN:
+        return None
+    percent, moment = report.get("warn_percent"), now()
+    try:
+        due = running.due_at(calendar)
+        warn = {} if percent is None else {"warn_at": running.reached_at(percent, calendar)}
+    except ValueError:
+        log.exception("time_limits.failed", report=report["_id"])
+        return None
+    if due == report["due_at"]:
+        return None
+    says = f"工作日历有调整，处置时限由{_local(report['due_at'])}改为{_local(due)}"
+    entry = new_entry("recount", "时限调整", says, BY, report["state"], State(report["state"]), moment)
+    entry["shown"] = False
+    amendment = Amendment(set={"due_at": due, "updated_at": moment, **warn}, push={"timeline": [entry]})
+    as_read = {"due_at": report["due_at"], "warn_percent": percent, "late": False, "handled_at": None}
+    return UpdateOne({"_id": report["_id"], **as_read}, amendment.pipeline())
 
 
 def _text(report: Document, percent: int) -> str:

@@ -352,7 +352,7 @@ async def test_a_day_that_is_declared_off_moves_the_due_times_of_running_cases_a
 
 
 async def test_a_new_count_of_many_cases_goes_on_in_pieces_and_passes_none_over(place, monkeypatch):
-    monkeypatch.setattr("reports.time_limits._BATCH", 2)
+    monkeypatch.setattr("reports.time_limits._PIECE", 2)
     numbers = [await dispatched(place) for _ in range(5)]
     reports = place.services.database["reports"]
     calendar = await place.services.calendar.current()
