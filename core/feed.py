@@ -107,6 +107,9 @@ class Feed:
                     await self._lead()
             except (PyMongoError, Deposed) as error:
                 log.warning("feed.stands_down", reason=str(error)[:200], error=type(error).__name__)
+            except Exception:
+                # A case that cannot be described must not end the process, which has other work; it is tried again.
+                log.exception("feed.failed")
             await asyncio.sleep(self._lease.seconds / 4)
 
     async def _lead(self) -> None:

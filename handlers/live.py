@@ -222,7 +222,13 @@ class Hub:
             self._announced.clear()
             try:
                 while changes := await self._changes.after(self._position, limit=_READ):
-                    await self._spread(changes)
+                    try:
+                        await self._spread(changes)
+                    except (KeyError, TypeError, ValueError):
+                        # A case that cannot be shown: who follows finds out by fetching, and the rest goes on.
+                        log.exception("live.failed")
+                        self._position = changes[-1]["_id"]
+                        self._tell_all({"type": "resync", "seq": self._position, "reason": "server_error"})
                     await asyncio.sleep(self._settings.window_ms / 1000)
             except PyMongoError as error:
                 log.warning("live.database", error=type(error).__name__)

@@ -70,6 +70,9 @@ class Planner:
                         self._made()
                 except PyMongoError as error:
                     log.warning("webhooks.database", error=type(error).__name__)
+                except Exception:
+                    log.exception("webhooks.failed")  # and is tried again: the process has other work
+                    await asyncio.sleep(seconds)
                 await asyncio.sleep(_LINGER_SECONDS)
                 with contextlib.suppress(TimeoutError):
                     await asyncio.wait_for(woken.wait(), seconds)

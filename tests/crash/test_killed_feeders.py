@@ -11,7 +11,7 @@ from redis.asyncio import Redis
 from core.changes import ChangeLog
 from tests.crash.town import Town, open_town, submit_many
 
-KILLS = 4
+KILLS = 3
 
 
 async def recorded(town: Town) -> list[tuple[str, str]]:
@@ -26,7 +26,9 @@ async def recorded(town: Town) -> list[tuple[str, str]]:
 @pytest.mark.timeout(240)
 async def test_workers_killed_while_they_record_changes_lose_and_double_none(mongodb_url, redis_url, tmp_path):
     rng = random.Random(38)
-    async with open_town(mongodb_url, redis_url, tmp_path, GONGZHI_FEED__LEASE_SECONDS="3") as town:
+    async with open_town(
+        mongodb_url, redis_url, tmp_path, GONGZHI_FEED__LEASE_SECONDS="3", GONGZHI_WORKER__NICE="0"
+    ) as town:
         await town.start("app")
         workers = [await town.start("worker"), await town.start("worker")]
 
