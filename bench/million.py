@@ -21,7 +21,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from core.clock import SHANGHAI, now
-from core.database import Database
+from core.database import Database, ensure_indexes
 from core.ids import new_id
 from reports.rules import OPEN
 from reports.search import grams
@@ -29,6 +29,7 @@ from reports.search import grams
 Document = dict[str, Any]
 
 YEARS = 3
+_COLUMNS = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
 _BATCH = 1000
 _FIRST_COPY = 500_000
 """Copies have serial numbers from here on; the product starts each day at 1."""
@@ -185,16 +186,24 @@ async def multiply(database: Database, count: int, indexes: list[IndexModel], co
     The indexes are taken off meanwhile and built again after it, which is much faster than keeping them up.
     """
     reports = database["reports"]
-    if await reports.estimated_document_count() >= count and len(await reports.index_information()) > len(indexes):
-        return
+    if await reports.estimated_document_count() < count:
+        await _fill(database, count, console)
+    with Progress(*_COLUMNS, console=console) as bar:
+        building = bar.add_task("Building indexes", total=len(indexes))
+        for index in indexes:
+            await ensure_indexes(database, {"reports": [index]})
+            bar.advance(building)
+
+
+async def _fill(database: Database, count: int, console: Console) -> None:
+    reports = database["reports"]
     copies = {"_id": {"$regex": f"[{_FIRST_COPY // 100_000}-9]\\d{{5}}$"}}
     await reports.delete_many(copies)  # of a making that was interrupted
     originals = [dict(r) async for r in reports.find({})]
     missing = count - len(originals)
     multiplier = Multiplier(originals, await spots_of(database), until=now() - timedelta(minutes=5))
     await reports.drop_indexes()
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console) as bar:
+    with Progress(*_COLUMNS, console=console) as bar:
         task = bar.add_task("Making cases", total=missing)
         batch: list[Document] = []
         bulk = reports.with_options(write_concern=None)
@@ -207,7 +216,3 @@ async def multiply(database: Database, count: int, indexes: list[IndexModel], co
         if batch:
             await bulk.insert_many(batch, ordered=False)
             bar.advance(task, len(batch))
-        building = bar.add_task("Building indexes", total=len(indexes))
-        for index in indexes:
-            await reports.create_indexes([index])
-            bar.advance(building)

@@ -16,12 +16,15 @@ from typing import Any
 # one: too few threads, and a hundred people wait in line for the same refusal.
 os.environ.setdefault("MOTOR_MAX_WORKERS", "32")
 
+import structlog
 from bson.codec_options import CodecOptions
 from motor.motor_asyncio import AsyncIOMotorClient, AsyncIOMotorCollection, AsyncIOMotorDatabase
 from pymongo import IndexModel, WriteConcern
-from pymongo.errors import ConnectionFailure, OperationFailure, PyMongoError
+from pymongo.errors import ConnectionFailure, NetworkTimeout, OperationFailure, PyMongoError
 
 from core.errors import Unavailable
+
+log = structlog.get_logger(__name__)
 
 Client = AsyncIOMotorClient
 Database = AsyncIOMotorDatabase
@@ -49,17 +52,29 @@ def connect(url: str, database: str, *, pool_size: int = 20) -> Database:
 async def ensure_indexes(database: Database, wanted: dict[str, list[IndexModel]]) -> None:
     """Create what is missing of ``wanted`` (collection name to indexes). Safe to run in several processes at once.
 
+    Waits for as long as the server takes: minutes, where a version brings a new index for a million documents.
+
     A database user who may not create indexes will do where all of them are there already: an index can make documents
     expire, so whoever must not delete must not create one either.
     """
     for name, indexes in wanted.items():
         if indexes:
             try:
-                await database[name].create_indexes(indexes)
+                await _create(database[name], indexes)
             except OperationFailure as error:
                 names = {index.document["name"] for index in indexes}
                 if error.code != _UNAUTHORIZED or names - set(await database[name].index_information()):
                     raise
+
+
+async def _create(collection: Collection, indexes: list[IndexModel]) -> None:
+    while True:
+        try:
+            await collection.create_indexes(indexes)
+            return
+        except NetworkTimeout:
+            # The server goes on building; asked again, it answers when it is through.
+            log.info("indexes.building", collection=collection.name, names=[i.document["name"] for i in indexes])
 
 
 async def is_answering(database: Database, seconds: float = 2.0) -> bool:
