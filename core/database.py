@@ -68,13 +68,16 @@ async def ensure_indexes(database: Database, wanted: dict[str, list[IndexModel]]
 
 
 async def _create(collection: Collection, indexes: list[IndexModel]) -> None:
+    told = False
     while True:
         try:
             await collection.create_indexes(indexes)
             return
         except NetworkTimeout:
             # The server goes on building; asked again, it answers when it is through.
-            log.info("indexes.building", collection=collection.name, names=[i.document["name"] for i in indexes])
+            if not told:
+                log.info("indexes.building", collection=collection.name)
+                told = True
 
 
 async def is_answering(database: Database, seconds: float = 2.0) -> bool:
