@@ -64,13 +64,17 @@ def memory(pid: int) -> Memory:
 
 @asynccontextmanager
 async def open_stage(
-    processes: int, *, kept: str | None = None, prepare: Callable[[str], Awaitable[None]] | None = None
+    processes: int,
+    *,
+    kept: str | None = None,
+    prepare: Callable[[str], Awaitable[None]] | None = None,
+    cache_gb: float = 1.0,
 ) -> AsyncIterator[Stage]:
     """Start it all, with ``processes`` application processes and as many of the limit; stopped on leaving.
 
     The data go into ``var/{kept}``, which stays, or into a folder that is deleted on leaving. ``prepare`` is awaited
-    with the sandbox's address once the databases and it are up. The settings of this process are those of the children:
-    they are put into its environment.
+    with the sandbox's address once the databases and it are up. ``cache_gb`` is mongod's. The settings of this process
+    are those of the children: they are put into its environment.
     """
     async with AsyncExitStack() as held:
         scratch = ROOT / "var"  # not the system's temporary folder, which may be memory: what is synced must hit a disk
@@ -90,7 +94,7 @@ async def open_stage(
             held.push_async_callback(process.stop)
             return process
 
-        mongod = await start_mongod(folder / "mongod", logs)
+        mongod = await start_mongod(folder / "mongod", logs, cache_gb=cache_gb)
         held.push_async_callback(mongod.stop)
         valkey = await start_valkey(folder / "valkey", logs)
         held.push_async_callback(valkey.stop)

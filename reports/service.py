@@ -75,6 +75,9 @@ INDEXES = {
         IndexModel([("acted.citizen_id", ASCENDING)], name="acted", sparse=True),
         IndexModel([("areas", ASCENDING), *_NEWEST], name="areas"),
         IndexModel([("category", ASCENDING), *_NEWEST], name="category"),
+        # A unit hardly ever has a case of most categories: without this all of either would be looked through.
+        IndexModel([("unit_id", ASCENDING), ("category", ASCENDING), *_NEWEST], name="unit_category"),
+        IndexModel([("channel", ASCENDING), *_NEWEST], name="channel"),
         IndexModel([("reporter.citizen_id", ASCENDING), *_NEWEST], name="reporter", sparse=True),
         IndexModel([("reporter.staff_id", ASCENDING), *_NEWEST], name="finder", sparse=True),
         IndexModel([("external.number", ASCENDING)], name="external", sparse=True),

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
-from core.clock import now
+from core.clock import now, shanghai
 from core.ids import new_id
 from reports.search import grams
 from tests.api.support import accept_all, later, problem
@@ -37,8 +37,8 @@ class Shelf:
 
     async def put(self, *, age_s: float = 0.0, by: str | None = None, **changes) -> str:
         report = copy.deepcopy(self._template)
-        number = f"99010120250101{next(_NUMBERS):06d}"
         moment = now() - timedelta(seconds=age_s)
+        number = f"990101{shanghai(moment):%Y%m%d}{next(_NUMBERS):06d}"
         report |= {"_id": number, "created_at": moment, "updated_at": moment, **changes}
         if by is not None:
             report["reporter"] = {"citizen_id": by, "openid": "o", "anonymous": False}
@@ -315,10 +315,29 @@ async def test_citizens_lists_are_read_by_an_index(place, shelf, query):
 async def test_the_first_digits_of_a_number_find_all_that_begin_with_them(place, shelf):
     numbers = [await shelf.put() for _ in range(12)]
     staff = await place.staff("dispatcher")
-    prefix = numbers[0][:14]
-    assert set(await walk(staff, "/reports", number=prefix, size=5)) == set(numbers)
+    for digits in range(1, 15):
+        assert set(await walk(staff, "/reports", number=numbers[0][:digits], size=5)) == set(numbers)
+    for prefix in ("9901019999", "99010120261399", "990101203"):
+        assert await walk(staff, "/reports", number=prefix) == []
     assert await walk(staff, "/reports", number=numbers[5]) == [numbers[5]]
     assert await walk(staff, "/reports", number="1") == []
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("路317号", True),
+        ("317号", True),
+        ("路317", True),
+        ("路31", True),
+        ("路17号", False),
+        ("17号", True),
+        ("路31号", False),
+    ],
+)
+async def test_a_house_number_is_found_whole_and_in_parts(place, shelf, text, found):
+    number = await shelf.put(address="胜利路317号门前")
+    assert await walk(await place.staff("dispatcher"), "/reports", text=text) == ([number] if found else [])
 
 
 async def test_words_are_found_however_far_into_a_long_report_they_stand(place, shelf):
