@@ -56,7 +56,11 @@ def clock_after(
         case "extends":
             extensions = (report.get("clock") or {}).get("extensions", 0) + 1
             clock = {"started_at": RunningLimit.started(report), "extensions": extensions}
-            return _reckoned(report, {"clock": clock}, calendar)
+            longer = _running({**report, "clock": clock})
+            # Of the longer limit less is used up: it is warned of again at the shares that lie ahead now.
+            used = int(longer.share(moment, calendar) * 100)
+            warn = longer.next_warning(percents, calendar, after=used)
+            return {"clock": clock, "due_at": longer.due_at(calendar), **warn}
         case "stops" if until is not None:
             return _reckoned(report, {"pauses": [*pauses, {"from": moment, "until": end_of(until)}]}, calendar)
         case "resumes":
@@ -76,10 +80,15 @@ def _ended(pauses: list[Document], moment: datetime) -> list[Document]:
     return [{**pause, "until": min(moment, pause["until"] or moment)} for pause in pauses]
 
 
+def _running(report: Document) -> RunningLimit:
+    running = RunningLimit.of(report)
+    assert running is not None, "a clock that does not run is neither extended nor stopped"  # noqa: S101
+    return running
+
+
 def _reckoned(report: Document, change: Document, calendar: WorkCalendar) -> Document:
     """``change``, with when the case is due and warned of by it."""
-    running = RunningLimit.of({**report, **change})
-    assert running is not None, "a clock that does not run is neither extended nor stopped"  # noqa: S101
+    running = _running({**report, **change})
     percent = report.get("warn_percent")
     warn = {"warn_at": running.reached_at(percent, calendar)} if percent is not None else {}
     return {**change, "due_at": running.due_at(calendar), **warn}

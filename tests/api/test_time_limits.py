@@ -192,6 +192,51 @@ async def test_a_case_that_is_handled_is_warned_of_no_more_and_a_rework_anew(pla
     ]
 
 
+async def test_an_extension_is_warned_of_anew_at_the_shares_of_the_longer_limit(place):
+    number = await dispatched(place)
+    unit = await signed_in(place, "unit-sanitation")
+    await unit.post(f"/reports/{number}/actions/accept")
+    await move_to_share(place, number, 80)
+    assert (await stored(place, number))["warn_percent"] == 100
+    unit, chief = await signed_in(place, "unit-sanitation"), await signed_in(place, "duty_chief")
+    await unit.post(f"/reports/{number}/actions/request_extension", {"reason": "需要吊车"})
+    await chief.post(f"/reports/{number}/actions/approve_extension")
+    extended = await stored(place, number)
+    assert (extended["warn_percent"], extended["clock"]["extensions"]) == (50, 1)
+    assert extended["warn_at"] == await reached(place, number, 50) > now()
+    assert (await (await signed_in(place, "dispatcher")).get(f"/reports/{number}"))["due"]["elapsed_percent"] == 40
+    for percent in (50, 80, 100):
+        await move_to_share(place, number, percent)
+    report = await stored(place, number)
+    warned = [e["given"]["percent"] for e in report["timeline"] if e["action"] == "warn"]
+    assert warned == ["50", "80", "50", "80", "100"]
+    assert report["late"]
+
+
+async def test_a_suspended_case_is_warned_of_when_it_is_taken_up_again(place):
+    number = await dispatched(place)
+    unit = await signed_in(place, "unit-sanitation")
+    await unit.post(f"/reports/{number}/actions/accept")
+    await move_to_share(place, number, 50)
+    before = await stored(place, number)
+    until_day = (shanghai(now()) + timedelta(days=20)).date().isoformat()
+    unit, chief = await signed_in(place, "unit-sanitation"), await signed_in(place, "duty_chief")
+    await unit.post(f"/reports/{number}/actions/request_suspension", {"reason": "等材料", "until": until_day})
+    await chief.post(f"/reports/{number}/actions/approve_suspension")
+    move_to(before["due_at"] + timedelta(days=3))
+    assert await place.services.time_limits.warn() == 0
+    due = (await (await signed_in(place, "dispatcher")).get(f"/reports/{number}"))["due"]
+    assert (due["elapsed_percent"], due["paused"], due["late"]) == (50, True, False)
+    unit = await signed_in(place, "unit-sanitation")
+    await unit.post(f"/reports/{number}/actions/resume")
+    resumed = await stored(place, number)
+    assert resumed["warn_percent"] == 80
+    assert now() < resumed["warn_at"] == await reached(place, number, 80)
+    await move_to_share(place, number, 80)
+    warned = [e["given"]["percent"] for e in (await stored(place, number))["timeline"] if e["action"] == "warn"]
+    assert warned == ["50", "80"]
+
+
 async def test_what_was_missed_is_made_up_for_once_each_and_in_order(place):
     number = await dispatched(place)
     move_to(await reached(place, number, 100) + timedelta(days=1))
