@@ -348,6 +348,7 @@ class Model:
         """Let ``row`` happen at the moment ``at``; the kinds of the debts that it leaves."""
         case = self.case
         until = self.until(row, given)
+        waits = ["resume"] if case.state is State.SUSPENDED and row.to is None else []  # what it owes until the date
         condition = self._condition(given, case.category)
         case.category = given.get("category", case.category)
         if "score" in given:
@@ -379,7 +380,7 @@ class Model:
         case.state = row.to or case.state
         told = [self.reporter, *case.followers] if row.tells else []
         case.notices += [(str(row.tells), person) for person in told]
-        return [*row.owes, *checks, *["notify"] * len(told), *["attach"] * ("photos" in given)]
+        return [*row.owes, *waits, *checks, *["notify"] * len(told), *["attach"] * ("photos" in given)]
 
     def _condition(self, given: dict[str, Any], before: str | None) -> Condition | None:
         key = given.get("category", before)
