@@ -16,6 +16,8 @@ Task = Literal["government", "department", "category"]
 
 TASKS: Final[tuple[Task, ...]] = get_args(Task)
 _BATCH_CHARACTERS = 20_000
+_BATCH = 12
+"""Messages judged at once: their terms stay in the processor's cache, and in a few megabytes."""
 
 
 class TextClassifier:
@@ -36,7 +38,7 @@ class TextClassifier:
         while start < len(messages):
             # Rows of a batch are filled up to the longest, so a batch is bounded by characters, not by messages.
             longest, end = 0, start
-            while end < len(messages):
+            while end < min(len(messages), start + _BATCH):
                 longest = max(longest, sum(map(len, messages[end])) + 1)
                 if end > start and longest * (end - start + 1) > _BATCH_CHARACTERS:
                     break

@@ -10,10 +10,10 @@ from numpy.typing import NDArray
 Floats = NDArray[np.floating]
 
 
-def softmax(logits: Floats) -> NDArray[np.float64]:
-    """Probabilities, row by row."""
+def softmax(logits: Floats, doubt: float = 0.0) -> NDArray[np.float64]:
+    """Probabilities, row by row; the share ``doubt`` of them is spread evenly."""
     powers = np.exp(np.asarray(logits, np.float64) - logits.max(1, keepdims=True))
-    return np.asarray(powers / powers.sum(1, keepdims=True))
+    return np.asarray((1 - doubt) * powers / powers.sum(1, keepdims=True) + doubt / logits.shape[1])
 
 
 def calibration_error(chances: Floats, target: Sequence[int] | NDArray[np.integer], bins: int = 15) -> float:
@@ -34,16 +34,18 @@ def accuracy_at(chances: Floats, target: Sequence[int] | NDArray[np.integer], co
     return float((chances[surest].argmax(1) == np.asarray(target)[surest]).mean())
 
 
-def fitted_temperature(logits: Floats, target: Sequence[int] | NDArray[np.integer]) -> float:
+def fitted_temperature(logits: Floats, target: Sequence[int] | NDArray[np.integer], doubt: float = 0.0) -> float:
     """The factor on logits under which confidence is most honest. Give logits of what was not learnt from.
 
     Of the factors under which the truth is within 2 % as likely as it can be, the one of the least calibration error.
     """
     truth = np.asarray(target)
     factors = np.exp(np.linspace(np.log(0.2), np.log(12), 120))
-    losses = np.array([-np.log(softmax(logits * f)[np.arange(len(truth)), truth] + 1e-12).mean() for f in factors])
+    losses = np.array(
+        [-np.log(softmax(logits * f, doubt)[np.arange(len(truth)), truth] + 1e-12).mean() for f in factors]
+    )
     near = factors[losses <= losses.min() * 1.02]
-    errors = [calibration_error(softmax(logits * f), truth, bins=10) for f in near]
+    errors = [calibration_error(softmax(logits * f, doubt), truth, bins=10) for f in near]
     return float(near[int(np.argmin(errors))])
 
 

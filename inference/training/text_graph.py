@@ -18,8 +18,11 @@ def text_graph(
     vocabulary: Sequence[str],
     idf: NDArray[np.floating],
     layers: Mapping[str, tuple[NDArray[np.floating], NDArray[np.floating]]],
+    doubts: Mapping[str, float],
 ) -> onnx.ModelProto:
     """``layers``: for each output, the weights (terms x labels) and offsets of a layer whose softmax is answered.
+
+    ``doubts``: for each output, the share of the probability that is spread evenly over its labels.
 
     The terms of ``vocabulary`` are one to three characters long. Weights are kept in half precision.
     """
@@ -57,13 +60,17 @@ def text_graph(
     for name, (weights, offsets) in layers.items():
         constants.append(numpy_helper.from_array(np.asarray(weights, np.float16), f"{name}_half"))
         constants.append(numpy_helper.from_array(np.asarray(offsets, np.float32), f"{name}_offsets"))
+        constants.append(numpy_helper.from_array(np.array(1 - doubts[name], np.float32), f"{name}_kept"))
+        constants.append(numpy_helper.from_array(np.array(doubts[name] / len(offsets), np.float32), f"{name}_spread"))
         nodes += [
             helper.make_node("Cast", [f"{name}_half"], [f"{name}_weights"], to=TensorProto.FLOAT),
             helper.make_node("MatMul", ["weighted", f"{name}_weights"], [f"{name}_sums"]),
             # Dividing the few sums by the length costs less than the many terms.
             helper.make_node("Div", [f"{name}_sums", "some_length"], [f"{name}_products"]),
             helper.make_node("Add", [f"{name}_products", f"{name}_offsets"], [f"{name}_logits"]),
-            helper.make_node("Softmax", [f"{name}_logits"], [name], axis=1),
+            helper.make_node("Softmax", [f"{name}_logits"], [f"{name}_sure"], axis=1),
+            helper.make_node("Mul", [f"{name}_sure", f"{name}_kept"], [f"{name}_part"]),
+            helper.make_node("Add", [f"{name}_part", f"{name}_spread"], [name]),
         ]
         outputs.append(helper.make_tensor_value_info(name, TensorProto.FLOAT, ["n", len(offsets)]))
     points = helper.make_tensor_value_info("code_points", TensorProto.INT64, ["n", "length"])

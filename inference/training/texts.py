@@ -37,6 +37,8 @@ from inference.training.text_graph import text_graph
 TERMS = 80_000
 DIRECTIONS = 250
 SEED = 7
+DOUBTS = {"government": 0.01, "department": 0.06, "category": 0.02}
+"""How much of its probability each classifier spreads evenly: about as often its labels themselves are wrong."""
 _CATEGORIES = Path(__file__).parents[2] / "reports" / "data" / "categories.yaml"
 
 REFERENCE = [
@@ -149,9 +151,9 @@ def _by_folds(groups: list[int], count: int, fit_and_judge: Any) -> NDArray[np.f
     return np.stack([judged[place] for place in range(len(groups))])
 
 
-def _figures(layer_labels: list[str], logits: NDArray[np.float64], truth: list[str]) -> dict[str, float]:
+def _figures(layer_labels: list[str], logits: NDArray[np.float64], truth: list[str], doubt: float) -> dict[str, float]:
     target = np.array([layer_labels.index(label) for label in truth])
-    chances = softmax(logits)
+    chances = softmax(logits, doubt)
     return {
         "messages": len(truth),
         "accuracy": round(float((chances.argmax(1) == target).mean()), 4),
@@ -187,11 +189,11 @@ def train(data: Path, target: Path = MODELS) -> dict[str, Any]:
         ).logits(x_train[unseen]),
     )
     government = fit(sparse.vstack([x_train, x_extra]), y_train + y_extra, 0.3)
-    sharpness = fitted_temperature(folded, [government.labels.index(label) for label in y_train])
+    sharpness = fitted_temperature(folded, [government.labels.index(label) for label in y_train], DOUBTS["government"])
     figures: dict[str, Any] = {
         "government": {
-            "cross_validation": _figures(government.labels, folded * sharpness, y_train),
-            "val": _figures(government.labels, government.logits(x_val) * sharpness, y_val),
+            "cross_validation": _figures(government.labels, folded * sharpness, y_train, DOUBTS["government"]),
+            "val": _figures(government.labels, government.logits(x_val) * sharpness, y_val, DOUBTS["government"]),
         }
     }
     console.print(figures)
@@ -213,8 +215,10 @@ def train(data: Path, target: Path = MODELS) -> dict[str, Any]:
         ).logits(x_known[unseen]),
     )
     department = fit_department(x_known, y_known, share, directions, government)
-    sharpness = fitted_temperature(judged, [department.labels.index(label) for label in y_known])
-    figures["department"] = {"cross_validation": _figures(department.labels, judged * sharpness, y_known)}
+    sharpness = fitted_temperature(judged, [department.labels.index(label) for label in y_known], DOUBTS["department"])
+    figures["department"] = {
+        "cross_validation": _figures(department.labels, judged * sharpness, y_known, DOUBTS["department"])
+    }
     console.print(figures["department"])
     department = department.scaled(sharpness)
 
@@ -222,9 +226,11 @@ def train(data: Path, target: Path = MODELS) -> dict[str, Any]:
     console.print(figures["category"])
 
     layers = {"government": final_government, "department": department, "category": category}
-    graph = text_graph(vocabulary, idf.idf_, {name: (layer.weights, layer.offsets) for name, layer in layers.items()})
+    graph = text_graph(
+        vocabulary, idf.idf_, {name: (layer.weights, layer.offsets) for name, layer in layers.items()}, DOUBTS
+    )
     forms = [learnt_form(title, text) for title, text in REFERENCE]
-    answers = {name: softmax(layer.logits(rows(forms))) for name, layer in layers.items()}
+    answers = {name: softmax(layer.logits(rows(forms)), DOUBTS[name]) for name, layer in layers.items()}
     reference = [
         {"title": title, "text": text}
         | {
@@ -262,12 +268,12 @@ def _category(
     held_back += [(pair, label) for pair in _sentences(val) if (label := taught(*pair)) != "other"]
     truth = [label for _, label in held_back]
     logits = layer.logits(rows([learnt_form(*pair) for pair, _ in held_back]))
-    sharpness = fitted_temperature(logits, [layer.labels.index(label) for label in truth])
+    sharpness = fitted_temperature(logits, [layer.labels.index(label) for label in truth], DOUBTS["category"])
     named = [place for place, label in enumerate(truth) if label != "other"]
     figures = {
-        "agreement_with_teacher": _figures(layer.labels, logits * sharpness, truth),
+        "agreement_with_teacher": _figures(layer.labels, logits * sharpness, truth, DOUBTS["category"]),
         "agreement_where_teacher_names_one": _figures(
-            layer.labels, logits[named] * sharpness, [truth[place] for place in named]
+            layer.labels, logits[named] * sharpness, [truth[place] for place in named], DOUBTS["category"]
         ),
     }
     return layer.scaled(sharpness), figures
