@@ -347,14 +347,19 @@ async def test_a_unit_is_retired_when_it_holds_no_case_and_no_rule_names_it(dist
     assert (retired["retired_at"] is not None, retired["version"]) == (True, 2)
     assert key not in [u["key"] for u in (await admin.get("/directory"))["units"]]
     dispatcher = await district.staff("dispatcher")
-    answer = await dispatcher.call("POST", f"/reports/{number}/actions/dispatch", json={"unit": key})
+    answer = await dispatcher.call(
+        "POST", f"/reports/{number}/actions/dispatch", json={"unit": key, "reason": "再派一次"}
+    )
     problem(answer, 422, "NO_SUCH_UNIT")
     problem(await admin.call("POST", "/units", json={**_names(unit), "key": key}), 409, "KEY_TAKEN")
     answer = await admin.call("POST", "/units/sanitation/retire", json={"version": 1})
     assert "exposed_garbage 归口" in problem(answer, 409, "UNIT_IN_USE")["rules"]
     await on_record(district, "unit.retire", key)
     await admin.post(f"/units/{key}/restore", {"version": 2})
-    await district.action("dispatcher", number, "dispatch", unit=key)
+    # Also while it works on a case that another one leads.
+    await district.action("dispatcher", number, "dispatch", unit="roads", co_units=[key], reason="两家一起办")
+    answer = await admin.call("POST", f"/units/{key}/retire", json={"version": 3})
+    assert problem(answer, 409, "UNIT_IN_USE") == {"open_cases": 1, "rules": []}
 
 
 def _names(unit):
