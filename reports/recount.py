@@ -193,6 +193,8 @@ class Recount:
     async def _build(self, generation: str, progress: Progress) -> int:
         all_facts, rows = collections(self._database, generation)
         await rows.create_indexes(ROW_INDEXES)
+        # Before anything is in it: on a million cases one call would take longer than the driver waits for an answer.
+        await all_facts.create_indexes(FACT_INDEXES)
         total = await self._reports.estimated_document_count()
         done, difference, batch = 0, Difference(), list[Document]()
 
@@ -216,7 +218,6 @@ class Recount:
                 difference = Difference()
         await put_facts()
         await self._put_rows(generation, difference)
-        await all_facts.create_indexes(FACT_INDEXES)  # on what is there: sorted once, not once for each case
         progress(done, done)
         return done
 

@@ -28,7 +28,11 @@ NOBODY: Final = "-"
 
 _DIGITS = {"street": 9, "grid": 15}
 _LEVELS = {6: "district", 9: "street", 15: "grid"}
+_INSTANT = timedelta(milliseconds=1)
 T = TypeVar("T")
+
+Span = tuple[datetime, datetime, int]
+"""From a moment to another (not in it), and 1 to count what lies between in, -1 to count it out."""
 
 
 @dataclass(frozen=True)
@@ -87,7 +91,7 @@ class Statistics:
         basis = COUNTS[count].basis
         moment = now()
         conditions = [
-            {basis: _between(start_of(selection.since), start_of(selection.until), moment)},
+            {basis: {"$gte": start_of(selection.since), "$lt": min(start_of(selection.until), moment + _INSTANT)}},
             {"bits": {"$bitsAllSet": 1 << BIT[count]}},
             *_fact_conditions(selection, basis),
         ]
@@ -126,20 +130,26 @@ class Statistics:
         today = day_of(moment)
         over = max(selection.since, min(selection.until, today))  # whole days before this one are over
         view = _view(selection, by)
+        month = today.replace(day=1)
+        following = (month + timedelta(days=32)).replace(day=1)
+        spans: list[Span] = []
         if view is None:
             found, left = list[str](), [(selection.since, over)]
+        elif not VIEWS[view].by_day and selection.since <= month and selection.until > today:
+            # The month so far is the whole month without what comes after this moment, which is far less to read.
+            found, left = split(selection.since, month, by_day=False)
+            found.append(month.isoformat()[:7])
+            spans.append((moment + _INSTANT, start_of(following), -1))
         else:
             found, left = split(selection.since, over, by_day=VIEWS[view].by_day)
-        if selection.since <= today < selection.until:
+        if selection.since <= today < selection.until and not spans:
             left.append((today, today + timedelta(days=1)))
-        groups: dict[str | None, Counter[str]] = {}
-        readings = [
-            _facts_in(facts, basis, start_of(first), start_of(end), selection, by, moment)
-            for first, end in _joined(left)
-            for basis in BASES
-        ]
+        # Moments are whole milliseconds, so the present one is let in by the next.
+        spans += [(start_of(first), min(start_of(end), moment + _INSTANT), 1) for first, end in _joined(left)]
+        readings = [_facts_in(facts, basis, span, selection, by) for span in spans for basis in BASES]
         if found and view is not None:
             readings.append(_rows_in(rows, view, found, selection, by))
+        groups: dict[str | None, Counter[str]] = {}
         for reading in await asyncio.gather(*readings):
             for group, key, number in reading:
                 groups.setdefault(group, Counter())[key] += number
@@ -156,11 +166,6 @@ def _view(selection: Selection, by: By | None) -> str | None:
         if getattr(selection, name) is not None:
             wanted.add(name)
     return next((name for name, view in VIEWS.items() if wanted <= set(view.dimensions)), None)
-
-
-def _between(since: datetime, until: datetime, moment: datetime) -> Document:
-    # Moments are whole milliseconds, so the present one is let in by the next.
-    return {"$gte": since, "$lt": min(until, moment + timedelta(milliseconds=1))}
 
 
 def _joined(ranges: list[tuple[date, date]]) -> list[tuple[date, date]]:
@@ -195,13 +200,7 @@ def _fact_conditions(selection: Selection, basis: Basis) -> list[Document]:
 
 
 async def _facts_in(
-    facts: Any,
-    basis: Basis,
-    since: datetime,
-    until: datetime,
-    selection: Selection,
-    by: By | None,
-    moment: datetime,
+    facts: Any, basis: Basis, span: Span, selection: Selection, by: By | None
 ) -> list[tuple[str | None, str, int]]:
     group: Any
     if by is None:
@@ -212,12 +211,13 @@ async def _facts_in(
         group = {"$cond": [held, {"$substrBytes": ["$area", 0, digits]}, None]}
     else:
         group = {"$ifNull": [f"${PERSON_FIELD[basis] if by == 'person' else by}", None]}
+    since, until, sign = span
     pipeline: list[Document] = [
-        {"$match": {"$and": [{basis: _between(since, until, moment)}, *_fact_conditions(selection, basis)]}},
+        {"$match": {"$and": [{basis: {"$gte": since, "$lt": until}}, *_fact_conditions(selection, basis)]}},
         {"$group": {"_id": {"group": group, "bits": "$bits"}, "n": {"$sum": 1}}},
     ]
     return [
-        (row["_id"]["group"], key, row["n"])
+        (row["_id"]["group"], key, sign * row["n"])
         async for row in facts.aggregate(pipeline)
         for key in counts_in(row["_id"]["bits"], basis)
     ]

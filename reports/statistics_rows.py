@@ -8,9 +8,9 @@ whole and put in place by one update; ``statistics_state`` names the one in forc
 ``statistics_<generation>``
     sums of those: one row for each view, period (a day or a month) and combination of the view's dimensions.
 
-A *view* is a choice of dimensions. By unit, street and category a day has a few hundred rows, so days are summed up as
-well as months. By grid or person nearly every case of a day has a row of its own: only months are, and the days at the
-edges of a period are read from the facts. So is what no view answers, such as grids of one category.
+A *view* is a choice of dimensions. By unit, street, category or person a day has at most some hundred rows, so days are
+summed up as well as months. By grid nearly every case of a day has a row of its own: only months are, and the days at
+the edges of a period are read from the facts. So is what no view answers, such as grids of one category.
 """
 
 from __future__ import annotations
@@ -40,8 +40,11 @@ class View:
 
 # The first view that has every dimension of a question answers it.
 VIEWS: Final[dict[str, View]] = {
-    "unit": View(("district", "street", "unit", "category"), by_day=True),
-    "person": View(("district", "unit", "person"), by_day=False),
+    "unit": View(("district", "unit"), by_day=True),
+    "street": View(("district", "street"), by_day=True),
+    "category": View(("district", "category"), by_day=True),
+    "person": View(("district", "unit", "person"), by_day=True),
+    "detail": View(("district", "street", "unit", "category"), by_day=True),
     "grid": View(("district", "street", "grid"), by_day=False),
 }
 
