@@ -10,7 +10,14 @@ from admin.reports import CaseHandler, CaseLine, CasePage
 from handlers.models import Body, ObjectId, PlainText, Query
 from handlers.operations import operation
 from places.models import Position
-from reports.models import NewReport
+from reports.models import Given, NewReport
+
+
+class SettledBody(Body):
+    """What was done on the spot, with the photos of after."""
+
+    note: Annotated[PlainText, Field(min_length=1, max_length=500)]
+    photo_ids: Annotated[list[ObjectId], Field(min_length=1, max_length=6)]
 
 
 class FindingBody(Body):
@@ -22,6 +29,9 @@ class FindingBody(Body):
     location: Position
     address: Annotated[PlainText, Field(max_length=200)] = ""
     answers: Annotated[dict[str, Annotated[PlainText, Field(max_length=200)]], Field(max_length=10)] = {}
+    settled: Annotated[
+        SettledBody | None, Field(description="Settled on the spot (自行处置): files, handles and closes it at once.")
+    ] = None
 
 
 class FindingsQuery(Query):
@@ -46,7 +56,8 @@ class Findings(CaseHandler):
         idempotent=True,
     )
     async def post(self, body: FindingBody) -> CaseLine:
-        """It is filed and dispatched by the rules, as citizens' reports are."""
+        """It is filed and dispatched by the rules, as citizens' reports are; what is settled on the spot is closed
+        at once, unless its category wants a check before that: its state tells."""
         longitude, latitude = body.location.wgs84()
         report = await self.services.findings.report(
             self.staff,
@@ -62,6 +73,7 @@ class Findings(CaseHandler):
                 anonymous=False,
                 answers=body.answers,
             ),
+            settled=Given(note=body.settled.note, photos=tuple(body.settled.photo_ids)) if body.settled else None,
             once=self.once,
         )
         self.services.wake("reports")

@@ -136,6 +136,10 @@ def _dormant(s: Situation) -> bool:
     return remind_at is not None and remind_at <= s.moment
 
 
+def _own_finding(s: Situation) -> bool:
+    return isinstance(s.actor, StaffSession) and s.report["reporter"].get("staff_id") == s.actor.staff_id
+
+
 @dataclass(frozen=True)
 class FactRule:
     """A fact: its test, how the document says it, and how it is refused where it does not hold."""
@@ -230,6 +234,9 @@ FACTS: dict[Fact, FactRule] = {
     ),
     "dormant": FactRule(
         _dormant, "nobody has touched it for the district's days (7)", "NOT_DORMANT", "这个案件近期有人办理。"
+    ),
+    "own_finding": FactRule(
+        _own_finding, "the collector's own finding", "NOT_YOUR_FINDING", "只能自行处置您本人巡查上报的案件。"
     ),
 }
 

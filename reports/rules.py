@@ -194,6 +194,12 @@ TRANSITIONS: tuple[Transition, ...] = (
         "reject_appeal", "申诉驳回", _OVER, ("staff",), None, "超时申诉驳回：{reason}",
         only=("appeal_asked",), needs=("reason",), answers="appeal", shown=False,
     ),
+    # Settled on the spot by the collector who found it (自行处置); the unit is the one that would have had it
+    Transition(
+        "settle", "自行处置", (S.SUBMITTED,), ("staff",), S.CLOSED, "采集员已现场处置，结案",
+        only=("own_finding",), needs=("category", "unit", "note", "photos"), tells="closed", settles=("route",),
+        marks=("filed", "handled", "closed"),
+    ),
     # Ends without handling
     Transition(
         "void", "作废", _BEFORE_DISPATCH, ("staff",), S.VOID, "不予立案：{reason}",

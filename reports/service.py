@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Awaitable, Callable
 from dataclasses import asdict, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 
 import structlog
 from pymongo import ASCENDING, DESCENDING, GEOSPHERE, IndexModel, ReturnDocument
@@ -144,6 +144,7 @@ class ReportService:
         *,
         once: Once | None = None,
         claim: Claim | None = None,
+        route_after: timedelta = timedelta(0),
     ) -> Document:
         """Take a report in; its document, with the number as ``_id``.
 
@@ -169,7 +170,7 @@ class ReportService:
         entry = new_entry("submit", "上报", says, by, None, State.SUBMITTED, moment)
         entry["photos"] = list(report.photo_ids)
         entry["note"] = f"图片地址（未下载）：{report.media_url}" if report.media_url else report.remark
-        debts = [owe("route"), owe("attach", photos=list(report.photo_ids))]
+        debts = [owe("route", delay=route_after), owe("attach", photos=list(report.photo_ids))]
         awaited = self.checks.on_submission(report.category)
         debts += awaited.owe
         if isinstance(by, Reporter):

@@ -76,6 +76,7 @@ Fact = Literal[
     "by_lead", "by_part", "parts_done", "direct", "street_first", "by_street", "not_by_street", "first_dispatch",
     "dispatched_before", "in_time", "extension_left", "nothing_asked", "extension_asked", "suspension_asked",
     "appeal_asked", "was_late", "never_appealed", "not_urged_lately", "closed_lately", "dormant",
+    "own_finding",
 ]  # fmt: skip
 
 NEED_NAMES: dict[Need, str] = {

@@ -318,7 +318,9 @@ async def open_services(settings: Settings) -> AsyncIterator[tuple[Services, Rep
             batches=ReportBatches(database, reports, idempotency),
             intake=intake,
             hotline_sheets=sheets,
-            findings=ReportFindings(reports=reports, queries=queries),
+            findings=ReportFindings(
+                reports=reports, queries=queries, photos=photos, places=places, catalogue=catalogue
+            ),
         )
         jobs = ReportJobs(
             database,

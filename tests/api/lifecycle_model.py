@@ -230,6 +230,8 @@ class Model:
                 return who not in case.urged or case.urged[who] <= at - timedelta(hours=URGE_HOURS)
             case "closed_lately":
                 return case.closed is not None and at <= case.closed + timedelta(days=REOPEN_DAYS)
+            case "own_finding":
+                return False  # the model's case is a citizen's
             case "dormant":
                 since = case.touched
                 return case.state in DORMANT and since is not None and since + timedelta(days=DORMANT_DAYS) <= at
@@ -498,4 +500,5 @@ def rules_code(fact: str) -> str:
         "never_appealed": "APPEALED_BEFORE",
         "not_urged_lately": "URGED_LATELY",
         "closed_lately": "CLOSED_TOO_LONG",
+        "own_finding": "NOT_YOUR_FINDING",
     }[fact]
