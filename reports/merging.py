@@ -146,7 +146,7 @@ def _evidence(report: Document, end: Document, moment: datetime) -> Iterable[Doc
         by = entry["by"]
         submitted = entry["action"] == "submit"
         carried = entry["action"] == row.action
-        given = submitted or (by["kind"] in ("reporter", "partner") and (entry["note"] or entry["photos"]))
+        given = submitted or (by["kind"] in ("reporter", "follower", "partner") and (entry["note"] or entry["photos"]))
         if not given and not carried:
             continue
         says = entry["says"] if carried else row.says.format(case=report["_id"])
@@ -159,7 +159,7 @@ def _evidence(report: Document, end: Document, moment: datetime) -> Iterable[Doc
             "from": end["state"],
             "to": end["state"],
             # The person is told of as the other case's follower; here the entry must not tell who it was.
-            "by": {**by, "id": ""} if by["kind"] == "reporter" else by,
+            "by": {**by, "id": ""} if by["kind"] in ("reporter", "follower") else by,
             "says": says,
             "note": note,
             "shown": row.shown,

@@ -227,8 +227,8 @@ TRANSITIONS: tuple[Transition, ...] = (
         free_of=("children",),
     ),
     Transition(
-        "split", "拆分", (S.FILED, S.DISPATCHED, S.ACCEPTED, S.REWORK), ("staff",), None, "拆分为 {children} 分别办理",
-        needs=("children", "reason"), owes=("create_children",),
+        "split", "拆分", (S.FILED, S.AT_STREET, S.DISPATCHED, S.ACCEPTED, S.REWORK), ("staff",), None,
+        "拆分为 {children} 分别办理", needs=("children", "reason"), owes=("create_children",),
     ),
     Transition(
         "keep_rest", "余项另立", (S.CLOSED, S.RATED), ("staff",), None, "没有解决的部分另立案件 {children}",

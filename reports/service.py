@@ -231,6 +231,10 @@ class ReportService:
             return await self.get(number)
         return document
 
+    def remind_at(self, state: State, moment: datetime) -> datetime | None:
+        """When a case that was touched at ``moment`` counts as dormant; None where it never does."""
+        return self._planner.remind_at(state, moment)
+
     async def _number(self, moment: datetime) -> str:
         """The next case number: division, day, serial."""
         day = shanghai(moment).strftime("%Y%m%d")

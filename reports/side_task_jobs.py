@@ -56,6 +56,7 @@ class SideTaskJobs:
             "address": report["address"],
             "category_name": report["category_name"],
             "location": report["location"],
+            "place_precision": report.get("place_precision", "exact"),
             "areas": report["areas"],
             "reason": debt["reason"],
             "asked_by": debt["by"],

@@ -175,7 +175,7 @@ class SideTasks:
         metres_away = self._check(task, finding)
         photos = await self._photos.usable(finding.photos, {"kind": "staff", "id": staff.staff_id})
         for photo in photos:
-            if photo["position"] and self._metres(task, LonLat(*photo["position"])) > self._settings.near_metres:
+            if photo["position"] and self._is_far(task, self._metres(task, LonLat(*photo["position"]))):
                 raise _too_far("photo_ids", "照片不是在现场拍摄的")
         change = Amendment(
             set={
@@ -207,9 +207,13 @@ class SideTasks:
             )
         metres = self._metres(task, LonLat(finding.longitude, finding.latitude))
         # Who could not get there says so from where they stand.
-        if finding.verdict != "inaccessible" and metres > self._settings.near_metres:
+        if finding.verdict != "inaccessible" and self._is_far(task, metres):
             raise _too_far("location", "您离现场太远")
         return metres
+
+    def _is_far(self, task: Document, metres: float) -> bool:
+        # Of an order by telephone perhaps only the street is known: nobody can be held to its middle.
+        return task["place_precision"] == "exact" and metres > self._settings.near_metres
 
     @staticmethod
     def _metres(task: Document, point: LonLat) -> float:

@@ -44,7 +44,7 @@ class Splitting:
         for entry, child in asked:
             if child["number"] not in there:
                 with contextlib.suppress(DuplicateKeyError):  # another worker was at it too
-                    await self._collection.insert_one(_child(report, entry, child))
+                    await self._collection.insert_one(self._child(report, entry, child))
         return Payment()
 
     async def pay_tell_parent(self, report: Document, _debt: Document) -> Payment:
@@ -69,63 +69,67 @@ class Splitting:
                 return Payment()
         raise Postponed("the parent keeps changing", timedelta(seconds=1))
 
-
-def _child(parent: Document, entry: Document, child: Document) -> Document:
-    """A child as it is made. What was reported is told by its parent; the parent's evidence is its own too."""
-    moment = now()
-    first = new_entry("submit", "拆分", f"由案件 {parent['_id']} 拆分", System("拆分"), None, State.SUBMITTED, moment)
-    first["by"] = entry["by"]
-    first["photos"] = parent["photos"]
-    followers = dict.fromkeys([parent["reporter"]["citizen_id"], *parent["followers"]])
-    same = child["category"] == parent["category"]
-    # Whoever split it wrote the words, and whoever reported it the photos: both have been looked at.
-    copied = (
-        "address", "location", "given_location", "areas", "place", "photos", "photo_facts", "photo_verdicts", "public",
-    )  # fmt: skip
-    return {
-        "_id": child["number"],
-        "state": State.SUBMITTED,
-        "version": 1,
-        "created_at": moment,
-        "updated_at": moment,
-        "channel": "split",
-        "reporter": {
-            "kind": "split",
-            "number": parent["_id"],
-            "citizen_id": None,
-            "openid": None,
-            "anonymous": parent["reporter"]["anonymous"],
-        },
-        "contact_phone": None,
-        "contact_name": None,
-        "contact_email": None,
-        "description": child["description"],
-        "category": child["category"],
-        "category_name": child["category_name"],
-        "answers": parent["answers"] if same else {},
-        **{name: parent[name] for name in copied},
-        "text_verdicts": {first["id"]: {"verdict": "pass", "label": f"staff:{entry['by']['id']}"}},
-        "grams": grams(f"{child['description']} {parent['address']}"),
-        "unit_id": None,
-        "unit_name": None,
-        "units": [],
-        "assignee": None,
-        "milestones": no_milestones(),
-        "pauses": [],
-        "merged_into": None,
-        "parent": parent["_id"],
-        "children": [],
-        "open_checks": [],
-        "checks": [c for c in parent.get("checks", ()) if c["kind"] == "pre_filing_check"],
-        "due_at": None,
-        "handled_at": None,
-        "late": False,
-        "rating": None,
-        "followers": [p for p in followers if p],
-        "notices": [],
-        "timeline": [first],
-        "owed": [owe("route", unit=child["unit"]), owe("attach", photos=parent["photos"])],
-    }
+    def _child(self, parent: Document, entry: Document, child: Document) -> Document:
+        """A child as it is made. What was reported is told by its parent; the parent's evidence is its own too."""
+        moment = now()
+        first = new_entry(
+            "submit", "拆分", f"由案件 {parent['_id']} 拆分", System("拆分"), None, State.SUBMITTED, moment
+        )
+        first["by"] = entry["by"]
+        first["photos"] = parent["photos"]
+        followers = dict.fromkeys([parent["reporter"]["citizen_id"], *parent["followers"]])
+        same = child["category"] == parent["category"]
+        # Whoever split it wrote the words, and whoever reported it the photos: both have been looked at.
+        copied = ["address", "location", "given_location", "areas", "place"]
+        copied += ["photos", "photo_facts", "photo_verdicts", "public"]
+        return {
+            "_id": child["number"],
+            "state": State.SUBMITTED,
+            "version": 1,
+            "created_at": moment,
+            "updated_at": moment,
+            "channel": "split",
+            "reporter": {
+                "kind": "split",
+                "number": parent["_id"],
+                "citizen_id": None,
+                "openid": None,
+                "anonymous": parent["reporter"]["anonymous"],
+            },
+            "contact_phone": None,
+            "contact_name": None,
+            "contact_email": None,
+            "description": child["description"],
+            "category": child["category"],
+            "category_name": child["category_name"],
+            "answers": parent["answers"] if same else {},
+            **{name: parent[name] for name in copied},
+            "text_verdicts": {first["id"]: {"verdict": "pass", "label": f"staff:{entry['by']['id']}"}},
+            "grams": grams(f"{child['description']} {parent['address']}"),
+            "unit_id": None,
+            "unit_name": None,
+            "units": [],
+            "assignee": None,
+            "milestones": no_milestones(),
+            "request": None,
+            "remind_at": self._reports.remind_at(State.SUBMITTED, moment),
+            "place_precision": parent.get("place_precision", "exact"),
+            "external": None,
+            "pauses": [],
+            "merged_into": None,
+            "parent": parent["_id"],
+            "children": [],
+            "open_checks": [],
+            "checks": [c for c in parent.get("checks", ()) if c["kind"] == "pre_filing_check"],
+            "due_at": None,
+            "handled_at": None,
+            "late": False,
+            "rating": None,
+            "followers": [p for p in followers if p],
+            "notices": [],
+            "timeline": [first],
+            "owed": [owe("route", unit=child["unit"]), owe("attach", photos=parent["photos"])],
+        }
 
 
 def _told(parent: Document, child: Document) -> Document:
