@@ -170,6 +170,13 @@ class WarningStep(_Section):
     roles: list[Annotated[str, Field(pattern=r"^[a-z_]{2,40}$")]]
 
 
+class TimeLimit(_Section):
+    """So many hours or days on one of the four clocks (docs/time-limits.md)."""
+
+    value: Annotated[int, Field(ge=1, le=8784)]
+    unit: Literal["urgent_hour", "work_hour", "work_day", "natural_day"]
+
+
 class Reports(_Section):
     """How cases are numbered, how near is near, and when limits run."""
 
@@ -184,6 +191,8 @@ class Reports(_Section):
         WarningStep(percent=100, roles=["unit", "dispatcher", "duty_chief"]),
     ]
     warned_without_unit: list[Annotated[str, Field(pattern=r"^[a-z_]{2,40}$")]] = ["dispatcher"]
+    dispatch_limit: TimeLimit = TimeLimit(value=2, unit="work_hour")
+    closing_limit: TimeLimit = TimeLimit(value=1, unit="work_day")
     two_level: bool = False
     max_extensions: Annotated[int, Field(ge=0, le=10)] = 2
     max_suspension_days: Annotated[int, Field(ge=1, le=366)] = 365

@@ -7,11 +7,13 @@ A fact is about the case, about who acts (of which of the case's units, when las
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Any, get_args
 
 from accounts.models import StaffSession
+from reports.deadlines import Limit
 from reports.milestones import milestones
 from reports.models import Actor, Reporter, System
 from reports.vocabulary import Actor as Part
@@ -24,11 +26,15 @@ Document = Mapping[str, Any]
 class Policy:
     """How a district works. ``two_level``: a case goes to its street's centre first, which passes it to the unit.
 
+    ``dispatch_limit`` runs from filing to the first dispatch, ``closing_limit`` from handling to closing.
+
     Sources: at most two extensions, a suspension of at most a year, one appeal: the practice of digital city management
     (数字城管). The rest is the district's own.
     """
 
     two_level: bool = False
+    dispatch_limit: Limit = field(default_factory=partial(Limit, value=2, unit="work_hour"))
+    closing_limit: Limit = field(default_factory=partial(Limit, value=1, unit="work_day"))
     max_extensions: int = 2
     max_suspension_days: int = 365
     reopen_days: int = 15

@@ -16,6 +16,8 @@ from collections.abc import Iterable, Mapping
 from datetime import datetime
 from typing import Any, Literal
 
+from reports.deadlines import Limit, WorkCalendar, due_at
+
 Document = dict[str, Any]
 
 Mark = Literal[
@@ -53,6 +55,27 @@ def no_milestones() -> Document:
 def milestones(report: Mapping[str, Any]) -> Document:
     """Those of ``report``, whenever it was written."""
     return {**no_milestones(), **(report.get("milestones") or {})}
+
+
+def judged_by(
+    marks: Iterable[Mark],
+    report: Mapping[str, Any],
+    moment: datetime,
+    calendar: WorkCalendar,
+    *,
+    dispatch: Limit,
+    closing: Limit,
+) -> Document:
+    """Until when the centre has to dispatch a case that is filed, and to close one that is handled, by their paths.
+
+    What has been dispatched once is not judged a second time.
+    """
+    limits: Document = {}
+    if "filed" in marks and milestones(report)["dispatched_at"] is None:
+        limits["milestones.dispatch_due_at"] = due_at(moment, dispatch, calendar)
+    if "handled" in marks:
+        limits["milestones.close_due_at"] = due_at(moment, closing, calendar)
+    return limits
 
 
 def marked(

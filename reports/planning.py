@@ -22,7 +22,7 @@ from reports.case_clock import clock_after, end_of
 from reports.catalogue import Catalogue
 from reports.checks import RequiredChecks
 from reports.facts import Policy, units_of
-from reports.milestones import marked
+from reports.milestones import judged_by, marked
 from reports.models import (
     Actor,
     Category,
@@ -128,6 +128,15 @@ class Planner:
             )
         fields, counts = marked(row.marks, report, _by(actor), moment)
         change |= fields
+        if row.marks:
+            change |= judged_by(
+                row.marks,
+                report,
+                moment,
+                await self._calendar.current(),
+                dispatch=self._policy.dispatch_limit,
+                closing=self._policy.closing_limit,
+            )
         if row.publishes and isinstance(actor, StaffSession) and published_by_filing(report):
             change |= _read_by_staff(report, actor)
         if isinstance(actor, Reporter) and (given.note or given.reason):

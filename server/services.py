@@ -68,7 +68,7 @@ from reports.call_backs import CallBacks
 from reports.catalogue import Catalogue
 from reports.category_administration import CategoryAdministration
 from reports.checks import RequiredChecks
-from reports.deadlines import WorkCalendar
+from reports.deadlines import Limit, WorkCalendar
 from reports.exports import KIND as REPORT_EXPORT
 from reports.exports import ReportExports
 from reports.facts import Policy
@@ -149,8 +149,9 @@ def escalation_of(settings: Settings) -> Escalation:
 
 def policy(settings: Settings) -> Policy:
     """How the district works, from the settings."""
-    names = [field.name for field in fields(Policy)]
-    return Policy(**settings.reports.model_dump(include=set(names)))
+    given = settings.reports.model_dump(include={field.name for field in fields(Policy)})
+    limits = {name: Limit(**given[name]) for name in ("dispatch_limit", "closing_limit")}
+    return Policy(**{**given, **limits})
 
 
 def public_url(settings: Settings) -> str:

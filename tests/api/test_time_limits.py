@@ -171,6 +171,22 @@ async def test_while_no_unit_has_the_case_the_dispatchers_are_told_in_its_place(
     assert await notices(place, "unit-sanitation", number) == []
 
 
+async def test_the_centre_has_two_hours_to_dispatch_and_a_day_to_close(place):
+    number = await dispatched(place)
+    past = (await stored(place, number))["milestones"]
+    assert past["dispatch_due_at"] == past["filed_at"] + timedelta(hours=2)  # 9 to 11, within the morning
+    assert past["close_due_at"] is None
+    unit = await signed_in(place, "unit-sanitation")
+    await unit.post(f"/reports/{number}/actions/accept")
+    photo = await unit.photo()
+    move_to(datetime.fromisoformat("2026-11-24 16:30").replace(tzinfo=SHANGHAI))
+    unit = await signed_in(place, "unit-sanitation")
+    await unit.post(f"/reports/{number}/actions/handle", {"note": "已清理", "photo_ids": [photo]})
+    past = (await stored(place, number))["milestones"]
+    assert past["close_due_at"] == past["handled_at"] + timedelta(days=1)  # Wednesday, at the same time
+    assert past["dispatch_due_at"] == past["filed_at"] + timedelta(hours=2)
+
+
 async def test_a_case_that_is_handled_is_warned_of_no_more_and_a_rework_anew(place):
     number = await dispatched(place)
     await move_to_share(place, number, 50)
