@@ -71,6 +71,11 @@ def on_two_levels(yes: bool) -> Callable[[Document], None]:
     return with_field("two_level", yes)
 
 
+def found_by(staff_id: str) -> Document:
+    """The reporter of a collector's finding."""
+    return {"kind": "staff", "staff_id": staff_id, "name": "", "citizen_id": None, "openid": None, "anonymous": False}
+
+
 def nothing(_case: Document) -> None:
     """It is so of itself, or depends on who acts."""
 
@@ -100,6 +105,8 @@ MADE: dict[Fact, tuple[Callable[[Document], None], Callable[[Document], None]]] 
         with_milestone("closed_at", lambda: now() - timedelta(days=15, minutes=1)),
     ),
     "dormant": (nothing, nothing),
+    # Made in `Stage.put`, which knows who acts.
+    "own_finding": (nothing, with_field("reporter", lambda: found_by("somebody-else"))),
 }
 
 
@@ -139,6 +146,8 @@ class Stage:
         }
         for fact in row.only:
             MADE[fact][0](case)
+        if "own_finding" in row.only:
+            case["reporter"] = found_by((await self.actor(row)).facts["staff"]["staff_id"])
         await self.store(case)
         return case
 
