@@ -50,7 +50,7 @@ async def test_a_merged_case_goes_on_as_the_earlier_one_and_its_citizen_is_shown
     first, earlier, second, later = await pair(district)
     detail = await merge(district, later, earlier)
     assert (detail["state"], detail["state_name"], detail["merged_into"]) == ("merged", "已并案", earlier)
-    assert detail["due"] == {"due_at": None, "late": False}
+    assert (detail["due"]["due_at"], detail["due"]["late"]) == (None, False)
     await absorbed(district, later, earlier)
     mine = await second.get(f"/reports/{later}")
     assert mine["merged"] == {"number": earlier, "state": "filed", "state_name": "已立案"}
