@@ -32,6 +32,7 @@ from tornado.websocket import WebSocketHandler
 from bench.district import DISPATCHER, PASSWORD, place, settle, settle_in
 from bench.load import Load
 from bench.stage import Memory, Stage, cpu_seconds, memory, open_stage
+from core.changes import ChangeLog
 from core.clock import now
 from core.config import load_settings
 from core.ids import new_id
@@ -236,8 +237,13 @@ async def measure_ours(
     screens = Screens()
     token = opened.raise_for_status().json()["token"]
     await screens.open(stage.application.port, "/admin/api/v1/live", token, options.clients)
-    await change(services, versions, options.rate, 2.0)  # a feed that is new first looks at everything
-    await asyncio.sleep(3.0)
+    changes_log = ChangeLog(services.database)
+    while not await changes_log.newest():  # noqa: ASYNC110 - a feed that is new first looks at everything
+        await asyncio.sleep(0.2)
+    warm = await changes_log.newest() + len(await change(services, versions, options.rate, 2.0))
+    while await changes_log.newest() < warm:  # noqa: ASYNC110 - the worker stands back for whoever else is busy
+        await asyncio.sleep(0.2)
+    await asyncio.sleep(1.0)
     pids = (stage.worker.pid, stage.mongod.pid)
     before = [cpu_seconds([pid]) for pid in pids]
 
