@@ -16,7 +16,7 @@ from typing import Any, Final, Literal, TypeVar
 from core.clock import now
 from core.database import Database
 from core.debts import Document
-from core.errors import Unavailable
+from core.errors import Invalid, Unavailable
 from core.paging import page_mark, read_mark
 from reports.indicators import BASES, COUNTS, Basis
 from reports.recount import STATE, STATE_ID, collections
@@ -28,6 +28,8 @@ NOBODY: Final = "-"
 
 _DIGITS = {"street": 9, "grid": 15}
 _LEVELS = {6: "district", 9: "street", 15: "grid"}
+_UNSUMMED = timedelta(days=124)
+"""The longest period of what no view answers: facts are read for it, one by one."""
 _INSTANT = timedelta(milliseconds=1)
 T = TypeVar("T")
 
@@ -75,8 +77,18 @@ class Statistics:
         self._states = database[STATE]
 
     async def figures(self, selection: Selection, by: By | None) -> Figures:
-        """The counts of ``selection``, by group. Raises :class:`Unavailable` until they were first counted."""
+        """The counts of ``selection``, by group.
+
+        Raises :class:`Invalid` (``PERIOD_TOO_LONG``) for a long period of what no view answers, and
+        :class:`Unavailable` until the reports were first counted.
+        """
         moment = now()
+        if selection.until - selection.since > _UNSUMMED and _view(selection, by) is None and not _is_local(selection):
+            raise Invalid(
+                f"这样组合的统计一次最多查询 {_UNSUMMED.days} 天，请缩短统计期间，或减少筛选条件。",
+                code="PERIOD_TOO_LONG",
+                details={"max_days": _UNSUMMED.days},
+            )
 
         async def read(state: Document) -> Figures:
             groups = await self._read(state["generation"], selection, by, moment)
@@ -154,6 +166,11 @@ class Statistics:
             for group, key, number in reading:
                 groups.setdefault(group, Counter())[key] += number
         return {group: dict(+counts) for group, counts in groups.items() if +counts}
+
+
+def _is_local(selection: Selection) -> bool:
+    """Whether a community or a grid narrows it, of which the index by area finds the few cases that there are."""
+    return any(all(len(code) > _DIGITS["street"] for code in codes) for codes in selection.areas)
 
 
 def _view(selection: Selection, by: By | None) -> str | None:

@@ -61,9 +61,9 @@ async def cases(district):
     # Due a day ago, so that they count.
     yesterday = now() - timedelta(days=1)
     reports = district.services.database["reports"]
-    await reports.update_many(
-        {"_id": {"$in": list(numbers.values())}, "due_at": {"$ne": None}}, {"$set": {"due_at": yesterday}}
-    )
+    limits = dict.fromkeys(("due_at", "milestones.dispatch_due_at", "milestones.close_due_at"), yesterday)
+    these = {"_id": {"$in": list(numbers.values())}, "due_at": {"$ne": None}}
+    await reports.update_many(these, {"$set": limits})
     await counted(district)
     return numbers
 
@@ -81,6 +81,27 @@ async def test_every_number_is_a_list_of_that_many_cases(district, cases):
                 for side in ("numerator", "denominator"):
                     found = await listed(assessor, key, side, **within, **period())
                     assert len(found) == len(set(found)) == rate[side], (by, row["key"], key, side)
+
+
+async def test_a_case_has_limits_for_dispatching_and_closing_that_it_is_measured_by(district):
+    number = await district.submit(await district.citizen())
+    await district.drive(number, "rework")
+    past = (await district.settled(number))["milestones"]
+    assert past["dispatch_due_at"] > past["filed_at"]
+    first = past["close_due_at"]
+    assert first > past["handled_at"]
+    photo = await (await district.staff("unit-sanitation")).photo()
+    await district.action("unit-sanitation", number, "handle", note="已重新清理", photo_ids=[photo])
+    past = (await district.settled(number))["milestones"]
+    assert past["close_due_at"] >= first
+    assert past["close_due_at"] > past["handled_at"]
+
+
+async def test_questions_that_no_sums_answer_are_for_months_and_not_for_years(district):
+    assessor = await district.staff("assessor")
+    asked = {"by": "grid", "category": "other", "since": "2026-01-01"}
+    problem(await assessor.call("GET", "/indicators", params={**asked, "until": "2026-11-01"}), 422, "PERIOD_TOO_LONG")
+    assert good(await assessor.call("GET", "/indicators", params={**asked, "until": "2026-04-01"}))["rows"] == []
 
 
 async def test_a_unit_sees_its_own_and_may_not_ask_for_another(district, cases):
