@@ -26,7 +26,7 @@ from inference.photos import PhotoClassifier
 from inference.text_input import code_points
 from inference.texts import TextClassifier
 
-PHOTOS, TEXTS = 120, 2_000
+PHOTOS, TEXTS = 120, 1_920
 ROUNDS = 3
 PHOTO_AIM, TEXT_AIM, LATENCY_AIM_MS, MEMORY_AIM_MB = 100, 2_000, 40, 200
 
@@ -109,12 +109,12 @@ def measure() -> tuple[list[tuple[Rate, Rate, float]], float]:
         alone.append((time.perf_counter() - begin) * 1e3)
 
     messages = _messages()
-    parts = [messages[start : start + 50] for start in range(0, TEXTS, 50)]
-    points = [code_points(part) for part in parts]
+    parts = [messages[start : start + 48] for start in range(0, TEXTS, 48)]
+    points = [code_points(messages[start : start + 4]) for start in range(0, TEXTS, 4)]
     run = texts.session.run
     texts.classify("category", parts[0])
-    judged = _rate("texts, from words", len(parts), 50, lambda n: texts.classify("category", parts[n]))
-    graph = _rate("texts, ready numbers", len(parts), 50, lambda n: run(["category"], {"code_points": points[n]}))
+    judged = _rate("texts, from words", len(parts), 48, lambda n: texts.classify("category", parts[n]))
+    graph = _rate("texts, ready numbers", len(points), 4, lambda n: run(["category"], {"code_points": points[n]}))
     return [(ours, bare, PHOTO_AIM), (judged, graph, TEXT_AIM)], float(np.percentile(alone, 95))
 
 

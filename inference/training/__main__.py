@@ -24,6 +24,7 @@ def main() -> int:
         one.add_argument("--target", type=Path, default=MODELS, help="where the weights go (inference/models)")
         if command == "photos":
             one.add_argument("--work", type=Path, required=True, help="a folder for caches and checkpoints (3 GB)")
+            one.add_argument("--epochs", type=int, default=0, help="train the last block too, for so long (0)")
     options = parser.parse_args()
     if options.command == "texts":
         from inference.training.texts import train
@@ -32,7 +33,7 @@ def main() -> int:
     else:
         from inference.training.photos import train_photos
 
-        train_photos(options.data, options.work, options.target)
+        train_photos(options.data, options.work, options.target, options.epochs)
     return 0
 
 

@@ -13,6 +13,8 @@ import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
+from inference.training.photo_network import ROOT_FLOOR
+
 
 class _Graph:
     def __init__(self) -> None:
@@ -100,8 +102,9 @@ def whole_graph(body: Any, slopes: NDArray[np.floating], offsets: NDArray[np.flo
     graph, hidden = _begun(body, len(body._blocks))
     hidden = graph.convolution(hidden, body._conv_head, body._bn1, clipped=True)
     pooled = graph.node("Flatten", graph.node("GlobalAveragePool", hidden))
+    roots = graph.node("Sqrt", graph.node("Add", pooled, graph.constant(np.array(ROOT_FLOOR, np.float32))))
     last = [graph.constant(np.asarray(part, np.float32)) for part in (slopes, offsets)]
-    logits = graph.node("Gemm", pooled, *last)
+    logits = graph.node("Gemm", roots, *last)
     return graph.model(graph.node("Softmax", logits, axis=1), "probabilities", ["n", "classes"])
 
 

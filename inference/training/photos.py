@@ -2,8 +2,8 @@
 
 1. Several augmented views of every photo go once through the frozen blocks; their output is kept on disk.
 2. A linear head is fitted to the features that ImageNet's weights give for them.
-3. The last block follows, with styles and photos mixed, starting from that head (one that starts at random would
-   first pull the features out of shape). What is kept is the moving average of its weights.
+3. If epochs are asked for, the last block follows, with photos mixed, starting from that head (one that starts at
+   random would first pull the features out of shape). What is kept is the moving average of its weights.
 4. The whole is put together as one graph, made int8, and calibrated on photos that it did not learn from.
 
 Every step leaves its result in the work folder and is skipped when that is there.
@@ -30,7 +30,7 @@ from inference.photo_input import PHOTO_CLASSES, SIDE
 from inference.training.figures import calibration_error, fitted_temperature, macro_f1, softmax
 from inference.training.photo_data import PhotoSet, augmented, draws, read_photos, squeezed
 from inference.training.photo_graph import frozen_graph, quantise, whole_graph
-from inference.training.photo_network import FROZEN_BLOCKS, FROZEN_SHAPE, Late, mix_styles, pretrained_body
+from inference.training.photo_network import FROZEN_BLOCKS, FROZEN_SHAPE, Late, pretrained_body
 from inference.training.texts import write
 
 VIEWS = 5
@@ -43,14 +43,14 @@ Views = list[NDArray[np.float16]]
 class Schedule:
     """How long and how hard the last block is trained."""
 
-    epochs: int = 8
+    epochs: int = 3
     batch: int = 64
     head_rate: float = 3e-4
-    block_rate: float = 2e-4
+    block_rate: float = 3e-4
     decay: float = 0.05
     smoothing: float = 0.1
-    mixup: float = 0.3
-    average: float = 0.98
+    mixup: float = 0.2
+    average: float = 0.97
 
 
 def _session(file: Path) -> Any:
@@ -186,7 +186,6 @@ def fine_tune(
             labels = torch.from_numpy(photos.labels[part])
             if random.random() < 0.5:
                 hidden = hidden.flip(3)
-            hidden = mix_styles(hidden)
             share, other = float(random.beta(schedule.mixup, schedule.mixup)), torch.randperm(len(part))
             found = late.features(share * hidden + (1 - share) * hidden[other])
             guessed = late.head(functional.dropout(found, 0.3))
@@ -257,8 +256,8 @@ def val_figures(chances: NDArray[np.floating], labels: NDArray[np.int64]) -> dic
     }
 
 
-def train_photos(data: Path, work: Path, target: Path) -> dict[str, Any]:
-    """All the steps; returns the figures on the photos kept for validation, with the int8 graph."""
+def train_photos(data: Path, work: Path, target: Path, epochs: int = 0) -> dict[str, Any]:
+    """All the steps, the third for ``epochs``; returns the figures on the photos kept for validation, with the int8 graph."""
     torch.set_num_threads(1)
     console = Console()
     photos = read_photos(data / "photos", work)
@@ -268,7 +267,8 @@ def train_photos(data: Path, work: Path, target: Path) -> dict[str, Any]:
     late.head = fit_head([features(late, view) for view in views], photos, chosen)
     before = val_figures(softmax(judged(late, views[0][kept])), photos.labels[kept])
     console.print(f"linear head: macro-F1 {before['macro_f1']}")
-    late = fine_tune(late, views, photos, chosen, Schedule(), work / "late.pt")
+    if epochs:
+        late = fine_tune(late, views, photos, chosen, Schedule(epochs), work / "late.pt")
     logits = judged(late, views[0][kept])
     figures = deliver(late, fitted_temperature(logits, photos.labels[kept]), photos, work, target)
     console.print(figures)
