@@ -257,7 +257,7 @@ def val_figures(chances: NDArray[np.floating], labels: NDArray[np.int64]) -> dic
 
 
 def train_photos(data: Path, work: Path, target: Path, epochs: int = 0) -> dict[str, Any]:
-    """All the steps, the third for ``epochs``; returns the figures on the photos kept for validation, with the int8 graph."""
+    """All the steps, the third for ``epochs``; returns the int8 graph's figures on the photos kept to validate."""
     torch.set_num_threads(1)
     console = Console()
     photos = read_photos(data / "photos", work)
