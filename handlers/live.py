@@ -25,6 +25,7 @@ from core.config import Live as LiveSettings
 from core.debts import Document
 from core.errors import AppError, TooManyRequests, Unavailable
 from core.metrics import LIVE_FOLLOWERS, LIVE_MESSAGES, LIVE_RESYNCS
+from reports.facts import unit_ids
 
 log = structlog.get_logger(__name__)
 
@@ -306,7 +307,7 @@ class _Batch:
         for number in dict.fromkeys(c["number"] for c in seen):
             case = self._cases.get(number)
             # As it is now, and not as it was at the change: it may have gone on, out of this reach too.
-            if case is not None and staff.reaches(case["areas"], case["unit_id"]):
+            if case is not None and staff.reaches(case["areas"], *unit_ids(case)):
                 shown.append(number)
             else:
                 left.append(number)
@@ -335,10 +336,11 @@ class _Batch:
 
 def _concerns(staff: StaffSession, change: Document) -> bool:
     """Whether the case was in reach before the change or after it."""
-    if staff.reaches(change["areas"] or [], change["unit_id"]):
-        return True
-    was = change["was"]
-    return was is not None and staff.reaches(was["areas"], was["unit_id"])
+    return any(
+        staff.reaches(where["areas"] or [], where["unit_id"], *(where.get("units") or ()))
+        for where in (change, change["was"])
+        if where is not None
+    )
 
 
 def _numbers(changes: Sequence[Document]) -> list[str]:

