@@ -66,11 +66,7 @@ class IntakeCategories(BaseHandler):
     @operation("What senders' categories stand for", audience="staff", answer=Mapping, permission="category.manage")
     async def get(self) -> Mapping:
         """By channel and name."""
-        lines = [
-            MappingLine(**{k: line[k] for k in ("channel", "theirs", "category")})
-            async for line in self.services.intake.mapping()
-        ]
-        return Mapping(categories=lines)
+        return await self._mapping()
 
     @operation(
         "Say what a sender's category stands for",
@@ -89,6 +85,9 @@ class IntakeCategories(BaseHandler):
             object_={"kind": "intake_category", "id": f"{body.channel}:{body.theirs}"},
             changes={"category": {"before": before["category"] if before else None, "after": body.category}},
         )
+        return await self._mapping()
+
+    async def _mapping(self) -> Mapping:
         lines = [
             MappingLine(**{k: line[k] for k in ("channel", "theirs", "category")})
             async for line in self.services.intake.mapping()
