@@ -12,7 +12,7 @@ from pymongo import ASCENDING, IndexModel, ReturnDocument
 from pymongo.errors import DuplicateKeyError
 
 from accounts.models import ConsentSubject
-from accounts.sessions import SessionService
+from accounts.sessions import BELIEVED_SECONDS, SessionService
 from core.clock import now
 from core.database import Database
 from core.debts import OWED_INDEX, owe
@@ -34,6 +34,8 @@ INDEXES = {
         OWED_INDEX,
     ]
 }
+
+_BELIEVED = 2 * timedelta(seconds=BELIEVED_SECONDS)
 
 
 def wechat_problem(error: WeChatError) -> AppError:
@@ -141,7 +143,10 @@ class CitizenService:
             {
                 "$set": {"deleted_at": now(), "nickname": "", "consents": []},
                 "$unset": {"openid": "", "unionid": "", "phone": ""},
-                "$push": {"owed": owe("forget", delay=timedelta(0))},
+                # Another process may believe a session for a moment more: what comes in by it is forgotten as well.
+                "$push": {
+                    "owed": {"$each": [owe("forget"), owe("forget", delay=2 * timedelta(seconds=BELIEVED_SECONDS))]}
+                },
             },
         )
         await self._sessions.close_all(citizen_id)

@@ -202,7 +202,17 @@ def _copy(original: dict[str, Any], n: int, rng: random.Random) -> dict[str, Any
         "reporter": {**original["reporter"], "citizen_id": new_id()},
         "location": {"type": "Point", "coordinates": list(place(rng))},
         "owed": [],
+        **long_warned_of(copy),
     }
+
+
+def long_warned_of(case: dict[str, Any]) -> dict[str, Any]:
+    """What the system has written on an open case that is long overdue: otherwise the worker would warn of thousands of
+    them, a load that no district has."""
+    due = case["due_at"]
+    if due is None or case["handled_at"] is not None or due > now():
+        return {}
+    return {"late": True, "warn_at": None, "warn_percent": None, "remind_at": None}
 
 
 def _earlier(value: Any, ago: timedelta) -> Any:

@@ -20,6 +20,7 @@ from pymongo import IndexModel
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from bench.district import long_warned_of
 from core.clock import SHANGHAI, now
 from core.database import Database, ensure_indexes
 from core.ids import new_id
@@ -150,6 +151,7 @@ class Multiplier:
             "place": spot.place,
             "followers": [],
             "owed": [],
+            **long_warned_of(copy),
         }
 
 

@@ -42,6 +42,7 @@ INDEXES = {
 # WeChat pushes its verdict within 30 minutes; past that it is asked again.
 _VERDICT_WITHIN = timedelta(minutes=35)
 _CHECK_ROUNDS = 5
+_USED = dict.fromkeys(("attached_to", "created_at", "check.verdict", "position", "taken_at", "perceptual_hash"), 1)
 _SIZES: tuple[SizeName, ...] = get_args(SizeName)
 
 
@@ -110,7 +111,7 @@ class PhotoService:
         if len(set(photo_ids)) != len(photo_ids):
             raise Invalid("同一张照片提交了两次，请检查。", code="PHOTO_REPEATED")
         query = {"_id": {"$in": list(photo_ids)}, "owner.id": owner["id"], "owner.kind": owner["kind"]}
-        found = {p["_id"]: p async for p in self._photos.find(query)}
+        found = {p["_id"]: p async for p in self._photos.find(query, _USED)}
         missing = [p for p in photo_ids if p not in found]
         # An hour's margin: a photo that the clearing is about to delete is not accepted any more.
         oldest = now() - timedelta(hours=self._settings.keep_unused_hours - 1)
