@@ -16,8 +16,6 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, Self
 
-import xlsxwriter
-
 from core.clock import shanghai
 
 MAX_ROWS = 1_000_000
@@ -82,6 +80,8 @@ class MarkedWorkbook:
         self._row = 2
         self.rows = 0
         options = {"constant_memory": True, "tmpdir": str(path.parent), "strings_to_formulas": False}
+        import xlsxwriter  # 20 MB, for those processes alone that write a workbook
+
         self._book = xlsxwriter.Workbook(str(path), {**options, "strings_to_urls": False, "strings_to_numbers": False})
         self._properties(title)
         sheet = self._sheet = self._book.add_worksheet(title[:31])

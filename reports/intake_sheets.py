@@ -17,8 +17,6 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-import openpyxl
-
 from accounts.models import StaffSession
 from core.audit import Audit
 from core.clock import SHANGHAI, now, shanghai
@@ -197,6 +195,8 @@ def _count(path: Path) -> int:
 def _rows(path: Path) -> Iterator[_Row]:
     """The rows of the first sheet below its headings. Raises :class:`Invalid`."""
     try:
+        import openpyxl  # 30 MB, for those processes alone that read a sheet
+
         sheet = openpyxl.load_workbook(path, read_only=True, data_only=True).worksheets[0]
         names: list[str | None] | None = None
         for line, values in enumerate(sheet.iter_rows(values_only=True), 1):

@@ -10,8 +10,6 @@ from dataclasses import dataclass, replace
 from datetime import date, datetime, timedelta
 from typing import Any, Final
 
-import xlsxwriter
-
 from accounts.staff import StaffService
 from core.clock import shanghai
 from places.models import Level
@@ -114,6 +112,8 @@ def _lines(names: Mapping[str, str], groups: Mapping[str | None, Mapping[str, in
 def workbook(month: Month) -> bytes:
     """``month`` as a workbook of two sheets: handling with the score, and dispatching, reporting and answers."""
     buffer = io.BytesIO()
+    import xlsxwriter  # 20 MB, for those processes alone that write a workbook
+
     with xlsxwriter.Workbook(buffer, {"in_memory": True, "strings_to_formulas": False}) as book:
         book.set_properties({"title": _title(month), "author": month.made_by, "company": month.place})
         handling = [i for i in month.scheme.indicators if COUNTS[i.denominator].basis in _HANDLING]
