@@ -6,7 +6,6 @@ import asyncio
 from pathlib import Path
 from typing import Annotated, Any, cast
 
-import orjson
 import structlog
 from pydantic import ConfigDict, Field
 
@@ -195,7 +194,7 @@ class OpenAPI(BaseHandler):
     async def get(self) -> None:
         """OpenAPI 3.1, made from the models that check the requests."""
         self.set_header("Content-Type", "application/json; charset=utf-8")
-        self.write(orjson.dumps(self.application.settings["openapi"]))
+        self.write(self.application.settings["openapi"])
 
 
 _DOCS_PAGE = """<!doctype html>

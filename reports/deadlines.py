@@ -25,6 +25,7 @@ A pause (挂账, suspension) stops the clock. Source of the units: the time limi
 
 from __future__ import annotations
 
+from array import array
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, date, datetime, time, timedelta
@@ -111,14 +112,35 @@ class _Stretch(NamedTuple):
     day_length: int  # working time of this day
 
 
+class _Stretches:
+    """The stretches of a calendar in columns: those of some decades as tuples would take ten megabytes a process."""
+
+    def __init__(self, stretches: Iterable[_Stretch]) -> None:
+        self._columns = tuple(array("q") for _ in _Stretch._fields)
+        for stretch in stretches:
+            for column, value in zip(self._columns, stretch, strict=True):
+                column.append(value)
+        self.begins = self._columns[0]
+
+    def __len__(self) -> int:
+        return len(self.begins)
+
+    def __getitem__(self, at: int) -> _Stretch:
+        begin, length, worked, worked_today, days, day_length = self._columns
+        return _Stretch(begin[at], length[at], worked[at], worked_today[at], days[at], day_length[at])
+
+    def __iter__(self) -> Iterator[_Stretch]:
+        return map(_Stretch, *self._columns)
+
+
 class _WorkingTime:
     """Working time since the calendar began. ``when`` is the earliest moment."""
 
     one = _HOUR
 
-    def __init__(self, stretches: Sequence[_Stretch], first_year: int, last_year: int) -> None:
+    def __init__(self, stretches: _Stretches, first_year: int, last_year: int) -> None:
         self._stretches = stretches
-        self._begins = [stretch.begin for stretch in stretches]
+        self._begins = stretches.begins
         self._readings = [self._reading(stretch, 0) for stretch in stretches]
         self._years = f"the work calendar covers the years {first_year} to {last_year} only"
         self._first = _micros(datetime(first_year, 1, 1, tzinfo=SHANGHAI))
@@ -152,7 +174,7 @@ class _WorkingDays(_WorkingTime):
     day of another length may fall between two microseconds; it is rounded up.
     """
 
-    def __init__(self, stretches: Sequence[_Stretch], first_year: int, last_year: int) -> None:
+    def __init__(self, stretches: _Stretches, first_year: int, last_year: int) -> None:
         self.one = lcm(*{stretch.day_length for stretch in stretches})
         super().__init__(stretches, first_year, last_year)
 
@@ -194,8 +216,8 @@ class WorkCalendar(BaseModel):
             raise ValueError(f"both a holiday and a make-up workday: {min(both)}")
         if not self.periods:
             raise ValueError("an ordinary working day needs at least one period")
-        stretches = list(self._stretches())
-        if not stretches:
+        stretches = _Stretches(self._stretches())
+        if not len(stretches):
             raise ValueError("the calendar has no working day")
         years = self.first_year, self.last_year
         self._clocks = {

@@ -7,6 +7,7 @@ import gc
 import signal
 from typing import Any
 
+import orjson
 import structlog
 from tornado.httpserver import HTTPServer
 from tornado.netutil import bind_sockets
@@ -42,7 +43,7 @@ def make_application(services: Services) -> Application:
         ],
         services=services,
         live=make_hub(services),
-        openapi=openapi.document(ROUTES, title="共治 Gongzhi API", version=VERSION),
+        openapi=orjson.dumps(openapi.document(ROUTES, title="共治 Gongzhi API", version=VERSION)),
         default_handler_class=UnknownAddress,
         log_function=_log_request,
     )

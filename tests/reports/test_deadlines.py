@@ -312,7 +312,8 @@ def test_a_pause_moves_the_due_moment_by_exactly_the_clock_time_it_covers(start,
     paused, plain = due_at(start, limit, calendar, [pause]), due_at(start, limit, calendar)
     covered_from, covered_to = max(pause[0], start), min(pause[1], paused)
     covered = elapsed(covered_from, covered_to, limit.unit, calendar) if covered_from < covered_to else timedelta(0)
-    assert elapsed(plain, paused, limit.unit, calendar) in (covered, covered + timedelta(milliseconds=1))
+    # Both due moments may be rounded up by a part of a microsecond, and what the clock shows is cut to milliseconds.
+    assert abs(elapsed(plain, paused, limit.unit, calendar) - covered) <= timedelta(milliseconds=1)
 
 
 @settings(deadline=None)
