@@ -74,6 +74,8 @@ async def start_mongod(data: Path, logs: Path, port: int | None = None, cache_gb
             "--nounixsocket",
             *("--replSet", _REPLICA_SET),
             *("--wiredTigerCacheSizeGB", str(cache_gb)),
+            # What a killed worker leaves open of a transaction keeps its locks for so long; ours last milliseconds.
+            *("--setParameter", "transactionLifetimeLimitSeconds=10"),
             *("--setParameter", "diagnosticDataCollectionEnabled=false"),
         ]
 

@@ -295,5 +295,6 @@ def _hubs(town: Any) -> list[Any]:
     return [
         h
         for h in gc.get_objects()
-        if isinstance(h, Hub) and h._changes._changes.database.name == town.services.database.name
+        # Not isinstance: that asks what a weak reference stands for, which may be gone.
+        if type(h) is Hub and h._changes._changes.database.name == town.services.database.name
     ]
