@@ -8,7 +8,6 @@ reads too slowly is told to fetch anew instead of being waited for, so what is h
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass, field
@@ -25,6 +24,7 @@ from core.config import Live as LiveSettings
 from core.debts import Document
 from core.errors import AppError, TooManyRequests, Unavailable
 from core.metrics import LIVE_FOLLOWERS, LIVE_MESSAGES, LIVE_RESYNCS
+from core.waiting import until_set
 from reports.facts import unit_ids
 
 log = structlog.get_logger(__name__)
@@ -218,8 +218,7 @@ class Hub:
     async def _tell(self) -> None:
         """Read what has changed and tell it, every ``window_ms`` at most."""
         while True:
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._announced.wait(), self._settings.poll_seconds)
+            await until_set(self._announced, self._settings.poll_seconds)
             self._announced.clear()
             try:
                 while changes := await self._changes.after(self._position, limit=_READ):

@@ -21,6 +21,7 @@ from core.changes import CHANNEL
 from core.config import Settings
 from core.debts import WAKE_CHANNEL, Collector, Document, Payer, Payment
 from core.feed import Feed
+from core.waiting import until_set
 from handlers.common import ADMINISTERED
 from handlers.services import Services
 from reports import feed as reports_feed
@@ -155,8 +156,7 @@ class Worker:
                 log.warning("worker.database", error=type(error).__name__)
                 busy = 0
             if not busy:
-                with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(wake.wait(), self._sweep)
+                await until_set(wake, self._sweep)
 
 
 def _stand_back(nice: int) -> None:

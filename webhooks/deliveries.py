@@ -26,6 +26,7 @@ from core.debts import Amendment, Document, Payment, Postponed, owe
 from core.encryption import Vault
 from core.leadership import Leadership
 from core.metrics import WEBHOOKS_SENT
+from core.waiting import until_set
 from webhooks.models import GIVE_UP_AFTER, Wanted, event_of, message_of, pause_after
 from webhooks.sending import Outcome, Sender
 
@@ -74,8 +75,7 @@ class Planner:
                     log.exception("webhooks.failed")  # and is tried again: the process has other work
                     await asyncio.sleep(seconds)
                 await asyncio.sleep(_LINGER_SECONDS)
-                with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(woken.wait(), seconds)
+                await until_set(woken, seconds)
         finally:
             if leads:
                 with contextlib.suppress(PyMongoError):

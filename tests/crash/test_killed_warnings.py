@@ -86,7 +86,7 @@ async def test_workers_killed_in_the_middle_give_each_warning_once_and_redis_kno
                 workers = [await town.start("worker") for _ in range(2)]
 
                 async def more(before: int = before) -> bool:
-                    return await given(town) > before
+                    return await given(town) > before or not await open_work(town)
 
                 await town.until(more)
                 await redis.flushdb()
