@@ -277,6 +277,15 @@ class Worker(_Section):
     warn_seconds: Annotated[float, Field(gt=0)] = 10.0
 
 
+class Inference(_Section):
+    """The classifiers of photos and texts, and where their weights are, relative to the project folder."""
+
+    enabled: bool = True
+    folder: Path = Path("inference/models")
+    threads: Annotated[int, Field(ge=1, le=64)] = 2
+    check_seconds: Annotated[float, Field(gt=0, le=60)] = 10.0
+
+
 class Files(_Section):
     """Workbooks that people ask for and hand in: where they are kept, for how long, and how large one may be.
 
@@ -327,6 +336,7 @@ class Settings(BaseSettings):
     live: Live = Live()
     webhooks: Webhooks = Webhooks()
     worker: Worker = Worker()
+    inference: Inference = Inference()
     files: Files = Files()
     log: Log = Log()
 

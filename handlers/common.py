@@ -80,7 +80,8 @@ class Readyz(BaseHandler):
 
     @operation("Whether this process can serve", audience="anyone", answer=Readiness, limits=(), errors=(503,))
     async def get(self) -> Readiness:
-        """503 while MongoDB does not answer. Without Redis things are only slower, so it is told, not needed."""
+        """503 while MongoDB does not answer. Without Redis things are only slower, and without the weights of the
+        classifiers reports arrive and wait for them or for a person: both are told, not needed."""
         mongodb, redis = await asyncio.gather(is_answering(self.services.database), self.services.cache.is_answering())
         if not mongodb:
             raise Unavailable("数据库没有响应。", code="NOT_READY", details={"mongodb": mongodb, "redis": redis})
@@ -88,7 +89,14 @@ class Readyz(BaseHandler):
             f"没有 {year} 年的节假日安排，该年只按周末计算工作时间；请更新程序，或由管理员录入。"
             for year in await self.services.calendar.unpublished()
         ]
-        return Readiness(status="ready", parts={"mongodb": mongodb, "redis": redis}, warnings=warnings)
+        parts = {"mongodb": mongodb, "redis": redis}
+        problems = await self.services.condition.problems() if self.services.settings.inference.enabled else None
+        if problems is not None:  # a worker has looked
+            parts["inference"] = not problems
+            warnings += [
+                f"智能识别不可用（{problem}）。上报照常受理，待识别的等模型修复，也可人工分类。" for problem in problems
+            ]
+        return Readiness(status="ready", parts=parts, warnings=warnings)
 
 
 class Metrics(BaseHandler):

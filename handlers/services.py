@@ -21,6 +21,8 @@ from core.debts import WAKE_CHANNEL
 from core.jobs import JobService
 from core.photos import PhotoService
 from core.wechat import PushReceiver
+from inference.condition import InferenceCondition
+from inference.service import InferenceService
 from notices.inbox import StaffInbox
 from notices.service import NoticeService
 from places.service import PlaceService
@@ -69,6 +71,8 @@ class Services:
     api_keys: ApiKeyService
     places: PlaceService
     photos: PhotoService
+    inference: InferenceService
+    condition: InferenceCondition
     notices: NoticeService
     inbox: StaffInbox
     catalogue: Catalogue

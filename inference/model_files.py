@@ -11,8 +11,6 @@ import json
 from pathlib import Path
 from typing import Any, Final
 
-import onnxruntime
-
 from core.errors import Unavailable
 
 MODELS: Final = Path(__file__).with_name("models")
@@ -43,11 +41,16 @@ class Model:
             self.about: dict[str, Any] = entry
             path = folder / entry["file"]
             weights = path.read_bytes()
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise ModelUnavailable(kind, f"not readable: {error!r}") from error
+        except OSError as error:
+            # Where the folder lies is nobody's business who reads of it in /readyz.
+            raise ModelUnavailable(kind, f"not readable: {error.strerror or type(error).__name__}") from error
+        except (ValueError, KeyError, TypeError) as error:
+            raise ModelUnavailable(kind, f"models.json does not list it: {type(error).__name__}") from error
         digest = hashlib.sha256(weights).hexdigest()
         if digest != entry.get("sha256"):
             raise ModelUnavailable(path.name, "damaged: its SHA-256 is not the one in models.json")
+        import onnxruntime  # two seconds and 20 MB, for those processes alone that judge
+
         options = onnxruntime.SessionOptions()
         # One thread a call: calls run side by side in as many threads as the caller has, which serves more of them.
         options.intra_op_num_threads = options.inter_op_num_threads = 1

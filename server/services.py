@@ -47,6 +47,9 @@ from core.photos import PhotoService
 from core.serials import Serials
 from core.wechat import PushReceiver, WeChat
 from handlers.services import Services
+from inference import condition as condition_room
+from inference.condition import InferenceCondition
+from inference.service import InferenceService
 from notices import inbox as inbox_room
 from notices import service as notices_room
 from notices.inbox import StaffInbox
@@ -104,6 +107,7 @@ INDEXES = merge_indexes(
         changes_room.INDEXES,
         webhooks_room.INDEXES,
         photos_room.INDEXES,
+        condition_room.INDEXES,
         sessions_room.INDEXES,
         staff_room.INDEXES,
         failures_room.INDEXES,
@@ -178,6 +182,8 @@ async def open_services(settings: Settings) -> AsyncIterator[tuple[Services, Rep
         cache.redis,
         observe=_observe_wechat,
     )
+    # Making it opens nothing: weights are read by the process that first asks for a judgement.
+    inference = InferenceService(CONFIG_FILE.parent / settings.inference.folder, settings.inference.threads)
     sender = Sender(settings.webhooks, strict=settings.environment == "production")
     try:
         await ensure_indexes(database, INDEXES)
@@ -285,6 +291,10 @@ async def open_services(settings: Settings) -> AsyncIterator[tuple[Services, Rep
             api_keys=ApiKeyService(database),
             places=places,
             photos=photos,
+            inference=inference,
+            condition=InferenceCondition(
+                database, inference, every=timedelta(seconds=settings.inference.check_seconds)
+            ),
             notices=notices,
             inbox=inbox,
             catalogue=catalogue,
@@ -335,6 +345,7 @@ async def open_services(settings: Settings) -> AsyncIterator[tuple[Services, Rep
         yield services, jobs
     finally:
         sender.close()
+        inference.close()
         await wechat.close()
         await cache.close()
         database.client.close()

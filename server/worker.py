@@ -132,6 +132,8 @@ class Worker:
             group.create_task(self._sealer.run(self._seal_seconds))
             group.create_task(self._recount.follow(self._gather_seconds))
             group.create_task(self._feed.run())
+            if self._services.settings.inference.enabled:
+                group.create_task(self._services.condition.run())
             group.create_task(self._planner.run(self._changed, self._sweep))
             for name, collector in self._collectors:
                 group.create_task(self._settle(name, collector))
