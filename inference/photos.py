@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
@@ -16,6 +17,25 @@ from inference.photo_input import PHOTO_CLASSES, pixels
 NO_PROBLEM: Final = "none"
 
 
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """What a photo shows, and where it lies among photos.
+
+    ``embedding`` is 64 signed bytes, a direction: photos whose embeddings point the same way look alike (see
+    :func:`alikeness`). Comparable only within one ``judgement.model``; None from weights that give none.
+    """
+
+    judgement: Judgement
+    embedding: bytes | None
+
+
+def alikeness(one: bytes, other: bytes) -> float:
+    """The cosine of the angle between two embeddings of one model: 1 the same picture, about 0 nothing in common."""
+    a, b = (np.frombuffer(part, np.int8).astype(np.float32) for part in (one, other))
+    lengths = float(np.linalg.norm(a) * np.linalg.norm(b))
+    return float(a @ b) / lengths if lengths else 0.0
+
+
 class PhotoClassifier:
     """EfficientNet-Lite2 in int8. Use one in a process: it may be called from several threads.
 
@@ -25,6 +45,7 @@ class PhotoClassifier:
     def __init__(self, folder: Path = MODELS) -> None:
         self._model = Model("photos", folder)
         self.labels: tuple[str, ...] = tuple(self._model.about["labels"])
+        self._embeds = "embedding" in {output.name for output in self._model.session.get_outputs()}
 
     def classify(self, data: bytes) -> Judgement:
         """Judge one photo from the bytes of its file: some 10 ms of CPU time, never on the event loop.
@@ -32,6 +53,13 @@ class PhotoClassifier:
         Raises what :func:`core.pictures.read_picture` raises for files that it refuses.
         """
         return judgement(self.labels, self.probabilities(pixels(data))[0], self._model.name)
+
+    def see(self, data: bytes) -> Seen:
+        """Judge one photo and tell where it lies; takes and raises what :meth:`classify` does."""
+        names = ["probabilities", "embedding"] if self._embeds else ["probabilities"]
+        found = self._model.session.run(names, {"pixels": pixels(data)})
+        embedding = np.rint(found[1][0] * 127).astype(np.int8).tobytes() if self._embeds else None
+        return Seen(judgement(self.labels, found[0][0], self._model.name), embedding)
 
     def probabilities(self, squares: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Calibrated probabilities, N x classes, of ready pixels, N x side x side x 3."""
@@ -67,4 +95,4 @@ def combined(photos: Sequence[Judgement]) -> Judgement:
     return judgement(labels, said, photos[0].model)
 
 
-__all__ = ["NO_PROBLEM", "PHOTO_CLASSES", "PhotoClassifier", "combined"]
+__all__ = ["NO_PROBLEM", "PHOTO_CLASSES", "PhotoClassifier", "Seen", "alikeness", "combined"]

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from inference.judgement import Judgement
 from inference.model_files import MODELS, ModelUnavailable
-from inference.photos import PhotoClassifier, combined
+from inference.photos import PhotoClassifier, Seen, combined
 from inference.texts import Task, TextClassifier
 
 
@@ -34,6 +34,10 @@ class InferenceService:
         return await asyncio.get_running_loop().run_in_executor(
             self._threads, lambda: self._open_photos().classify(data)
         )
+
+    async def see(self, data: bytes) -> Seen:
+        """What one photo shows and where it lies among photos; raises what :meth:`photo` raises."""
+        return await asyncio.get_running_loop().run_in_executor(self._threads, lambda: self._open_photos().see(data))
 
     async def photos(self, files: Sequence[bytes]) -> Judgement:
         """What the photos of one report show together; raises ValueError without photos."""

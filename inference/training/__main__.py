@@ -23,8 +23,8 @@ def main() -> int:
         one.add_argument("data", type=Path, help="the folder with the material")
         one.add_argument("--target", type=Path, default=MODELS, help="where the weights go (inference/models)")
         if command == "photos":
-            one.add_argument("--work", type=Path, required=True, help="a folder for caches and checkpoints (3 GB)")
-            one.add_argument("--epochs", type=int, default=0, help="train the last block too, for so long (0)")
+            one.add_argument("--work", type=Path, required=True, help="a folder for caches and checkpoints (1 GB)")
+            one.add_argument("--epochs", type=int, default=12, help="of training; 0 fits the head alone (12)")
     options = parser.parse_args()
     if options.command == "texts":
         from inference.training.texts import train

@@ -68,44 +68,50 @@ class _Graph:
             after = self.node("Add", after, before)
         return after
 
-    def model(self, result: str, name: str, shape: list[str | int]) -> onnx.ModelProto:
-        """All of it, with ``result`` as the output ``name``."""
-        self.nodes.append(helper.make_node("Identity", [result], [name], name=name))
+    def model(self, results: dict[str, tuple[str, int]]) -> onnx.ModelProto:
+        """All of it; ``results`` names each output, and tells what it is and how many columns it has."""
+        for name, (result, _) in results.items():
+            self.nodes.append(helper.make_node("Identity", [result], [name], name=name))
         pixels = helper.make_tensor_value_info("pixels", TensorProto.UINT8, ["n", "high", "wide", 3])
-        outputs = [helper.make_tensor_value_info(name, TensorProto.FLOAT, shape)]
+        outputs = [
+            helper.make_tensor_value_info(name, TensorProto.FLOAT, ["n", columns])
+            for name, (_, columns) in results.items()
+        ]
         graph = helper.make_graph(self.nodes, "photos", [pixels], outputs, self.constants)
         model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
         onnx.checker.check_model(model)
         return model
 
 
-def _begun(body: Any, blocks: int) -> tuple[_Graph, str]:
-    """Pixels as bytes, N x side x side x 3, through the first ``blocks`` blocks."""
+def whole_graph(
+    body: Any, head: tuple[NDArray[np.floating], NDArray[np.floating]], likeness: NDArray[np.floating]
+) -> onnx.ModelProto:
+    """Pixels as bytes, N x side x side x 3, to ``probabilities`` and ``embedding``.
+
+    ``head``: slopes (features x classes) and offsets of the last layer, calibrated. ``likeness``, features + 1 x
+    directions: the directions in which photos differ most, and in the last row minus the middle of all photos; the
+    embedding is where a photo lies along them, brought to length one.
+    """
     graph = _Graph()
     values = graph.node("Transpose", graph.node("Cast", "pixels", to=TensorProto.FLOAT), perm=[0, 3, 1, 2])
     shifted = graph.node("Sub", values, graph.constant(np.array(127, np.float32)))
     hidden = graph.node("Mul", shifted, graph.constant(np.array(1 / 128, np.float32)))
     hidden = graph.convolution(hidden, body._conv_stem, body._bn0, clipped=True)
-    for block in body._blocks[:blocks]:
+    for block in body._blocks:
         hidden = graph.block(hidden, block)
-    return graph, hidden
-
-
-def frozen_graph(body: Any, blocks: int) -> onnx.ModelProto:
-    """Pixels to the output ``hidden`` of the first ``blocks`` blocks."""
-    graph, hidden = _begun(body, blocks)
-    return graph.model(hidden, "hidden", ["n", "channels", "high", "wide"])
-
-
-def whole_graph(body: Any, slopes: NDArray[np.floating], offsets: NDArray[np.floating]) -> onnx.ModelProto:
-    """Pixels to ``probabilities``. ``slopes`` (features x classes) and ``offsets``: the last layer, calibrated."""
-    graph, hidden = _begun(body, len(body._blocks))
     hidden = graph.convolution(hidden, body._conv_head, body._bn1, clipped=True)
     pooled = graph.node("Flatten", graph.node("GlobalAveragePool", hidden))
     roots = graph.node("Sqrt", graph.node("Add", pooled, graph.constant(np.array(ROOT_FLOOR, np.float32))))
-    last = [graph.constant(np.asarray(part, np.float32)) for part in (slopes, offsets)]
-    logits = graph.node("Gemm", roots, *last)
-    return graph.model(graph.node("Softmax", logits, axis=1), "probabilities", ["n", "classes"])
+    logits = graph.node("Gemm", roots, *(graph.constant(np.asarray(part, np.float32)) for part in head))
+    along = graph.node(
+        "Gemm", roots, *(graph.constant(np.asarray(part, np.float32)) for part in (likeness[:-1], likeness[-1]))
+    )
+    return graph.model(
+        {
+            "probabilities": (graph.node("Softmax", logits, axis=1), len(head[1])),
+            "embedding": (graph.node("LpNormalization", along, axis=1, p=2), likeness.shape[1]),
+        }
+    )
 
 
 def quantise(source: Path, target: Path, batches: list[NDArray[np.uint8]]) -> None:

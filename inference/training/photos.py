@@ -1,9 +1,10 @@
-"""``python -m inference.training photos DATA``: the photo classifier, within what two cores can do in an hour.
+"""``python -m inference.training photos DATA``: the photo classifier, on two cores within an hour.
 
-1. Several augmented views of every photo go once through the frozen blocks; their output is kept on disk.
-2. A linear head is fitted to the features that ImageNet's weights give for them.
-3. If epochs are asked for, the last block follows, with photos mixed, starting from that head (one that starts at
-   random would first pull the features out of shape). What is kept is the moving average of its weights.
+1. Several augmented views of every photo go once through ImageNet's network.
+2. A linear head is fitted to the features that it gives for them.
+3. The whole network is trained from there, on views made anew each time and with photos mixed (a head that starts at
+   random would first pull the features out of shape). What is kept is between the start and the moving average of
+   what was learnt: it knows the sources nearly as well, and has forgotten less of the rest of the world.
 4. The whole is put together as one graph, made int8, and calibrated on photos that it did not learn from.
 
 Every step leaves its result in the work folder and is skipped when that is there.
@@ -11,7 +12,9 @@ Every step leaves its result in the work folder and is skipped when that is ther
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -29,28 +32,32 @@ from torch.nn import functional
 from inference.photo_input import PHOTO_CLASSES, SIDE
 from inference.training.figures import calibration_error, fitted_temperature, macro_f1, softmax
 from inference.training.photo_data import PhotoSet, augmented, draws, read_photos, squeezed
-from inference.training.photo_graph import frozen_graph, quantise, whole_graph
-from inference.training.photo_network import FROZEN_BLOCKS, FROZEN_SHAPE, Late, pretrained_body
+from inference.training.photo_graph import quantise, whole_graph
+from inference.training.photo_network import FEATURES, Network, pretrained_body
 from inference.training.texts import write
 
-VIEWS = 5
+VIEWS = 3
 """View 0 is the photo as it is, the others are augmented."""
 
-Views = list[NDArray[np.float16]]
+DIRECTIONS = 64
+"""Of the embedding."""
+
+KEPT = 0.85
+"""The share of what was learnt in the weights that are delivered, the rest being the start's (WiSE-FT)."""
 
 
 @dataclass(frozen=True)
 class Schedule:
-    """How long and how hard the last block is trained."""
+    """How long and how hard the network is trained."""
 
-    epochs: int = 3
-    batch: int = 64
-    head_rate: float = 3e-4
-    block_rate: float = 3e-4
+    epochs: int = 12
+    batch: int = 32
+    head_rate: float = 5e-4
+    body_rate: float = 1.5e-4
     decay: float = 0.05
     smoothing: float = 0.1
-    mixup: float = 0.2
-    average: float = 0.97
+    mixup: float = 0.3
+    average: float = 0.995
 
 
 def _session(file: Path) -> Any:
@@ -70,24 +77,36 @@ def _samples(photos: PhotoSet, count: int) -> list[NDArray[np.uint8]]:
     return [np.stack(pictures[start : start + 16]) for start in range(0, count, 16)]
 
 
-def frozen_views(photos: PhotoSet, work: Path) -> Views:
-    """What the frozen blocks give for every view; of photos kept for validation there is view 0 alone."""
-    graph = work / "frozen-int8.onnx"
-    if not graph.exists():
-        whole = work / "frozen.onnx"
-        onnx.save(frozen_graph(pretrained_body(), FROZEN_BLOCKS), str(whole))
-        quantise(whole, graph, _samples(photos, 128))
-    session = _session(graph)
+def values(pictures: list[NDArray[np.uint8]]) -> Tensor:
+    """Pictures of one size as the network takes them."""
+    channels_last = torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2)
+    return ((channels_last.float() - 127) / 128).contiguous(memory_format=torch.channels_last)
+
+
+def made_ahead(make: Callable[[Any], Tensor], parts: Iterable[Any], ahead: int = 3) -> Iterator[Tensor]:
+    """What ``make`` makes of each of the ``parts``, a few of them made in a thread before they are asked for."""
+    with ThreadPoolExecutor(1) as maker:
+        coming: deque[Future[Tensor]] = deque()
+        for part in parts:
+            coming.append(maker.submit(make, part))
+            if len(coming) > ahead:
+                yield coming.popleft().result()
+        while coming:
+            yield coming.popleft().result()
+
+
+def view_features(network: Network, photos: PhotoSet, work: Path) -> list[NDArray[np.float32]]:
+    """What ImageNet's network gives for every view; of photos kept for validation there is view 0 alone."""
     views = []
     for view in range(VIEWS):
-        file = work / f"view{view}.npy"
+        file = work / f"features{view}.npy"
         if not file.exists():
-            hidden = np.zeros((len(photos.pixels), *FROZEN_SHAPE), np.float16)
+            found = np.zeros((len(photos.pixels), FEATURES), np.float32)
             chosen = np.flatnonzero(~photos.is_val | (view == 0)).tolist()
             parts = [chosen[start : start + 32] for start in range(0, len(chosen), 32)]
 
-            def make(part: list[int], view: int = view) -> NDArray[np.uint8]:
-                return np.stack(
+            def make(part: list[int], view: int = view) -> Tensor:
+                return values(
                     [
                         squeezed(photos.pixels[i], SIDE)
                         if view == 0
@@ -96,24 +115,15 @@ def frozen_views(photos: PhotoSet, work: Path) -> Views:
                     ]
                 )
 
-            with ThreadPoolExecutor(1) as maker:
-                for part, pictures in track(
-                    zip(parts, maker.map(make, parts), strict=True), f"view {view}", total=len(parts)
+            with torch.no_grad():
+                for part, made in track(
+                    zip(parts, made_ahead(make, parts), strict=True), f"view {view}", total=len(parts)
                 ):
-                    hidden[part] = session.run(None, {"pixels": pictures})[0]
-            np.save(work / "view.part.npy", hidden)
-            (work / "view.part.npy").replace(file)
+                    found[part] = network.features(made).numpy()
+            np.save(work / "features.part.npy", found)
+            (work / "features.part.npy").replace(file)
         views.append(np.load(file))
     return views
-
-
-def features(late: Late, hidden: NDArray[np.float16]) -> NDArray[np.float32]:
-    """Pooled features."""
-    found = []
-    with torch.no_grad():
-        for start in track(range(0, len(hidden), 64), "features"):
-            found.append(late.features(_tensor(hidden[start : start + 64])).numpy())
-    return np.concatenate(found)
 
 
 def fit_head(
@@ -146,31 +156,23 @@ def fit_head(
 
 
 def fine_tune(
-    late: Late, views: Views, photos: PhotoSet, chosen: NDArray[np.int64], schedule: Schedule, checkpoint: Path
-) -> Late:
-    """Train ``late`` on the ``chosen`` photos; it ends with averaged weights. Goes on from ``checkpoint``."""
+    network: Network, photos: PhotoSet, chosen: NDArray[np.int64], schedule: Schedule, checkpoint: Path
+) -> dict[str, Tensor]:
+    """Train ``network`` on the ``chosen`` photos; returns averaged weights. Goes on from ``checkpoint``."""
     torch.manual_seed(1)
-    late.eval()
-    normal = {id(p) for m in late.modules() if isinstance(m, nn.BatchNorm2d) for p in m.parameters()}
-    head = {id(p) for p in late.head.parameters()}
-    trained = [p for p in late.parameters() if id(p) not in normal]
-    for parameter in late.parameters():
-        parameter.requires_grad = id(parameter) not in normal
-    rates = [schedule.block_rate, schedule.head_rate]
+    head = list(network.head.parameters())
+    body = [p for p in network.body.parameters() if p.requires_grad]
+    rates = [schedule.body_rate, schedule.head_rate]
     optimiser = torch.optim.AdamW(
-        [
-            {"params": [p for p in trained if id(p) not in head], "lr": rates[0]},
-            {"params": [p for p in trained if id(p) in head], "lr": rates[1]},
-        ],
-        weight_decay=schedule.decay,
+        [{"params": body, "lr": rates[0]}, {"params": head, "lr": rates[1]}], weight_decay=schedule.decay
     )
     steps = len(chosen) // schedule.batch
-    rate = torch.optim.lr_scheduler.OneCycleLR(optimiser, rates, total_steps=steps * schedule.epochs, pct_start=0.2)
-    averaged = {name: value.detach().clone() for name, value in late.named_parameters()}
+    rate = torch.optim.lr_scheduler.OneCycleLR(optimiser, rates, total_steps=steps * schedule.epochs, pct_start=0.15)
+    averaged = {name: p.detach().clone() for name, p in network.named_parameters() if p.requires_grad}
     done = 0
     if checkpoint.exists():
         kept = torch.load(checkpoint, weights_only=True)
-        late.load_state_dict(kept["late"])
+        network.load_state_dict(kept["network"])
         optimiser.load_state_dict(kept["optimiser"])
         rate.load_state_dict(kept["rate"])
         averaged, done = kept["averaged"], kept["done"]
@@ -179,60 +181,97 @@ def fine_tune(
     for epoch in range(done, schedule.epochs):
         random = np.random.default_rng((2, epoch))
         order = random.choice(chosen, (steps, schedule.batch), p=shares)
+
+        def make(step: int, epoch: int = epoch, order: NDArray[np.int64] = order) -> Tensor:
+            own = np.random.default_rng((3, epoch, step))
+            return values([augmented(photos.pixels[i], SIDE, own) for i in order[step].tolist()])
+
         losses = []
-        for part in track(order, f"epoch {epoch + 1} of {schedule.epochs}"):
-            which = random.integers(len(views), size=schedule.batch)
-            hidden = _tensor(np.stack([views[v][i] for v, i in zip(which.tolist(), part.tolist(), strict=True)]))
+        for part, made in track(
+            zip(order, made_ahead(make, range(steps)), strict=True),
+            f"epoch {epoch + 1} of {schedule.epochs}",
+            total=steps,
+        ):
             labels = torch.from_numpy(photos.labels[part])
-            if random.random() < 0.5:
-                hidden = hidden.flip(3)
             share, other = float(random.beta(schedule.mixup, schedule.mixup)), torch.randperm(len(part))
-            found = late.features(share * hidden + (1 - share) * hidden[other])
-            guessed = late.head(functional.dropout(found, 0.3))
+            guessed = network.head(functional.dropout(network.features(_mixed(made, other, share, random)), 0.2))
             loss = share * functional.cross_entropy(guessed, labels, label_smoothing=schedule.smoothing)
             loss = loss + (1 - share) * functional.cross_entropy(
                 guessed, labels[other], label_smoothing=schedule.smoothing
             )
             optimiser.zero_grad(set_to_none=True)
             loss.backward()
-            nn.utils.clip_grad_norm_(trained, 5.0)
+            nn.utils.clip_grad_norm_([*body, *head], 5.0)
             optimiser.step()
             rate.step()
-            for name, value in late.named_parameters():
-                averaged[name].lerp_(value.detach(), 1 - schedule.average)
+            with torch.no_grad():
+                for name, value in network.named_parameters():
+                    if name in averaged:
+                        averaged[name].lerp_(value, 1 - schedule.average)
             losses.append(loss.item())
-        state = {"late": late.state_dict(), "optimiser": optimiser.state_dict(), "rate": rate.state_dict()}
+        state = {"network": network.state_dict(), "optimiser": optimiser.state_dict(), "rate": rate.state_dict()}
         torch.save({**state, "averaged": averaged, "done": epoch + 1}, checkpoint.with_suffix(".part"))
         checkpoint.with_suffix(".part").replace(checkpoint)
         console.print(f"epoch {epoch + 1}: loss {np.mean(losses):.4f}")
-    late.load_state_dict(late.state_dict() | averaged)
-    return late
+    return averaged
 
 
-def _tensor(hidden: NDArray[np.float16]) -> Tensor:
-    return torch.from_numpy(hidden.astype(np.float32)).contiguous(memory_format=torch.channels_last)
+def _mixed(made: Tensor, other: Tensor, share: float, random: np.random.Generator) -> Tensor:
+    """Photos laid over one another with weights, or every second time side by side."""
+    if random.random() < 0.5:
+        return share * made + (1 - share) * made[other]
+    side = made.shape[3]
+    cut = round(side * share)
+    beside = made.clone()
+    if random.random() < 0.5:
+        beside[:, :, :, cut:] = made[other][:, :, :, cut:]
+    else:
+        beside[:, :, cut:, :] = made[other][:, :, cut:, :]
+    return beside
 
 
-def judged(late: Late, hidden: NDArray[np.float16]) -> NDArray[np.float32]:
-    """Logits of photos by what the frozen blocks gave for them."""
+def between(start: dict[str, Tensor], learnt: dict[str, Tensor], share: float) -> dict[str, Tensor]:
+    """Weights on the line from ``start`` to ``learnt``."""
+    return {name: torch.lerp(start[name], value, share) for name, value in learnt.items()}
+
+
+def judged(network: Network, photos: PhotoSet, chosen: NDArray[np.int64]) -> NDArray[np.float32]:
+    """Logits of photos as they are."""
+    found = []
     with torch.no_grad():
-        return torch.cat([late(_tensor(hidden[i : i + 64])) for i in range(0, len(hidden), 64)]).numpy()
+        for start in range(0, len(chosen), 32):
+            found.append(network(values([squeezed(photos.pixels[i], SIDE) for i in chosen[start : start + 32]])))
+    return torch.cat(found).numpy()
 
 
-def deliver(late: Late, sharpness: float, photos: PhotoSet, work: Path, target: Path) -> dict[str, Any]:
+def likeness(network: Network, photos: PhotoSet, chosen: NDArray[np.int64]) -> NDArray[np.float32]:
+    """The directions in which the ``chosen`` photos differ most, for the embedding: features + 1 x DIRECTIONS."""
+    found = []
+    with torch.no_grad():
+        for start in track(range(0, len(chosen), 32), "likeness"):
+            part = [squeezed(photos.pixels[i], SIDE) for i in chosen[start : start + 32]]
+            found.append(network.features(values(part)).numpy())
+    rows = np.concatenate(found).astype(np.float64)
+    middle = rows.mean(0)
+    _, strengths, axes = np.linalg.svd(rows - middle, full_matrices=False)
+    # Weaker directions count for more than their size says: the first few only tell the classes apart.
+    slopes = (axes[:DIRECTIONS] / np.sqrt(strengths[:DIRECTIONS, None] / strengths[0])).T
+    return np.vstack([slopes, -middle @ slopes]).astype(np.float32)
+
+
+def deliver(network: Network, sharpness: float, photos: PhotoSet, work: Path, target: Path) -> dict[str, Any]:
     """Put the graph together, make it int8, judge the photos kept for validation with it, and write it."""
-    body = pretrained_body()
-    body._blocks[FROZEN_BLOCKS], body._conv_head, body._bn1 = late.block, late.convolution, late.normalisation
-    slopes = late.head.weight.detach().numpy().T * sharpness
-    offsets = late.head.bias.detach().numpy() * sharpness
+    slopes = network.head.weight.detach().numpy().T * sharpness
+    offsets = network.head.bias.detach().numpy() * sharpness
+    alike = likeness(network, photos, np.flatnonzero(~photos.is_val))
     whole, small = work / "photos.onnx", work / "photos-int8.onnx"
-    onnx.save(whole_graph(body, slopes, offsets), str(whole))
+    onnx.save(whole_graph(network.body, (slopes, offsets), alike), str(whole))
     quantise(whole, small, _samples(photos, 128))
     kept = np.flatnonzero(photos.is_val)
     session = _session(small)
     chances = np.concatenate(
         [
-            session.run(None, {"pixels": np.stack([squeezed(photos.pixels[i], SIDE) for i in part])})[0]
+            session.run(["probabilities"], {"pixels": np.stack([squeezed(photos.pixels[i], SIDE) for i in part])})[0]
             for part in np.array_split(kept, len(kept) // 32)
         ]
     )
@@ -256,20 +295,21 @@ def val_figures(chances: NDArray[np.floating], labels: NDArray[np.int64]) -> dic
     }
 
 
-def train_photos(data: Path, work: Path, target: Path, epochs: int = 0) -> dict[str, Any]:
+def train_photos(data: Path, work: Path, target: Path, epochs: int = Schedule.epochs) -> dict[str, Any]:
     """All the steps, the third for ``epochs``; returns the int8 graph's figures on the photos kept to validate."""
     torch.set_num_threads(1)
     console = Console()
     photos = read_photos(data / "photos", work)
-    views = frozen_views(photos, work)
     chosen, kept = np.flatnonzero(~photos.is_val), np.flatnonzero(photos.is_val)
-    late = Late(pretrained_body())
-    late.head = fit_head([features(late, view) for view in views], photos, chosen)
-    before = val_figures(softmax(judged(late, views[0][kept])), photos.labels[kept])
+    network = Network(pretrained_body())
+    network.head = fit_head(view_features(network, photos, work), photos, chosen)
+    start = {name: p.detach().clone() for name, p in network.named_parameters()}
+    before = val_figures(softmax(judged(network, photos, kept)), photos.labels[kept])
     console.print(f"linear head: macro-F1 {before['macro_f1']}")
     if epochs:
-        late = fine_tune(late, views, photos, chosen, Schedule(epochs), work / "late.pt")
-    logits = judged(late, views[0][kept])
-    figures = deliver(late, fitted_temperature(logits, photos.labels[kept]), photos, work, target)
+        learnt = fine_tune(network, photos, chosen, Schedule(epochs), work / "network.pt")
+        network.load_state_dict(network.state_dict() | between(start, learnt, KEPT))
+    logits = judged(network, photos, kept)
+    figures = deliver(network, fitted_temperature(logits, photos.labels[kept]), photos, work, target)
     console.print(figures)
     return figures
