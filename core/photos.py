@@ -57,8 +57,12 @@ class PhotoService:
         signer: Signer,
         settings: PhotoSettings,
         public_url: str,
+        *,
+        also_owed: Sequence[str] = (),
     ) -> None:
+        """``also_owed``: the kinds of debts that every photo owes from the first beside WeChat's check."""
         self._photos = database["photos"]
+        self._also_owed = tuple(also_owed)
         self._store = store
         self._wechat = wechat
         self._signer = signer
@@ -97,7 +101,7 @@ class PhotoService:
             "position": list(picture.position) if picture.position else None,
             "openid": openid,
             "check": {"verdict": "pending" if openid else verdict},
-            "owed": [owe("check")] if openid else [],
+            "owed": [owe(kind) for kind in (*(("check",) if openid else ()), *self._also_owed)],
         }
         await self._photos.insert_one(document)
         return document
@@ -133,6 +137,10 @@ class PhotoService:
             await self._photos.update_many(among, {"$addToSet": {"attached_to": to}})
         found = self._photos.find(among, {"check.verdict": 1})
         return {p["_id"]: p["check"]["verdict"] async for p in found}
+
+    async def content(self, photo_id: str, size: SizeName) -> bytes:
+        """The JPEG of a photo as it was handed in, in one size. Raises :class:`NotFound` if it is gone."""
+        return await self._store.get(photo_id, size)
 
     def link(self, photo_id: str, size: SizeName, *, life: timedelta | None = None) -> str:
         """An address under which anyone who is given it sees the photo for a while, in this size alone.

@@ -44,7 +44,7 @@ DEBT_KINDS = {
         *("create_children", "tell_parent"),
     ),
     "side_tasks": ("offer", "lapse", "expire", "tell_case", "audit"),
-    "photos": ("check", "await_verdict", "tell_verdict"),
+    "photos": ("check", "await_verdict", "tell_verdict", "see"),
     "citizens": ("forget",),
     "jobs": ("run", "expire"),
     "webhooks": ("audit",),

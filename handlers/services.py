@@ -22,6 +22,7 @@ from core.jobs import JobService
 from core.photos import PhotoService
 from core.wechat import PushReceiver
 from inference.condition import InferenceCondition
+from inference.seeing import PhotoSeeing
 from inference.service import InferenceService
 from notices.inbox import StaffInbox
 from notices.service import NoticeService
@@ -73,6 +74,7 @@ class Services:
     photos: PhotoService
     inference: InferenceService
     condition: InferenceCondition
+    seeing: PhotoSeeing
     notices: NoticeService
     inbox: StaffInbox
     catalogue: Catalogue

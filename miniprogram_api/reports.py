@@ -87,6 +87,7 @@ class Photos(BaseHandler):
         taken = await self.services.photos.take(
             file.body, {"kind": "citizen", "id": self.citizen.citizen_id}, openid=self.citizen.openid
         )
+        self.services.wake("photos")
         where = taken["position"]
         return PhotoTaken(
             photo_id=taken["_id"],

@@ -49,6 +49,7 @@ from core.wechat import PushReceiver, WeChat
 from handlers.services import Services
 from inference import condition as condition_room
 from inference.condition import InferenceCondition
+from inference.seeing import PhotoSeeing
 from inference.service import InferenceService
 from notices import inbox as inbox_room
 from notices import service as notices_room
@@ -202,6 +203,7 @@ async def open_services(settings: Settings) -> AsyncIterator[tuple[Services, Rep
             Signer(settings.keys.signing.get_secret_value()),
             settings.photos,
             public_url(settings),
+            also_owed=("see",) if settings.inference.enabled else (),
         )
         notices = NoticeService(database, wechat, settings.wechat.templates, settings.wechat.miniprogram_state)
         catalogue = Catalogue(database)
@@ -295,6 +297,7 @@ async def open_services(settings: Settings) -> AsyncIterator[tuple[Services, Rep
             condition=InferenceCondition(
                 database, inference, every=timedelta(seconds=settings.inference.check_seconds)
             ),
+            seeing=PhotoSeeing(photos, inference),
             notices=notices,
             inbox=inbox,
             catalogue=catalogue,

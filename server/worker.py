@@ -86,6 +86,7 @@ def payers(services: Services, jobs: ReportJobs) -> dict[str, dict[str, Payer]]:
             "check": services.photos.pay_check,
             "await_verdict": services.photos.pay_await_verdict,
             "tell_verdict": jobs.pay_tell_verdict,
+            "see": services.seeing.pay_see,
         },
         "citizens": {"forget": forget},
         "jobs": {"run": services.jobs.pay_run, "expire": services.jobs.pay_expire},
