@@ -150,6 +150,7 @@ async def test_what_is_owed_and_for_how_long_is_in_the_figures(mongodb_url, redi
         owed = {(f["collection"], f["kind"]): v for f, v in told["gongzhi_debts_owed"] if v}
         assert owed == {
             ("photos", "check"): 1,
+            ("photos", "see"): 1,
             ("reports", "route"): 1,
             ("reports", "check_text"): 1,
             ("reports", "attach"): 1,

@@ -3,45 +3,51 @@
 from __future__ import annotations
 
 import shutil
+from typing import Any
 
 import pytest
 
 from core.ids import new_id
+from inference.condition import WAITING
 from inference.model_files import MODELS
 from tests.api.support import until
 from tests.core.picture_samples import busy_scene, jpeg
 from tests.district import District, open_district, picture
 
 
-async def seen(district: District, photo_id: str) -> dict:
-    """What is written on the photo once it has been looked at."""
-    photos = district.services.database["photos"]
+async def photo_of(district: District, photo_id: str) -> dict[str, Any]:
+    """The photo's document."""
+    photo = await district.services.database["photos"].find_one({"_id": photo_id})
+    assert photo is not None, photo_id
+    return dict(photo)
 
-    async def looked_at() -> bool:
-        return "seen" in (await photos.find_one({"_id": photo_id}))
 
-    await until(looked_at)
-    return (await photos.find_one({"_id": photo_id}))["seen"]
+def owed(document: dict[str, Any], kind: str) -> dict[str, Any] | None:
+    """The debt ``kind`` of a document."""
+    return next((debt for debt in document["owed"] if debt["kind"] == kind), None)
 
 
 async def test_a_photo_is_seen_without_any_report(district):
     photo_id = await (await district.citizen()).photo(jpeg(busy_scene(640, 480)))
-    found = await seen(district, photo_id)
+
+    async def looked_at() -> Any:
+        return (await photo_of(district, photo_id)).get("seen")
+
+    found = await until(looked_at)
     assert found["scores"][found["label"]] == found["confidence"] == max(found["scores"].values())
     assert found["model"].startswith("photos-")
     assert found["embedding"] is None or len(found["embedding"]) == 64
-    assert (await district.services.database["photos"].find_one({"_id": photo_id}))["seen"] == found
+    assert owed(await photo_of(district, photo_id), "see") is None
 
 
 async def test_a_strip_too_narrow_to_see_is_not_tried_for_ever(district):
     photo_id = await (await district.citizen()).photo(picture(size=(3000, 40)))
-    photos = district.services.database["photos"]
 
-    async def nothing_owed() -> bool:
-        return not any(d["kind"] == "see" for d in (await photos.find_one({"_id": photo_id}))["owed"])
+    async def let_go() -> bool:
+        return owed(await photo_of(district, photo_id), "see") is None
 
-    await until(nothing_owed)
-    assert "seen" not in await photos.find_one({"_id": photo_id})
+    await until(let_go)
+    assert "seen" not in await photo_of(district, photo_id)
 
 
 @pytest.fixture
@@ -66,11 +72,10 @@ async def test_without_weights_photos_wait_and_the_district_says_so(mongodb_url,
         assert any("photos" in warning and "照常受理" in warning for warning in ready["warnings"])
         assert str(tmp_path) not in str(ready)
         photo_id = await (await district.citizen()).photo()
-        photos = district.services.database["photos"]
 
         async def put_off() -> bool:
-            photo = await photos.find_one({"_id": photo_id})
-            return any(d["kind"] == "see" and d.get("last_problem") for d in photo["owed"])
+            debt = owed(await photo_of(district, photo_id), "see")
+            return debt is not None and debt.get("last_problem") == WAITING
 
         await until(put_off)
-        assert "seen" not in await photos.find_one({"_id": photo_id})
+        assert "seen" not in await photo_of(district, photo_id)
