@@ -18,7 +18,7 @@ from core.encryption import hash_token
 from core.errors import Forbidden, Invalid, NotFound
 from core.ids import new_id, new_token
 
-Scope = Literal["open311.write", "intake.hotline", "intake.department"]
+Scope = Literal["open311.write", "intake.hotline", "intake.department", "ingest.snapshots"]
 SCOPES: tuple[Scope, ...] = get_args(Scope)
 
 INDEXES = {"api_keys": [IndexModel([("hash", ASCENDING)], name="hash", unique=True)]}

@@ -113,6 +113,7 @@ async def open_stage(
             {
                 **addresses.environment(),
                 "GONGZHI_PHOTOS__STORE": (folder / "photos").as_uri(),
+                "GONGZHI_SNAPSHOTS__STORE": (folder / "snapshots").as_uri(),
                 "GONGZHI_LIMITS__ENABLED": "false",  # a few connections stand for thousands of people
                 "GONGZHI_LOG__LEVEL": "warning",
             }

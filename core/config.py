@@ -297,6 +297,20 @@ class Files(_Section):
     max_rows: Annotated[int, Field(ge=1, le=1_000_000)] = 200_000
 
 
+class Snapshots(_Section):
+    """What cameras send: where pictures are kept for how long, and how much may wait to be looked at."""
+
+    store: str = "file:var/snapshots"
+    backlog: Annotated[int, Field(ge=1)] = 1000
+    retry_seconds: Annotated[int, Field(ge=1, le=3600)] = 5
+    receiving_mb: Annotated[int, Field(ge=11)] = 96
+    oldest_hours: Annotated[int, Field(ge=1)] = 48
+    review_hours: Annotated[int, Field(ge=1)] = 72
+    keep_filtered_hours: Annotated[int, Field(ge=1)] = 24
+    keep_decided_days: Annotated[int, Field(ge=1)] = 30
+    keep_records_days: Annotated[int, Field(ge=1)] = 30
+
+
 class Log(_Section):
     """Logs go to standard error, one line an event."""
 
@@ -338,6 +352,7 @@ class Settings(BaseSettings):
     worker: Worker = Worker()
     inference: Inference = Inference()
     files: Files = Files()
+    snapshots: Snapshots = Snapshots()
     log: Log = Log()
 
     @classmethod

@@ -1,7 +1,8 @@
-"""Files that people ask for and hand in (workbooks), kept for some days: in a folder, or in a bucket that speaks S3.
+"""Files that people ask for and hand in (workbooks), and what cameras send, kept for some days: in a folder, or in a
+bucket that speaks S3.
 
-One object is ``{last two of owner}/{owner}.{name}``, where ``owner`` is the id of the job that makes or takes it. Who
-may have it, and for how long it is kept, the job's document says.
+One object is ``{last two of owner}/{owner}.{name}``, where ``owner`` is the id of the job or snapshot that it belongs
+to. Who may have it, and for how long it is kept, the owner's document says.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import hashlib
 import re
 import shutil
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from datetime import timedelta
@@ -54,9 +55,9 @@ class FileStore:
         self._folder = folder
 
     @classmethod
-    def from_url(cls, url: str, **options: Any) -> Self:
+    def from_url(cls, url: str, *, content_type: str = XLSX, **options: Any) -> Self:
         """The store at ``url``; see :func:`core.object_store.open_store`. Raises ``ValueError`` for another URL."""
-        store, folder = open_store(url, content_type=XLSX, timeout=timedelta(seconds=60), **options)
+        store, folder = open_store(url, content_type=content_type, timeout=timedelta(seconds=60), **options)
         return cls(store, folder)
 
     async def put(self, owner: str, name: str, content: bytes | Path, *, title: str) -> StoredFile:
@@ -85,6 +86,10 @@ class FileStore:
         except (BaseError, OSError) as error:
             raise _unavailable() from error
 
+    async def read(self, owner: str, name: str) -> bytes:
+        """The whole file, for small ones. Raises :class:`NotFound`."""
+        return b"".join([piece async for piece in self.pieces(owner, name)])
+
     async def fetch(self, owner: str, name: str, to: Path) -> None:
         """Copy the file to ``to``. Raises :class:`NotFound`."""
         with to.open("wb") as out:
@@ -93,12 +98,17 @@ class FileStore:
 
     async def delete(self, owner: str, name: str) -> None:
         """Remove the file; what is not there is no error."""
-        key = _key(owner, name)
+        await self.delete_many([(owner, name)])
+
+    async def delete_many(self, files: Sequence[tuple[str, str]]) -> None:
+        """Remove files, each as its owner and name; what is not there is no error."""
+        keys = [_key(owner, name) for owner, name in files]
         try:
-            with suppress(FileNotFoundError):
-                await obstore.delete_async(self._store, key)
+            for key in keys:
+                with suppress(FileNotFoundError):
+                    await obstore.delete_async(self._store, key)
             if self._folder:
-                await asyncio.to_thread(sync, self._folder, [key])
+                await asyncio.to_thread(sync, self._folder, keys)
         except (BaseError, OSError) as error:
             raise _unavailable() from error
 

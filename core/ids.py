@@ -9,8 +9,8 @@ from __future__ import annotations
 import secrets
 import time
 
-_ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"
-_PAIRS = [first + second for first in _ALPHABET for second in _ALPHABET]
+ID_ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"
+_PAIRS = [first + second for first in ID_ALPHABET for second in ID_ALPHABET]
 _SHIFTS = range(120, -1, -10)
 ID_PATTERN = r"^[0-9a-hjkmnp-tv-z]{26}$"
 

@@ -41,6 +41,17 @@ LIVE_FOLLOWERS = Gauge("gongzhi_live_followers", "Connections that follow change
 LIVE_MESSAGES = Counter("gongzhi_live_messages_total", "Messages about changes to who follows them")
 LIVE_RESYNCS = Counter("gongzhi_live_resyncs_total", "Followers told to fetch anew because they read too slowly")
 WEBHOOKS_SENT = Counter("gongzhi_webhooks_total", "Attempts to send webhooks, and those given up", ["outcome"])
+SNAPSHOTS = Counter(
+    "gongzhi_snapshots_total",
+    "Snapshots of cameras: received, and what became of them",
+    ["outcome"],
+)
+SNAPSHOTS_STANDING = Gauge(
+    "gongzhi_snapshots_standing",
+    "Snapshots that wait to be looked at (received) or for a reviewer (waiting)",
+    ["state"],
+    multiprocess_mode="mostrecent",
+)
 QUEUED_JOBS = Gauge("gongzhi_jobs_queued", "Jobs waiting in the queue", multiprocess_mode="mostrecent")
 WECHAT_CALLS = Counter("gongzhi_wechat_calls_total", "Calls to WeChat", ["path", "errcode"])
 WECHAT_SECONDS = Histogram("gongzhi_wechat_call_seconds", "Seconds a call to WeChat took", ["path"])

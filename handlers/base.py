@@ -35,8 +35,8 @@ from core.errors import (
 )
 from core.idempotency import Once
 from core.ids import new_id
-from handlers.models import Problem, Query
-from handlers.operations import METHODS, LimitName, Operation, operation_of
+from handlers.models import Body, Problem, Query
+from handlers.operations import ABOUT, METHODS, LimitName, Operation, operation_of
 from handlers.problems import explain
 from handlers.services import Services
 
@@ -93,11 +93,15 @@ class BaseHandler(RequestHandler):
         try:
             subject = await self._authenticate(self.declared)
             await self.count(self.declared.limits, subject)
+            await self.admit()
         except AppError as refusal:
             self._refusal = refusal
         except PyMongoError as error:
             log.warning("database", error=type(error).__name__)
             self._refusal = unavailable(error)
+
+    async def admit(self) -> None:
+        """What else has to hold before the body is read, for who is known by now; raises what refuses them."""
 
     def data_received(self, chunk: bytes) -> None:
         """Keep the body up to what the endpoint takes; read the rest and forget it."""
@@ -123,7 +127,9 @@ class BaseHandler(RequestHandler):
         elif self.request.query:
             raise BadRequest("这个接口不接受查询参数。", code="QUERY_NOT_ACCEPTED")
         if declared.form_file is not None:
-            arguments["file"] = self._parse_file(declared.form_file, body)
+            arguments["file"], about = self._parse_form(declared.form_file, body, declared.body)
+            if about is not None:
+                arguments["body"] = about
         elif declared.body is not None:
             arguments["body"] = parsed = self._parse_body(declared, body)
             if declared.idempotent and declared.audience != "anyone":
@@ -224,19 +230,18 @@ class BaseHandler(RequestHandler):
         if kind != "application/json":
             raise UnsupportedMedia("请以 application/json 提交。", code="NOT_JSON")
         assert declared.body is not None  # noqa: S101 - the caller has looked
-        try:
-            return declared.body.model_validate_json(body)
-        except ValidationError as error:
-            if any(e["type"] == "json_invalid" for e in error.errors(include_input=False)):
-                raise BadRequest("提交的内容不是合法的 JSON。", code="BAD_JSON") from error
-            raise explain(error) from error
+        return _validated(declared.body, body)
 
-    def _parse_file(self, name: str, body: bytes) -> HTTPFile:
+    def _parse_form(self, name: str, body: bytes, model: type[Body] | None) -> tuple[HTTPFile, Body | None]:
+        """The one file of a form, and with ``model`` what its field ``about`` says in JSON."""
         fields, files = self.parse_multipart(name, body)
-        unknown = sorted({*fields, *files} - {name})
-        if unknown or len(files.get(name, ())) != 1:
-            raise BadRequest(f"请提交一个名为 {name} 的文件，不要其他字段。", code="BAD_MULTIPART")
-        return files[name][0]
+        expected = {name} if model is None else {name, ABOUT}
+        about = fields.get(ABOUT, []) + [f.body for f in files.pop(ABOUT, ())] if model is not None else []
+        unknown = sorted({*fields, *files} - expected)
+        if unknown or len(files.get(name, ())) != 1 or len(about) != len(expected) - 1:
+            asked = f"一个名为 {name} 的文件" + ("和一个名为 about 的 JSON 字段" if model is not None else "")
+            raise BadRequest(f"请提交{asked}，不要其他字段。", code="BAD_MULTIPART")
+        return files[name][0], None if model is None else _validated(model, about[0])
 
     def parse_multipart(self, name: str, body: bytes) -> tuple[dict[str, list[bytes]], dict[str, list[HTTPFile]]]:
         """Fields and files of a multipart body, in which files are called ``name``."""
@@ -291,6 +296,15 @@ class BaseHandler(RequestHandler):
         """Log what nobody expected, with its trace; refusals are in the access log already."""
         if not isinstance(value, AppError | HTTPError | PyMongoError):
             log.error("request.failed", route=type(self).__name__, exc_info=(typ, value, tb))
+
+
+def _validated(model: type[Body], content: bytes) -> Body:
+    try:
+        return model.model_validate_json(content)
+    except ValidationError as error:
+        if any(e["type"] == "json_invalid" for e in error.errors(include_input=False)):
+            raise BadRequest("提交的内容不是合法的 JSON。", code="BAD_JSON") from error
+        raise explain(error) from error
 
 
 class UnknownAddress(BaseHandler):

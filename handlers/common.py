@@ -33,6 +33,8 @@ ADMINISTERED = (
     "catalogue_types",
     "filing_standards",
     "indicator_schemes",
+    "camera_sources",
+    "cameras",
 )
 """The collections whose documents people administer: each owes the audit log what was done to it."""
 DEBT_KINDS = {

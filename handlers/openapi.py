@@ -10,7 +10,7 @@ from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
 from core.files import XLSX
-from handlers.operations import PATH_PARAMETERS, Operation, Route
+from handlers.operations import ABOUT, PATH_PARAMETERS, Operation, Route
 
 # What a method writes that writes its answer itself, by the kind of media.
 _WRITTEN = {
@@ -74,19 +74,24 @@ def _operation(
         shown["security"] = [{declared.audience: []}]
     if declared.permission is not None:
         shown["x-permission"] = declared.permission
-    if declared.body is not None:
-        shown["requestBody"] = {
-            "required": True,
-            "content": {declared.consumes or "application/json": {"schema": schemas[declared.body, "validation"]}},
-        }
-    elif declared.form_file is not None:
-        form = {
+    if declared.form_file is not None:
+        form: dict[str, Any] = {
             "type": "object",
             "properties": {declared.form_file: {"type": "string", "format": "binary"}},
             "required": [declared.form_file],
             "additionalProperties": False,
         }
-        shown["requestBody"] = {"required": True, "content": {"multipart/form-data": {"schema": form}}}
+        content: dict[str, Any] = {"schema": form}
+        if declared.body is not None:
+            form["properties"][ABOUT] = schemas[declared.body, "validation"]
+            form["required"].append(ABOUT)
+            content["encoding"] = {ABOUT: {"contentType": "application/json"}}
+        shown["requestBody"] = {"required": True, "content": {"multipart/form-data": content}}
+    elif declared.body is not None:
+        shown["requestBody"] = {
+            "required": True,
+            "content": {declared.consumes or "application/json": {"schema": schemas[declared.body, "validation"]}},
+        }
     elif declared.consumes is not None:
         shown["requestBody"] = {"required": True, "content": {declared.consumes: {"schema": {"type": "string"}}}}
     return shown

@@ -20,6 +20,8 @@ from handlers.models import Body, Query
 LimitName = Literal["read", "write", "report", "photo", "sign_in", "partner"]
 Audience = Literal["anyone", "citizen", "staff", "partner"]
 METHODS = ("get", "post", "put", "patch", "delete")
+ABOUT = "about"
+"""The field of a form with a file that holds what is said of the file, as JSON."""
 
 # What a path parameter looks like; a path that does not fit is not found.
 PATH_PARAMETERS: dict[str, tuple[str, str]] = {
@@ -48,6 +50,9 @@ PATH_PARAMETERS: dict[str, tuple[str, str]] = {
     "webhook_id": (r"[0-9a-hjkmnp-tv-z]{26}", "The id of a webhook."),
     "delivery_id": (r"[0-9a-hjkmnp-tv-z]{26}-\d{1,16}", "The id of a delivery, as the receiver saw it."),
     "token": (r"[^/]{1,100}", "The same: no other tokens are given."),
+    "source_key": (r"[a-z0-9_]{2,40}", "The key of a source of snapshots."),
+    "camera_id": (r"[a-z0-9_]{2,40}:[A-Za-z0-9][A-Za-z0-9_.-]{0,63}", "Source and code of a camera: west:44010601."),
+    "snapshot_id": (r"[0-9a-hjkmnp-tv-z]{26}", "The id of a snapshot."),
 }
 
 
@@ -57,7 +62,8 @@ class Operation:
 
     ``permission`` is what a staff member must hold; None on a staff endpoint means that being signed in is enough.
     ``unready`` lets in who has to change a password or set up a second factor first. ``form_file`` names the one file
-    field of a multipart body. ``idempotent`` honours the Idempotency-Key header.
+    field of a multipart body; with a ``body`` as well, the form has that as JSON in its field :data:`ABOUT`.
+    ``idempotent`` honours the Idempotency-Key header.
     ``scopes`` are those of which a partner's API key has to have one.
     """
 

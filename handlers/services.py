@@ -44,6 +44,7 @@ from reports.queries import ReportQueries
 from reports.routing_administration import RoutingAdministration
 from reports.service import ReportService
 from reports.side_tasks import SideTasks
+from reports.snapshots.services import SnapshotServices
 from reports.standard_library import StandardLibrary
 from reports.statistics import Statistics
 from reports.time_limits import TimeLimits
@@ -102,6 +103,7 @@ class Services:
     intake: IntakeService
     hotline_sheets: HotlineSheets
     findings: ReportFindings
+    snapshots: SnapshotServices
 
     def wake(self, collection: str) -> None:
         """Tell the worker that ``collection`` has new debts; without it they wait for the next sweep."""

@@ -18,14 +18,21 @@ import miniprogram_api
 from admin.live import make_hub
 from core import metrics
 from core.config import Settings
-from handlers import common, intake, open311, openapi
+from handlers import common, ingest, intake, open311, openapi
 from handlers.base import BaseHandler, UnknownAddress
 from handlers.operations import Route
 from handlers.services import Services
 from server.services import open_services
 
 VERSION = "0.1.0"
-ROUTES: tuple[Route, ...] = (*miniprogram_api.ROUTES, *admin.ROUTES, *open311.ROUTES, *intake.ROUTES, *common.ROUTES)
+ROUTES: tuple[Route, ...] = (
+    *miniprogram_api.ROUTES,
+    *admin.ROUTES,
+    *open311.ROUTES,
+    *intake.ROUTES,
+    *ingest.ROUTES,
+    *common.ROUTES,
+)
 
 # A body over its endpoint's limit is read and forgotten up to here, so that the refusal arrives;
 # past it Tornado hangs up.

@@ -89,6 +89,8 @@ from reports.routing_administration import RoutingAdministration
 from reports.running_limit import Escalation, WarningStep
 from reports.service import ReportService
 from reports.side_tasks import SideTasks
+from reports.snapshots import models as snapshots_room
+from reports.snapshots.services import snapshot_services
 from reports.standard_library import StandardLibrary
 from reports.statistics import Statistics
 from reports.time_limits import TimeLimits
@@ -127,6 +129,7 @@ INDEXES = merge_indexes(
         library_room.INDEXES,
         positions_room.INDEXES,
         side_tasks_room.INDEXES,
+        snapshots_room.INDEXES,
     ]
 )
 
@@ -258,6 +261,7 @@ async def open_services(settings: Settings) -> AsyncIterator[tuple[Services, Rep
         intake = IntakeService(database, reports=reports, places=places, catalogue=catalogue)
         sheets = HotlineSheets(intake=intake, places=places, jobs=long_jobs, audit=audit, work=work)
         long_jobs.register(HOTLINE_IMPORT, sheets.run)
+        api_keys = ApiKeyService(database)
         services = Services(
             settings=settings,
             public_url=public_url(settings),
@@ -290,7 +294,7 @@ async def open_services(settings: Settings) -> AsyncIterator[tuple[Services, Rep
                 division=settings.reports.division,
             ),
             units=UnitAdministration(database, division=settings.reports.division),
-            api_keys=ApiKeyService(database),
+            api_keys=api_keys,
             places=places,
             photos=photos,
             inference=inference,
@@ -334,6 +338,17 @@ async def open_services(settings: Settings) -> AsyncIterator[tuple[Services, Rep
             hotline_sheets=sheets,
             findings=ReportFindings(
                 reports=reports, queries=queries, photos=photos, places=places, catalogue=catalogue
+            ),
+            snapshots=snapshot_services(
+                database,
+                keys=api_keys,
+                places=places,
+                cache=cache,
+                files=FileStore.from_url(
+                    _store_url(settings.snapshots.store), content_type="image/jpeg", **_s3_options(settings)
+                ),
+                settings=settings.snapshots,
+                division=settings.reports.division,
             ),
         )
         jobs = ReportJobs(

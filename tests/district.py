@@ -228,6 +228,7 @@ async def open_district(
             "server": {"port": port},
             "photos": {"store": (folder / "photos").as_uri()},
             "files": {"store": (folder / "files").as_uri()},
+            "snapshots": {"store": (folder / "snapshots").as_uri()},
             "folders": {"data": folder},
             "limits": {"enabled": False},
             # Tests sign in as the same people beside each other; what the product allows has tests of its own.

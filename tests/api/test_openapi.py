@@ -89,7 +89,7 @@ def test_what_is_signed_in_for_is_what_is_asked_for(document):
                 assert schemes == {"staff"}, path
             elif path.startswith("/api") and not (path.endswith("/session") and method == "post"):
                 assert schemes == {"citizen"}, path
-            elif path.startswith("/intake"):
+            elif path.startswith(("/intake", "/ingest")):
                 assert schemes == {"partner"}, path
             else:
                 assert schemes == set(), path
@@ -101,7 +101,8 @@ CHECKS += "response_schema_conformance"
 ENDING = ("delete_api_v1_session", "delete_api_v1_me", "delete_admin_api_v1_session")
 # What changes who may do what: tried on a district of its own, by whoever may do it.
 ADMINISTRATION = (
-    "^/admin/api/v1/(me|session|staff|roles|units|categories|catalogue|filing-standards|routing|areas|delegations)(/|$)"
+    "^/admin/api/v1/(me|session|staff|roles|units|categories|catalogue|filing-standards|routing|areas|delegations|"
+    "camera-sources|cameras)(/|$)"
 )
 
 

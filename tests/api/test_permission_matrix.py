@@ -114,6 +114,9 @@ def address(route: Route, facts: dict[str, Any]) -> str:
         "external_number": "HL-1",
         "webhook_id": new_id(),
         "delivery_id": f"{new_id()}-1",
+        "source_key": "no_such_source",
+        "camera_id": "no_such_source:1",
+        "snapshot_id": new_id(),
     }
     assert values.keys() == PATH_PARAMETERS.keys(), "say here what a new path parameter may be"
     return route.path.format(**values)

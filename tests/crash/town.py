@@ -229,6 +229,7 @@ async def open_town(
         "GONGZHI_WECHAT__BASE_URL": sandbox.url,
         "GONGZHI_PHOTOS__STORE": (folder / "photos").as_uri(),
         "GONGZHI_FILES__STORE": (folder / "files").as_uri(),
+        "GONGZHI_SNAPSHOTS__STORE": (folder / "snapshots").as_uri(),
         "GONGZHI_FOLDERS__DATA": str(folder),
         "GONGZHI_LIMITS__ENABLED": "false",
         "GONGZHI_WORKER__LEASE_SECONDS": str(lease_seconds),
@@ -241,6 +242,7 @@ async def open_town(
         wechat={"base_url": sandbox.url},
         server={"port": port},
         photos={"store": (folder / "photos").as_uri()},
+        snapshots={"store": (folder / "snapshots").as_uri()},
     )
     async with open_services(settings) as (services, jobs):
         await seed(services)

@@ -1,0 +1,348 @@
+"""Sources (接入方) and cameras (摄像机): who may send snapshots, what of them counts, and where each camera stands.
+
+Both are what staff administer: changed on the version that was seen, with an audit entry that is owed by the change.
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import io
+import re
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from pydantic import ValidationError
+from pymongo import ASCENDING, UpdateOne
+from pymongo.errors import DuplicateKeyError
+
+from accounts.api_keys import ApiKeyService
+from accounts.models import StaffSession
+from accounts.reach import check_district_wide, within
+from core.audit import owe_audit
+from core.clock import now
+from core.database import Database
+from core.debts import Amendment, Document
+from core.errors import Conflict, Forbidden, Invalid, NotFound
+from core.paging import key_mark, read_key_mark
+from core.versions import change_version, changes_between
+from inference.photo_input import PHOTO_CLASSES
+from inference.photos import NO_PROBLEM
+from places.coordinates import CRS
+from places.models import Position
+from places.service import PlaceService
+from reports.snapshots.models import CAMERA_CODE
+
+PROBLEMS: Final = tuple(label for label in PHOTO_CLASSES if label != NO_PROBLEM)
+"""What a snapshot can show that becomes a case."""
+
+MAX_ROWS: Final = 2000
+COLUMNS: Final = ("code", "name", "longitude", "latitude", "crs", "address")
+_SOURCE_AUDITED = ("name", "active", "per_minute", "classes", "min_score", "window_minutes", "labels")
+_CAMERA_AUDITED = ("name", "address", "given_location", "active")
+# A source that is paused, or a camera that is moved, is noticed this late by the other processes.
+_HELD_SECONDS = 2.0
+_HELD_AT_MOST = 50_000
+
+
+@dataclass(frozen=True)
+class NewCamera:
+    """A camera as people enter it. ``code`` is what its source calls it."""
+
+    code: str
+    name: str
+    position: Position
+    address: str = ""
+
+
+class CameraService:
+    """The sources and cameras; the one place that writes their collections."""
+
+    def __init__(self, database: Database, *, keys: ApiKeyService, places: PlaceService, division: str) -> None:
+        self._sources = database["camera_sources"]
+        self._cameras = database["cameras"]
+        self._keys = keys
+        self._places = places
+        self._division = division
+        self._held: dict[tuple[str, str], tuple[float, Document]] = {}
+
+    async def sources(self) -> list[Document]:
+        """All sources, by key."""
+        return [dict(s) async for s in self._sources.find({}, {"owed": 0}).sort("_id", ASCENDING)]
+
+    async def create_source(self, by: StaffSession, fields: dict[str, Any]) -> tuple[Document, str]:
+        """Add a source: (its document, the key that it sends with, which cannot be had again).
+
+        Raises :class:`Conflict` (``KEY_TAKEN``), and :class:`Invalid` for classes that no picture can be of.
+        """
+        check_district_wide(by, self._division)
+        _check_classes(fields)
+        if await self._sources.find_one({"_id": fields["key"]}, {"_id": 1}) is not None:
+            raise _key_taken()
+        kept, key = await self._keys.create(fields["name"], ["ingest.snapshots"], f"staff:{by.staff_id}")
+        document: Document = {"_id": fields["key"], **{k: v for k, v in fields.items() if k != "key"}}
+        document |= {"active": True, "key_id": kept.key_id, "version": 1, "changed_at": now()}
+        changes = changes_between({}, document, _SOURCE_AUDITED)
+        document["owed"] = [_entry("camera_source.create", by, "camera_source", document, changes)]
+        try:
+            await self._sources.insert_one(document)
+        except DuplicateKeyError:
+            await self._keys.disable(kept.key_id)
+            raise _key_taken() from None
+        return document, key
+
+    async def change_source(self, by: StaffSession, key: str, version: int, wanted: dict[str, Any]) -> Document:
+        """Change a source; the document after it. Raises :class:`NotFound`, :class:`Conflict` (``STALE``)."""
+        check_district_wide(by, self._division)
+        _check_classes(wanted)
+        before = await self._source(key)
+        changes = changes_between(before, {**before, **wanted}, _SOURCE_AUDITED)
+        entry = _entry("camera_source.change", by, "camera_source", {**before, **wanted}, changes)
+        self._held.clear()
+        return await change_version(
+            self._sources, key, version, Amendment(set=wanted, owe=[entry]), missing=_no_such_source()
+        )
+
+    async def new_key(self, by: StaffSession, key: str, version: int) -> tuple[Document, str]:
+        """Give the source another key to send with; the old one is refused from now on."""
+        check_district_wide(by, self._division)
+        before = await self._source(key)
+        kept, secret = await self._keys.create(before["name"], ["ingest.snapshots"], f"staff:{by.staff_id}")
+        entry = _entry("camera_source.new_key", by, "camera_source", before, {})
+        try:
+            after = await change_version(
+                self._sources,
+                key,
+                version,
+                Amendment(set={"key_id": kept.key_id}, owe=[entry]),
+                missing=_no_such_source(),
+            )
+        except Conflict:
+            await self._keys.disable(kept.key_id)
+            raise
+        # The source takes the new key alone, whether or not this last step is reached.
+        await self._keys.disable(before["key_id"])
+        self._held.clear()
+        return after, secret
+
+    async def source_of(self, key_id: str) -> Document:
+        """The source that sends with the API key ``key_id``. Raises :class:`Forbidden` (``SOURCE_PAUSED``)."""
+        source = await self._read("key", key_id, self._sources, {"key_id": key_id})
+        if source is None or not source["active"]:
+            raise Forbidden("这个接入方已停用，请联系城市运行管理中心。", code="SOURCE_PAUSED")
+        return source
+
+    async def source(self, key: str) -> Document:
+        """The source ``key`` as snapshots are sifted by it. Raises :class:`NotFound`."""
+        source = await self._read("source", key, self._sources, {"_id": key})
+        if source is None:
+            raise _no_such_source()
+        return source
+
+    async def camera_of(self, source: Document, code: str) -> Document:
+        """The camera that ``source`` calls ``code``.
+
+        Raises :class:`Invalid` (``NO_SUCH_CAMERA``, ``CAMERA_OUT_OF_USE``).
+        """
+        camera_id = f"{source['_id']}:{code}"
+        camera = await self._read("camera", camera_id, self._cameras, {"_id": camera_id})
+        if camera is None:
+            raise _refused("NO_SUCH_CAMERA", f"没有登记编号为 {code} 的摄像机")
+        if not camera["active"]:
+            raise _refused("CAMERA_OUT_OF_USE", f"编号为 {code} 的摄像机已停用")
+        return camera
+
+    async def cameras(
+        self, by: StaffSession, source: str | None, page: str | None, size: int
+    ) -> tuple[list[Document], str | None]:
+        """One page of the cameras within reach, by id, and the mark of the next one."""
+        query: Document = {"areas": {"$in": list(by.areas)}}
+        if source is not None:
+            query["source"] = source
+        if page is not None:
+            query["_id"] = {"$gt": read_key_mark(page)}
+        found = await self._cameras.find(query, {"owed": 0}).sort("_id", ASCENDING).limit(size + 1).to_list(size + 1)
+        return found[:size], key_mark(found[size - 1]["_id"]) if len(found) > size else None
+
+    async def create_camera(self, by: StaffSession, source: str, camera: NewCamera) -> Document:
+        """Add a camera to ``source``. Raises :class:`Conflict` (``CAMERA_TAKEN``), :class:`Invalid`."""
+        await self._source(source)
+        document: Document = {"_id": f"{source}:{camera.code}", "source": source, "code": camera.code}
+        document |= {**await self._placed(by, camera), "active": True, "version": 1, "changed_at": now()}
+        changes = changes_between({}, document, _CAMERA_AUDITED)
+        document["owed"] = [_entry("camera.create", by, "camera", document, changes)]
+        try:
+            await self._cameras.insert_one(document)
+        except DuplicateKeyError:
+            raise Conflict("这个接入方已有这个编号的摄像机。", code="CAMERA_TAKEN") from None
+        self._held.pop(("camera", document["_id"]), None)
+        return document
+
+    async def change_camera(
+        self,
+        by: StaffSession,
+        camera_id: str,
+        version: int,
+        *,
+        name: str | None = None,
+        position: Position | None = None,
+        address: str | None = None,
+        active: bool | None = None,
+    ) -> Document:
+        """Change a camera; what is None stays. Snapshots keep the place that it had when they came."""
+        before = await self._cameras.find_one({"_id": camera_id})
+        if before is None or not within([before["areas"][-1]], by.areas):
+            raise NotFound("没有这个摄像机，请刷新后再试。", code="NO_SUCH_CAMERA")
+        given = {"name": name, "address": address, "active": active}
+        wanted: Document = {k: v for k, v in given.items() if v is not None}
+        if position is not None:
+            moved = await self._placed(by, NewCamera(before["code"], before["name"], position))
+            wanted |= {k: moved[k] for k in ("location", "given_location", "place", "areas")}
+        changes = changes_between(before, {**before, **wanted}, _CAMERA_AUDITED)
+        entry = _entry("camera.change", by, "camera", {**before, **wanted}, changes)
+        after = await change_version(
+            self._cameras,
+            camera_id,
+            version,
+            Amendment(set=wanted, owe=[entry]),
+            missing=NotFound("没有这个摄像机，请刷新后再试。", code="NO_SUCH_CAMERA"),
+        )
+        self._held.pop(("camera", camera_id), None)
+        return after
+
+    async def import_cameras(self, by: StaffSession, source: str, data: bytes) -> dict[str, int]:
+        """Load cameras of ``source`` from a CSV file (:data:`COLUMNS`), all or none: how many are new, and changed.
+
+        Raises :class:`Invalid` with every row that is wrong. Cut off half way, the same file finishes it.
+        """
+        document = await self._source(source)
+        rows, problems = _rows(data)
+        writes = []
+        for line, camera in rows:
+            try:
+                placed = await self._placed(by, camera)
+            except Invalid as error:
+                problems.append({"field": f"第 {line} 行", "problem": error.message})
+                continue
+            camera_id = f"{source}:{camera.code}"
+            fixed = {"source": source, "code": camera.code, "active": True, "owed": []}
+            change = {"$set": {**placed, "changed_at": now()}, "$setOnInsert": fixed, "$inc": {"version": 1}}
+            writes.append(UpdateOne({"_id": camera_id}, change, upsert=True))
+        if problems:
+            raise Invalid(
+                f"文件有 {len(problems)} 处需要改正，未导入任何摄像机。",
+                code="BAD_CAMERA_FILE",
+                details={"fields": problems[:100]},
+            )
+        told = {"sha256": hashlib.sha256(data).hexdigest(), "rows": len(writes)}
+        entry = _entry("camera.import", by, "camera_source", document, {}, told)
+        await self._sources.update_one({"_id": source}, {"$push": {"owed": entry}})
+        done = await self._cameras.bulk_write(writes, ordered=False)
+        self._held.clear()
+        return {"created": int(done.upserted_count), "changed": int(done.matched_count)}
+
+    async def _source(self, key: str) -> Document:
+        source = await self._sources.find_one({"_id": key})
+        if source is None:
+            raise _no_such_source()
+        return dict(source)
+
+    async def _placed(self, by: StaffSession, camera: NewCamera) -> Document:
+        longitude, latitude = camera.position.wgs84()
+        located = await self._places.locate(longitude, latitude)
+        if by.unit_id is not None or not within([located.areas[-1]], by.areas):
+            raise Invalid(f"摄像机 {camera.code} 的位置超出您的管辖范围。", code="AREA_OUT_OF_REACH")
+        return {
+            "name": camera.name,
+            "address": camera.address,
+            "location": {"type": "Point", "coordinates": [longitude, latitude]},
+            "given_location": {
+                "coordinates": [camera.position.longitude, camera.position.latitude],
+                "crs": camera.position.crs,
+            },
+            "areas": located.areas,
+            "place": located.model_dump(mode="json", include={"district", "street", "community", "grid"}),
+        }
+
+    async def _read(self, what: str, key: str, collection: Any, query: Document) -> Document | None:
+        """What ``query`` finds, believed for :data:`_HELD_SECONDS`: each snapshot asks for the same few."""
+        held = self._held.get((what, key))
+        if held is not None and held[0] > time.monotonic():
+            return held[1]
+        found = await collection.find_one(query, {"owed": 0})
+        if found is None:
+            return None
+        if len(self._held) >= _HELD_AT_MOST:
+            self._held.clear()
+        self._held[what, key] = (time.monotonic() + _HELD_SECONDS, found)
+        return dict(found)
+
+
+def _rows(data: bytes) -> tuple[list[tuple[int, NewCamera]], list[dict[str, str]]]:
+    """The cameras of a CSV file with the numbers of their lines, and what is wrong with the others."""
+    try:
+        reader = csv.DictReader(io.StringIO(data.decode("utf-8-sig"), newline=""))
+        lines = list(reader)
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise Invalid("文件应为 UTF-8 编码的 CSV，请另存后再导入。", code="BAD_CAMERA_FILE") from error
+    if tuple(reader.fieldnames or ()) != COLUMNS or not 1 <= len(lines) <= MAX_ROWS:
+        raise Invalid(f"表头应为 {','.join(COLUMNS)}，且有 1 到 {MAX_ROWS} 行。", code="BAD_CAMERA_FILE")
+    good: list[tuple[int, NewCamera]] = []
+    problems: list[dict[str, str]] = []
+    seen: set[str] = set()
+    for number, line in enumerate(lines, 2):
+        code, name = (line["code"] or "").strip(), (line["name"] or "").strip()
+        problem = None
+        if not re.fullmatch(CAMERA_CODE, code):
+            problem = "code 应为字母、数字、_ . - 组成的编号"
+        elif code in seen:
+            problem = f"code {code} 重复"
+        elif not 1 <= len(name) <= 60 or not name.isprintable() or len(line["address"] or "") > 200:
+            problem = "name 应为 1 到 60 个字，address 最多 200 个字"
+        elif None in line:
+            problem = "列数多于表头"
+        seen.add(code)
+        try:
+            position = Position.model_validate({k: line[k] for k in ("longitude", "latitude", "crs")})
+        except ValidationError:
+            problem = problem or f"经纬度不正确，或 crs 不是 {'、'.join(CRS)} 之一"
+        if problem:
+            problems.append({"field": f"第 {number} 行", "problem": problem})
+        else:
+            good.append((number, NewCamera(code, name, position, (line["address"] or "").strip())))
+    return good, problems
+
+
+def _check_classes(fields: dict[str, Any]) -> None:
+    named: Sequence[str] = [*fields.get("classes", ()), *fields.get("labels", {}).values()]
+    if strange := sorted(set(named) - set(PROBLEMS)):
+        problem = f"没有这些类别：{'、'.join(strange)}"
+        raise Invalid(
+            f"{problem}，应为：{'、'.join(PROBLEMS)}。", details={"fields": [{"field": "classes", "problem": problem}]}
+        )
+
+
+def _entry(
+    action: str,
+    by: StaffSession,
+    kind: str,
+    document: Document,
+    changes: dict[str, Any],
+    details: dict[str, Any] | None = None,
+) -> Document:
+    object_ = {"kind": kind, "id": document["_id"], "name": document["name"]}
+    return owe_audit(action, subject=by.named(), object_=object_, changes=changes, details=details)
+
+
+def _refused(code: str, problem: str) -> Invalid:
+    return Invalid(f"{problem}，请核对。", code=code, details={"fields": [{"field": "camera", "problem": problem}]})
+
+
+def _key_taken() -> Conflict:
+    return Conflict("这个接入方代码已使用过，请换一个。", code="KEY_TAKEN")
+
+
+def _no_such_source() -> NotFound:
+    return NotFound("没有这个接入方，请刷新后再试。", code="NO_SUCH_SOURCE")
