@@ -9,6 +9,7 @@ from pydantic import Field
 
 from core.debts import Document
 from handlers.models import Answer, Body, Moment, ObjectId, PlainText
+from places.models import Position
 from reports.facts import units_of
 from reports.milestones import milestones
 from reports.models import Child, Given
@@ -124,6 +125,8 @@ class ActionBody(Body):
     children: Annotated[list[ChildBody], Field(max_length=10, description="split, keep_rest: the parts.")] = []
     assignee: Annotated[str | None, Field(max_length=40, description="The id of a member of the unit's staff.")] = None
     until: date | None = Field(default=None, description="The last day of a suspension, in Asia/Shanghai.")
+    location: Annotated[Position | None, Field(description="locate: where the case lies; `crs` has no default.")] = None
+    address: Annotated[PlainText | None, Field(min_length=1, max_length=200, description="locate: the address.")] = None
 
     def given(self) -> Given:
         """As the service takes it."""
@@ -139,4 +142,6 @@ class ActionBody(Body):
             children=tuple(Child(c.description, c.category, c.unit) for c in self.children),
             assignee=self.assignee,
             until=self.until,
+            location=self.location,
+            address=self.address,
         )

@@ -126,6 +126,10 @@ class PhotoService:
             )
         return [found[p] for p in photo_ids]
 
+    async def known(self, photo_ids: Sequence[str]) -> dict[str, Document]:
+        """What is known of those of ``photo_ids`` that there still are, whoever owns them, by id."""
+        return {p["_id"]: p async for p in self._photos.find({"_id": {"$in": list(photo_ids)}}, _USED)}
+
     async def attach(self, photo_ids: Sequence[str], to: dict[str, str]) -> dict[str, Verdict]:
         """Mark the photos as used by ``to`` ({kind, id}); the content verdict that each has now. May be repeated.
 

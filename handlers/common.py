@@ -42,7 +42,7 @@ DEBT_KINDS = {
     **dict.fromkeys(ADMINISTERED, ("audit",)),
     "reports": (
         *("route", "check_text", "attach", "notify", "audit"),
-        *("resume", "absorb", "warn", "offer_check", "cancel_checks"),
+        *("resume", "absorb", "warn", "offer_check", "cancel_checks", "move_checks"),
         *("create_children", "tell_parent"),
     ),
     "side_tasks": ("offer", "lapse", "expire", "tell_case", "audit"),

@@ -68,6 +68,8 @@ class RequiredChecks:
         if row.checks == "asks":
             return waiting_for(entry["id"], KIND_OF[state], entry["by"]["name"], entry["reason"])
         change = Amendment()
+        if "location" in row.needs and report.get("open_checks"):
+            return Amendment(owe=[owe("move_checks")])
         if row.to is State.FILED and state is State.SUBMITTED and category in self.before_filing:
             _need(outcome(report, "pre_filing_check"), "核实", "立案")
         if row.to is State.CLOSED and category in self.before_closing:

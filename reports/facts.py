@@ -146,6 +146,10 @@ def _own_finding(s: Situation) -> bool:
     return isinstance(s.actor, StaffSession) and s.report["reporter"].get("staff_id") == s.actor.staff_id
 
 
+def _place_exact(s: Situation) -> bool:
+    return bool(s.report.get("place_precision", "exact") == "exact")
+
+
 @dataclass(frozen=True)
 class FactRule:
     """A fact: its test, how the document says it, and how it is refused where it does not hold."""
@@ -244,6 +248,13 @@ FACTS: dict[Fact, FactRule] = {
     "own_finding": FactRule(
         _own_finding, "the collector's own finding", "NOT_YOUR_FINDING", "只能自行处置您本人巡查上报的案件。"
     ),
+    "place_rough": FactRule(
+        lambda s: not _place_exact(s),
+        "only an area is known, in whose middle it is drawn",
+        "PLACE_EXACT",
+        "这个案件已有准确位置，更改位置请写明理由。",
+    ),
+    "place_exact": FactRule(_place_exact, "its point is known", "PLACE_ROUGH", "这个案件还没有准确位置。"),
 }
 
 assert FACTS.keys() == set(get_args(Fact))  # noqa: S101 - a fact without a meaning must not pass for one that holds

@@ -26,6 +26,7 @@ from places.models import AreaRef, Located, Position, chain_of
 from places.service import PlaceService
 from reports.catalogue import Catalogue
 from reports.models import External, NewReport, Partner, Placed, Precision
+from reports.placing import given_location
 from reports.service import ReportService
 
 Channel = Literal["hotline", "department"]
@@ -144,8 +145,7 @@ class IntakeService:
     async def _placed(self, order: Order) -> Placed:
         if order.position is not None:
             longitude, latitude = order.position.wgs84()
-            position = order.position
-            given = {"coordinates": [position.longitude, position.latitude], "crs": position.crs}
+            given = given_location(order.position)
             return Placed(longitude, latitude, given, "exact", await self._places.locate(longitude, latitude))
         code = order.area
         if code is None:

@@ -57,7 +57,7 @@ class ReportJobs:
             return Payment()  # staff have to read it first: filing is what makes it public
         if state is State.SUBMITTED and not self._reports.checks.files_by_itself(report):
             return Payment(*self._reports.checks.asked_by_rule(report))  # a check on site comes first
-        unmoved = {"state": state, "category": report["category"], "unit_id": None}
+        unmoved = {"state": state, "category": report["category"], "unit_id": None, "areas": report["areas"]}
         amendment = Amendment()
         if state is State.SUBMITTED:
             by = System(_FILED_BY.get(report["channel"], "已选择类别，自动立案"))

@@ -9,7 +9,7 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from accounts.models import StaffSession
-from places.models import Located
+from places.models import Located, Position
 from reports.deadlines import Limit
 
 Key = Annotated[str, Field(pattern=r"^[a-z0-9_]{2,40}$")]
@@ -197,6 +197,8 @@ class Given:
     condition: str | None = None
     assignee: str | None = None
     until: date | None = None
+    location: Position | None = None
+    address: str | None = None
 
     def names(self) -> set[str]:
         """The names of what is there."""

@@ -34,6 +34,7 @@ from reports.models import (
     is_reporter,
     published_by_filing,
 )
+from reports.placing import Place, Placing, before_and_after, moved
 from reports.rules import DORMANT, NEED_NAMES, State, Transition
 from reports.running_limit import Escalation
 from reports.timeline import new_entry
@@ -47,7 +48,10 @@ _CLEARED: dict[str, Document] = {
 }
 
 # What the audit log tells of a case before and after; the rest of an action is in its timeline entry.
-_AUDITED = ("state", "category", "condition", "unit_id", "assignee", "due_at")
+_AUDITED = ("state", "category", "condition", "unit_id", "assignee", "due_at", "location", "areas", "place_precision")
+
+# What of what was given the timeline keeps in fields of its own, or in words of its own.
+_KEPT_ELSEWHERE = {"reason", "note", "photos", "children", "location"}
 
 MAX_TIMELINE = 500
 MAX_CO_UNITS = 9
@@ -63,6 +67,7 @@ class _Named:
     co_units: list[Unit] = field(default_factory=list)
     assignee: Document | None = None
     photos: list[Document] = field(default_factory=list)
+    place: Place | None = None
 
 
 class Planner:
@@ -74,6 +79,7 @@ class Planner:
         catalogue: Catalogue,
         staff: StaffService,
         photos: PhotoService,
+        placing: Placing,
         calendar: CalendarService,
         checks: RequiredChecks,
         escalation: Escalation,
@@ -82,6 +88,7 @@ class Planner:
         self._catalogue = catalogue
         self._staff = staff
         self._photos = photos
+        self._placing = placing
         self._calendar = calendar
         self._checks = checks
         self._escalation = escalation
@@ -109,12 +116,16 @@ class Planner:
         entry["given"] = _told(given)
         if given.children:
             entry["given"]["children"] = await self._children(row, report, given.children)
+        if named.place is not None:
+            entry["given"] |= before_and_after(report, named.place)
         if entry_id is not None:
             entry["id"] = entry_id
         if isinstance(actor, Reporter) and not is_reporter(report, actor):
             entry["by"] |= {"kind": "follower", "name": "关注人"}
         change: Document = {"state": target, "updated_at": moment, "remind_at": self.remind_at(target, moment)}
         change |= _kept(row, actor, given, named, entry)
+        if named.place is not None:
+            change |= moved(report, named.place, given.address)
         change |= _units(row, report, actor, named)
         if row.clock is not None:
             change |= clock_after(
@@ -197,6 +208,8 @@ class Planner:
             owner_kind = "staff" if isinstance(actor, StaffSession) else "citizen"
             owner_id = actor.staff_id if isinstance(actor, StaffSession) else getattr(actor, "citizen_id", "")
             found.photos = await self._photos.usable(given.photos, {"kind": owner_kind, "id": owner_id})
+        if given.location is not None:
+            found.place = await self._placing.find(report, actor, given.location)
         return found
 
     async def _children(self, row: Transition, report: Document, children: Sequence[Child]) -> list[Document]:
@@ -234,6 +247,7 @@ class Planner:
             "until": f"{until:%Y-%m-%d}" if until else "",
             "reason": given.reason or "",
             "into": given.into or "",
+            "place": named.place.named if named.place else "",
             "children": "、".join(child.number for child in given.children),
             "score": given.score or "",
             "days": self._policy.dormant_days,
@@ -263,8 +277,8 @@ def _until(row: Transition, report: Document, given: Given) -> date | None:
 
 
 def _told(given: Given) -> Document:
-    """What was given, as the timeline keeps it: reason, note and photos have fields of their own."""
-    told = {name: getattr(given, name) for name in given.names() - {"reason", "note", "photos", "children"}}
+    """What was given, as the timeline keeps it."""
+    told = {name: getattr(given, name) for name in given.names() - _KEPT_ELSEWHERE}
     if "until" in told:
         told["until"] = told["until"].isoformat()
     if "co_units" in told:

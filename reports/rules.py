@@ -64,6 +64,20 @@ TRANSITIONS: tuple[Transition, ...] = (
         "return_to_intake", "退回受理", (S.FILED,), ("staff",), S.SUBMITTED, "退回重新受理：{reason}",
         needs=("reason",), clears=("category",), clock="cancels",
     ),
+    # The point (定位) of a case of which only an area was known, or of which it was wrong: until the case is handled.
+    # Before it is dispatched the rules look at it again; afterwards the unit keeps it, unless it is dispatched anew.
+    Transition(
+        "locate", "定位", _BEFORE_DISPATCH, ("staff",), None, "位置核定在{place}",
+        only=("place_rough",), needs=("location",), takes=("address", "reason"), owes=("route",),
+    ),
+    Transition(
+        "locate", "定位", _BEFORE_DISPATCH, ("staff",), None, "位置更正为{place}",
+        only=("place_exact",), needs=("location", "reason"), takes=("address",), owes=("route",),
+    ),
+    Transition(
+        "locate", "定位", (S.DISPATCHED, *_WORKING, S.SUSPENDED), ("staff",), None, "位置核定在{place}",
+        needs=("location", "reason"), takes=("address",),
+    ),
     # Dispatch (派遣): direct, or by way of the street where the district works on two levels
     Transition(
         "dispatch", "派遣", (S.FILED,), ("staff", "system"), S.DISPATCHED, "已派遣至{units}",

@@ -6,7 +6,6 @@ follows from it.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Awaitable, Callable
 from dataclasses import asdict, replace
 from datetime import datetime, timedelta
@@ -26,7 +25,6 @@ from core.idempotency import Idempotency, Once
 from core.ids import new_id
 from core.photos import PhotoService
 from core.serials import Serials
-from places.coordinates import LonLat, distance
 from places.service import PlaceService
 from reports.calendar import CalendarService
 from reports.catalogue import Catalogue, check_answers
@@ -34,6 +32,7 @@ from reports.checks import RequiredChecks
 from reports.facts import Policy, Situation, missing, part_of, unit_ids
 from reports.milestones import no_milestones
 from reports.models import Actor, Finder, Given, NewReport, Partner, Reporter, System, is_reporter
+from reports.placing import Placing, photo_facts, place_names
 from reports.planning import Planner
 from reports.queries import HIDDEN
 from reports.relations import check_free, free_of, merged_into
@@ -128,6 +127,7 @@ class ReportService:
             catalogue=catalogue,
             staff=staff,
             photos=photos,
+            placing=Placing(places=places, photos=photos),
             calendar=calendar,
             checks=checks,
             escalation=escalation,
@@ -194,11 +194,11 @@ class ReportService:
             "location": {"type": "Point", "coordinates": [report.longitude, report.latitude]},
             "given_location": report.given,
             "areas": place.areas,
-            "place": place.model_dump(mode="json", include={"district", "street", "community", "grid"}),
+            "place": place_names(place),
             "place_precision": placed.precision if placed else "exact",
             "external": asdict(report.external) if report.external else None,
             "photos": list(report.photo_ids),
-            "photo_facts": [_facts(p, report.longitude, report.latitude) for p in photos],
+            "photo_facts": [photo_facts(p, report.longitude, report.latitude) for p in photos],
             "photo_verdicts": {p["_id"]: p["check"]["verdict"] for p in photos},
             "text_verdicts": {entry["id"]: {"verdict": _VERDICTS.get(by.channel, "unchecked")}},
             "public": isinstance(by, Finder),
@@ -418,15 +418,3 @@ def _here(action: str, situation: Situation) -> list[Transition]:
 
 def _entry_of(report: Document, entry_id: str) -> Document | None:
     return next((e for e in report["timeline"] if e["id"] == entry_id), None)
-
-
-def _facts(photo: Document, longitude: float, latitude: float) -> Document:
-    """What the photo itself says of when and where: how far from the place reported, in whole metres."""
-    where = photo["position"]
-    away = distance(LonLat(*where), LonLat(longitude, latitude)) if where else None
-    return {
-        "id": photo["_id"],
-        "taken_at": photo["taken_at"],
-        "metres_away": None if away is None or not math.isfinite(away) else round(away),
-        "perceptual_hash": photo["perceptual_hash"],
-    }

@@ -53,11 +53,8 @@ class SideTaskJobs:
             "state": TaskState.OFFERED,
             "number": report["_id"],
             "description": report["description"],
-            "address": report["address"],
             "category_name": report["category_name"],
-            "location": report["location"],
-            "place_precision": report.get("place_precision", "exact"),
-            "areas": report["areas"],
+            **_place_of(report),
             "reason": debt["reason"],
             "asked_by": debt["by"],
             "created_at": moment,
@@ -88,6 +85,22 @@ class SideTaskJobs:
         )
         return Payment()
 
+    async def pay_move_checks(self, report: Document, _debt: Document) -> Payment:
+        """Take the checks that the case waits for to where it lies now; done twice it changes nothing.
+
+        One that nobody has taken is offered anew from the nearest on; whoever has taken one goes to the new place.
+        """
+        here = _place_of(report)
+        waited_for = {"_id": {"$in": report.get("open_checks", [])}, "state": {"$in": list(UNFINISHED)}}
+        async for task in self._tasks.find({**waited_for, "location": {"$ne": here["location"]}}):
+            offered = task["state"] == TaskState.OFFERED
+            anew = Amendment(set={"round": -1}, settle=["offer"], owe=[owe("offer", after=-1)])
+            change = Amendment(set=here).also(anew if offered else Amendment())
+            unchanged = {"_id": task["_id"], "state": task["state"], "round": task["round"]}
+            if not (await self._tasks.update_one(unchanged, change.pipeline())).matched_count:
+                raise Postponed("the check has moved on meanwhile", timedelta(seconds=1))
+        return Payment()
+
     async def pay_offer(self, task: Document, debt: Document) -> Payment:
         """Offer the task to the next circle of collectors in which there is anybody new."""
         if task["state"] != TaskState.OFFERED or task["round"] != debt["after"]:
@@ -98,16 +111,19 @@ class SideTaskJobs:
             # The case went on while the task was being made: whatever called its checks off did not see it yet.
             over = Amendment(set={"state": TaskState.CANCELLED, "finished_at": now()}, settle=_ENDS)
             return Payment(over, condition=unchanged)
+        # It may have been moved, too.
+        here = _place_of(case)
+        task = {**task, **here}
         known = {*task["offered_to"], *task["declined"]}
         circles = [None, *reversed(task["areas"])]  # by distance, then the grid and what is around it
         for number in range(task["round"] + 1, len(circles)):
             people = await self._circle(task, circles[number], known)
             if people:
                 wider = owe("offer", delay=timedelta(minutes=self._settings.offer_minutes), after=number)
-                found = Amendment(set={"round": number}, push={"offered_to": people}, owe=[wider])
+                found = Amendment(set={**here, "round": number}, push={"offered_to": people}, owe=[wider])
                 return Payment(found, condition=unchanged)
         # Everybody knows of it: it waits for one of them until it expires.
-        return Payment(Amendment(set={"round": len(circles)}), condition=unchanged)
+        return Payment(Amendment(set={**here, "round": len(circles)}), condition=unchanged)
 
     async def _circle(self, task: Document, area: str | None, known: set[str]) -> list[str]:
         if area is not None:
@@ -172,6 +188,12 @@ class SideTaskJobs:
             if told.matched_count:
                 return Payment()
         raise Postponed("the case keeps changing", timedelta(seconds=1))
+
+
+def _place_of(report: Document) -> Document:
+    """What a task knows of where its case lies."""
+    place = {name: report[name] for name in ("address", "location", "areas")}
+    return {**place, "place_precision": report.get("place_precision", "exact")}
 
 
 _ENDS = ["offer", "lapse", "expire"]

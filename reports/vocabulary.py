@@ -61,7 +61,7 @@ HELD_BY_UNIT = (State.DISPATCHED, State.ACCEPTED, State.REWORK)
 Actor = Literal["reporter", "follower", "staff", "system"]
 Need = Literal[
     "reason", "note", "photos", "unit", "co_units", "category", "condition", "assignee", "until", "resolved", "score",
-    "into", "children",
+    "into", "children", "location", "address",
 ]  # fmt: skip
 Told = Literal["filed", "dispatched", "closed", "rework"]
 """Notices to the reporter and the followers; each has a subscribe-message template."""
@@ -76,7 +76,7 @@ Fact = Literal[
     "by_lead", "by_part", "parts_done", "direct", "street_first", "by_street", "not_by_street", "first_dispatch",
     "dispatched_before", "in_time", "extension_left", "nothing_asked", "extension_asked", "suspension_asked",
     "appeal_asked", "was_late", "never_appealed", "not_urged_lately", "closed_lately", "dormant",
-    "own_finding",
+    "own_finding", "place_rough", "place_exact",
 ]  # fmt: skip
 
 NEED_NAMES: dict[Need, str] = {
@@ -93,6 +93,8 @@ NEED_NAMES: dict[Need, str] = {
     "score": "评分",
     "into": "并入的案件编号",
     "children": "拆分出的案件",
+    "location": "位置坐标",
+    "address": "地址",
 }
 
 
@@ -125,7 +127,8 @@ class Transition:
 
     ``needs`` must be given, ``takes`` may be, of ``some_of`` at least one; nothing else is accepted. ``outcomes`` is
     what ``resolved`` may be, where not everything. What is given is kept on the case (its unit, category, rating) or in
-    the timeline; ``clears`` takes something off the case again ("parts": what the units have done).
+    the timeline; ``clears`` takes something off the case again ("parts": what the units have done). A ``location``
+    moves the case: its areas follow from it in the same update.
 
     ``clock`` starts the time limit of the filing condition anew, restarts it where it runs, adds the original limit
     once more, stops it until a date, lets it go on, ends it (the unit is done), or cancels it. ``asks`` puts a request

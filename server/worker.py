@@ -72,6 +72,7 @@ def payers(services: Services, jobs: ReportJobs) -> dict[str, dict[str, Payer]]:
             "absorb": merging.pay_absorb,
             "offer_check": checks.pay_offer_check,
             "cancel_checks": checks.pay_cancel_checks,
+            "move_checks": checks.pay_move_checks,
             "create_children": splitting.pay_create_children,
             "tell_parent": splitting.pay_tell_parent,
         },

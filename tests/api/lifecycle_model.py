@@ -63,6 +63,8 @@ STAFFS_FORM = {
             "until",
             "into",
             "children",
+            "location",
+            "address",
         ),
     )
 }
@@ -81,6 +83,8 @@ GIVEN: dict[str, tuple[Any, ...]] = {
     "score": (1, 2, 3, 4, 5),
     "into": ("an earlier case",),
     "children": ("one part",),
+    "location": ("in the street", "out of it"),
+    "address": ("云溪路 8 号",),
 }
 UNKNOWN: dict[str, Any] = {
     "photos": "foreign",
@@ -91,6 +95,7 @@ UNKNOWN: dict[str, Any] = {
     "assignee": "of no unit",
     "until": 400,
     "into": "no case",
+    "location": "out of the district",
 }
 
 EXTENSIONS, SUSPENSION_DAYS, REOPEN_DAYS, URGE_HOURS, DORMANT_DAYS = 2, 365, 15, 24, 7
@@ -230,6 +235,8 @@ class Model:
                 return who not in case.urged or case.urged[who] <= at - timedelta(hours=URGE_HOURS)
             case "closed_lately":
                 return case.closed is not None and at <= case.closed + timedelta(days=REOPEN_DAYS)
+            case "place_rough" | "place_exact":
+                return fact == "place_exact"  # a citizen gives a point
             case "own_finding":
                 return False  # the model's case is a citizen's
             case "dormant":
@@ -325,7 +332,10 @@ class Model:
             "co_units": "CO_UNITS_REPEATED",
             "assignee": "NO_SUCH_ASSIGNEE",
             "photos": "PHOTO_UNKNOWN",
+            "location": "OUTSIDE_DISTRICT",
         }
+        if given >= {"location"} and call.given["location"] == "out of it" and call.who in (STREET, STREET_CENTRE):
+            return 422, "PLACE_OUT_OF_REACH"
         if "photos" in given and call.who not in self.with_photo:
             unknown.add("photos")
         if "into" in unknown and not unknown & codes.keys():
@@ -342,9 +352,13 @@ class Model:
         """What ``row`` needs, and some of what it takes."""
         names = [*row.needs, *row.some_of[:1]]
         names += [n for n in row.takes if random.random() < 0.5 and (n != "photos" or who in self.with_photo)]
-        return {
-            name: random.choice(row.outcomes if name == "resolved" and row.outcomes else GIVEN[name]) for name in names
-        }
+        return {name: random.choice(self._choices(name, who, row)) for name in names}
+
+    @staticmethod
+    def _choices(name: str, who: str, row: Transition) -> tuple[Any, ...]:
+        if name == "location" and who in (STREET, STREET_CENTRE):
+            return GIVEN[name][:1]  # nobody moves a case out of their own reach
+        return row.outcomes if name == "resolved" and row.outcomes else GIVEN[name]
 
     def take(self, row: Transition, given: dict[str, Any], at: datetime, who: str = "system") -> list[str]:
         """Let ``row`` happen at the moment ``at``; the kinds of the debts that it leaves."""
@@ -374,15 +388,19 @@ class Model:
         if row.action == "urge":
             case.urged[who] = at
         case.touched = at
-        checks = ["offer_check"] if row.checks == "asks" else []
+        if "location" in given:
+            case.in_street = given["location"] == "in the street"
+        checks, moving = ["offer_check"] if row.checks == "asks" else [], list[str]()
         if case.open_checks and (row.checks == "cancels" or row.to not in (None, case.state)):
             checks = ["cancel_checks"]
+        if case.open_checks and "location" in given:
+            moving = ["move_checks"]
         case.open_checks = row.checks == "asks" or (case.open_checks and not checks)
         case.steps.append((row.action, case.state, row.to or case.state))
         case.state = row.to or case.state
         told = [self.reporter, *case.followers] if row.tells else []
         case.notices += [(str(row.tells), person) for person in told]
-        return [*row.owes, *waits, *checks, *["notify"] * len(told), *["attach"] * ("photos" in given)]
+        return [*row.owes, *waits, *checks, *moving, *["notify"] * len(told), *["attach"] * ("photos" in given)]
 
     def _condition(self, given: dict[str, Any], before: str | None) -> Condition | None:
         key = given.get("category", before)

@@ -59,6 +59,11 @@ SEEDS = st.integers(0, 2**32 - 1)
 
 # Where the report lies: out of the street-dispatcher's street, and in it.
 PLACES = {(113.2610, 23.1610): False, (113.2400, 23.1450): True}
+POINTS = {
+    "in the street": (113.2400, 23.1450),
+    "out of it": (113.2610, 23.1610),
+    UNKNOWN["location"]: (113.9, 23.9),
+}
 
 
 COUNTED = {
@@ -263,6 +268,8 @@ class Lifecycle(RuleBasedStateMachine):
             body["into"] = "9" * 20 if call.given["into"] == UNKNOWN["into"] else self.earlier
         if "children" in call.given:
             body["children"] = [{"description": "另一处的垃圾单独处理", "category": "other"}]
+        if "location" in call.given:
+            body["location"] = location(*POINTS[call.given["location"]])
         if call.given.get("co_units") in ("the others", "the same"):
             same = call.given["co_units"] == "the same"
             body["co_units"] = [u for u in UNITS if (u == call.given.get("unit", UNITS[0])) is same]
@@ -378,7 +385,8 @@ class Lifecycle(RuleBasedStateMachine):
     @invariant()
     def everybody_is_offered_what_is_open_to_them(self) -> None:
         """What GET offers is what the model holds to be open, to each."""
-        look = (self.case.state, self.case.units, self.case.request, self.case.late, self.case.urged)
+        case = self.case
+        look = (case.state, case.units, case.request, case.late, case.urged, case.in_street)
         if look == self.looked_at:
             return
         self.looked_at = copy.deepcopy(look)

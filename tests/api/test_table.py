@@ -106,6 +106,8 @@ MADE: dict[Fact, tuple[Callable[[Document], None], Callable[[Document], None]]] 
     ),
     "dormant": (nothing, nothing),
     # Made in `Stage.put`, which knows who acts.
+    "place_rough": (with_field("place_precision", "street"), with_field("place_precision", "exact")),
+    "place_exact": (with_field("place_precision", "exact"), with_field("place_precision", "street")),
     "own_finding": (nothing, with_field("reporter", lambda: found_by("somebody-else"))),
 }
 
@@ -192,6 +194,8 @@ class Stage:
             "score": 4,
             "into": self.earlier,
             "children": [{"description": "另一处的垃圾单独处理"}],
+            "location": location(113.2400, 23.1450),
+            "address": "云溪路 8 号",
         }
         assert every.keys() | {"photos"} == set(get_args(Need)), "say here what may be given for it"
         found: Document = {name: every[name] for name in (*row.needs, *row.some_of[:1]) if name != "photos"}

@@ -117,11 +117,11 @@ def test_every_word_that_the_timeline_leaves_open_is_known_when_it_is_told():
         left_open = {name for _, name, _, _ in string.Formatter().parse(row.says) if name is not None}
         # These are known of every case, or of who may take the step; the date may be the one that was asked for.
         left_open -= {"street", "co_unit", "days"} | ({"until"} if row.clock == "stops" else set())
-        assert left_open <= {*get_args(Need), "units"} | brought.get(row.action, set()), row.action
+        assert left_open <= {*get_args(Need), "units", "place"} | brought.get(row.action, set()), row.action
         for origin in row.origins:
             # What is cleared is told before it is gone; a category is named only where it is given.
             at_hand = set(row.needs) | (facts[origin] & {"unit"}) | ({"units"} if "unit" in row.needs else set())
-            at_hand |= brought.get(row.action, set())
+            at_hand |= brought.get(row.action, set()) | ({"place"} if "location" in row.needs else set())
             assert left_open <= at_hand, (row.action, origin)
 
 
