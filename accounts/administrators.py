@@ -68,7 +68,7 @@ class Administrators:
         return count + (changed_account is not None and self._is(changed_account, roles))
 
     async def _permissions(self, changed: Role | None) -> dict[str, frozenset[str]]:
-        found = {r["_id"]: frozenset(r["permissions"]) async for r in self._roles.find({}, {"permissions": 1})}
+        found = {r["_id"]: frozenset(r["permissions"]) async for r in self._roles.find({"retired_at": None})}
         return {**found, changed.key: frozenset(changed.permissions)} if changed else found
 
     def _is(self, account: Document, roles: dict[str, frozenset[str]]) -> bool:

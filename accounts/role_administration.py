@@ -11,12 +11,13 @@ from accounts.administrators import Administrators
 from accounts.models import Role, StaffSession
 from accounts.reach import check_district_wide, check_grant
 from core.audit import owe_audit
+from core.clock import now
 from core.database import Database
 from core.debts import Amendment, Document
 from core.errors import Conflict, Invalid, NotFound
 from core.versions import change_version, changes_between, stale, version_of
 
-_AUDITED = ("name", "permissions", "requires_totp")
+_AUDITED = ("name", "permissions", "requires_totp", "retired_at")
 
 
 class RoleAdministration:
@@ -60,17 +61,61 @@ class RoleAdministration:
 
         Raises :class:`Conflict` (``STALE``; ``LAST_ADMINISTRATOR`` where nobody would be left to mend it).
         """
-        before = await self._roles.find_one({"_id": key})
-        if before is None:
-            raise _no_such_role()
-        if version_of(before) != version:
-            raise stale(before)
+        before = await self._seen(key, version)
         after = {**before, **wanted}
         self._check(by, set(after["permissions"]) ^ set(before["permissions"]), held=before["permissions"])
         role = Role(key=key, **{name: after[name] for name in ("name", "permissions")})
-        amendment = Amendment(set=wanted, owe=[self._audit("role.change", by, before, after)])
         async with self._administrators.kept(changed_role=role):
-            return await change_version(self._roles, key, version, amendment, missing=_no_such_role())
+            return await self._put(by, "role.change", before, version, wanted)
+
+    async def retire(self, by: StaffSession, key: str, version: int) -> Document:
+        """Have the role given to nobody any more; the role after it.
+
+        Raises :class:`Conflict` (``ROLE_IN_USE``, with how many accounts) while anybody has it, disabled ones too: they
+        may be let in again.
+        """
+        before = await self._seen(key, version)
+        self._check(by, before["permissions"], held=before["permissions"])
+        if before.get("retired_at") is not None:
+            return before
+        await self._check_unused(key)
+        after = await self._put(by, "role.retire", before, version, {"retired_at": now()})
+        try:
+            # An account that had been given it just before may have come in between: then it goes on.
+            await self._check_unused(key)
+        except Conflict:
+            await self._put(by, "role.restore", after, version_of(after), {"retired_at": None})
+            raise
+        return after
+
+    async def restore(self, by: StaffSession, key: str, version: int) -> Document:
+        """Have a retired role given again; the role after it."""
+        before = await self._seen(key, version)
+        self._check(by, before["permissions"], held=before["permissions"])
+        return await self._put(by, "role.restore", before, version, {"retired_at": None})
+
+    async def _check_unused(self, key: str) -> None:
+        accounts = await self._accounts.count_documents({"roles": key}, limit=1000)
+        if accounts:
+            raise Conflict(
+                f"还有 {accounts} 个账号使用这个角色（含已停用的账号），请先为他们更换角色。",
+                code="ROLE_IN_USE",
+                details={"accounts": accounts},
+            )
+
+    async def _seen(self, key: str, version: int) -> Document:
+        role = await self._roles.find_one({"_id": key})
+        if role is None:
+            raise _no_such_role()
+        if version_of(role) != version:
+            raise stale(role)
+        return dict(role)
+
+    async def _put(
+        self, by: StaffSession, action: str, before: Document, version: int, wanted: dict[str, Any]
+    ) -> Document:
+        amendment = Amendment(set=wanted, owe=[self._audit(action, by, before, {**before, **wanted})])
+        return await change_version(self._roles, before["_id"], version, amendment, missing=_no_such_role())
 
     def _check(self, by: StaffSession, permissions: Any, held: Any = ()) -> None:
         check_district_wide(by, self._division)

@@ -28,7 +28,7 @@ async def add_starting_roles(staff: StaffService) -> list[Role]:
 
     What the district has changed since stays as it is.
     """
-    present = {role.key for role in await staff.roles()}
+    present = {role.key for role in await staff.roles(retired=True)}
     missing = [role for role in starting_roles() if role.key not in present]
     for role in missing:
         await staff.put_role(role)

@@ -188,13 +188,16 @@ class SessionService:
         return await self._acting(own, session["acting"], moment, looking=looking)
 
     async def _person(self, staff_id: str) -> dict[str, Any] | None:
-        """The account with its roles (``granted``), unless it is disabled."""
+        """The account with its roles (``granted``), unless it is disabled. A role that was retired grants nothing."""
         with_roles: list[dict[str, Any]] = [
             {"$match": {"_id": staff_id, "disabled": False}},
             {"$project": {"password_hash": 0, "password_history": 0, "totp.secret": 0, "totp_pending": 0, "owed": 0}},
             {"$lookup": {"from": "roles", "localField": "roles", "foreignField": "_id", "as": "granted"}},
         ]
-        return next(iter(await self._staff.aggregate(with_roles).to_list(1)), None)
+        person = next(iter(await self._staff.aggregate(with_roles).to_list(1)), None)
+        if person is not None:
+            person["granted"] = [role for role in person["granted"] if role.get("retired_at") is None]
+        return person
 
     def _duties(self, person: dict[str, Any]) -> tuple[Duty, ...]:
         duties: list[Duty] = ["password"] if self._passwords.must_be_changed(person) else []

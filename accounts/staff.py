@@ -55,7 +55,7 @@ class StaffService:
 
     async def check_names(self, roles: Sequence[str], unit_id: str | None) -> list[Role]:
         """The roles called ``roles``. Raises :class:`Invalid` where one, or the unit, does not exist."""
-        found = [_role(r) async for r in self._roles.find({"_id": {"$in": list(roles)}})]
+        found = [_role(r) async for r in self._roles.find({"_id": {"$in": list(roles)}, "retired_at": None})]
         missing = set(roles) - {role.key for role in found}
         if missing:
             raise Invalid(f"没有这些角色：{'、'.join(sorted(missing))}。", code="NO_SUCH_ROLE")
@@ -71,9 +71,10 @@ class StaffService:
         """Add or replace a unit."""
         await _put(self._units, unit)
 
-    async def roles(self) -> list[Role]:
-        """All roles, by key."""
-        return [_role(r) async for r in self._roles.find().sort("_id", ASCENDING)]
+    async def roles(self, *, retired: bool = False) -> list[Role]:
+        """All roles that can be given, by key; with ``retired`` also those that could be once."""
+        wanted: Document = {} if retired else {"retired_at": None}
+        return [_role(r) async for r in self._roles.find(wanted).sort("_id", ASCENDING)]
 
     async def names(self, staff_ids: Sequence[str]) -> dict[str, str]:
         """The names of those accounts among ``staff_ids`` that there are, by id."""

@@ -58,6 +58,8 @@ ROUTES = (
     ),
     Route(f"{_PREFIX}/roles", roles.StaffRoles, "Staff: administration"),
     Route(f"{_PREFIX}/roles/{{role_key}}", roles.StaffRole, "Staff: administration"),
+    Route(f"{_PREFIX}/roles/{{role_key}}/retire", roles.RoleRetiring, "Staff: administration"),
+    Route(f"{_PREFIX}/roles/{{role_key}}/restore", roles.RoleRestoring, "Staff: administration"),
     Route(f"{_PREFIX}/units", units.DisposalUnits, "Staff: administration"),
     Route(f"{_PREFIX}/units/{{unit_key}}", units.DisposalUnit, "Staff: administration"),
     Route(f"{_PREFIX}/units/{{unit_key}}/retire", units.UnitRetiring, "Staff: administration"),

@@ -8,10 +8,11 @@ from pydantic import Field
 
 from accounts.models import Role
 from admin.staff import Version
+from admin.units import Seen
 from core.debts import Document
 from core.versions import version_of
 from handlers.base import BaseHandler
-from handlers.models import Answer, Body, PlainText
+from handlers.models import Answer, Body, Moment, PlainText
 from handlers.operations import operation
 
 Name = Annotated[PlainText, Field(min_length=1, max_length=40)]
@@ -26,6 +27,7 @@ class RoleAccount(Answer):
     permissions: list[str]
     requires_totp: bool
     held_by: int = Field(description="Accounts that are not disabled.")
+    retired_at: Moment | None = Field(description="Since when it is given to nobody; null while it is.")
     version: int
 
 
@@ -61,6 +63,7 @@ def _view(role: Document, held_by: int) -> RoleAccount:
         permissions=role["permissions"],
         requires_totp=role.get("requires_totp", False),
         held_by=held_by,
+        retired_at=role.get("retired_at"),
         version=version_of(role),
     )
 
@@ -110,3 +113,41 @@ class StaffRole(BaseHandler):
         await self.services.roles.change(self.staff, role_key, body.version, wanted)
         self.services.wake("roles")
         return next(_view(*row) for row in await self.services.roles.list() if row[0]["_id"] == role_key)
+
+
+class RoleRetiring(BaseHandler):
+    """``/roles/{role_key}/retire``."""
+
+    @operation(
+        "Retire a role",
+        audience="staff",
+        body=Seen,
+        answer=RoleAccount,
+        permission="role.manage",
+        limits=("write",),
+        errors=(409,),
+    )
+    async def post(self, role_key: str, body: Seen) -> RoleAccount:
+        """409 ROLE_IN_USE while any account has it, disabled ones too. The key stays taken: the audit log names it."""
+        role = await self.services.roles.retire(self.staff, role_key, body.version)
+        self.services.wake("roles")
+        return _view(role, 0)
+
+
+class RoleRestoring(BaseHandler):
+    """``/roles/{role_key}/restore``."""
+
+    @operation(
+        "Have a retired role given again",
+        audience="staff",
+        body=Seen,
+        answer=RoleAccount,
+        permission="role.manage",
+        limits=("write",),
+        errors=(409,),
+    )
+    async def post(self, role_key: str, body: Seen) -> RoleAccount:
+        """With the permissions that it had."""
+        role = await self.services.roles.restore(self.staff, role_key, body.version)
+        self.services.wake("roles")
+        return _view(role, 0)

@@ -319,6 +319,55 @@ async def test_a_role_is_made_of_known_permissions_and_counts_at_once(district, 
     problem(await admin.call("POST", "/roles", json=again), 409, "KEY_TAKEN")
 
 
+async def test_a_role_is_retired_when_nobody_has_it_and_is_then_given_to_nobody(district, admin):
+    key = f"made_{''.join(random.choices('abcdefghij', k=8))}"
+    await admin.post("/roles", {"key": key, "name": "临时督查", "permissions": ["report.view"]})
+    account, _ = await made(admin, roles=[key, "collector"])
+    retire = f"/roles/{key}/retire"
+    assert problem(await admin.call("POST", retire, json={"version": 1}), 409, "ROLE_IN_USE") == {"accounts": 1}
+    # One whose account is disabled may be let in again, and has the role then.
+    mine = f"/staff/{account['staff_id']}"
+    await admin.post(f"{mine}/disable", {"version": 1, "reason": "离岗"})
+    problem(await admin.call("POST", retire, json={"version": 1}), 409, "ROLE_IN_USE")
+    good(await admin.call("PATCH", mine, json={"version": 2, "roles": ["collector"]}))
+    problem(await admin.call("POST", retire, json={"version": 7}), 409, "STALE")
+    retired = await admin.post(retire, {"version": 1})
+    assert (retired["version"], retired["held_by"], bool(retired["retired_at"])) == (2, 0, True)
+    assert (await admin.post(retire, {"version": 2}))["version"] == 2, "done twice it changes nothing"
+    assert key not in [r["key"] for r in (await admin.get("/directory"))["roles"]]
+    problem(await admin.call("POST", "/staff", json=new_account(roles=[key])), 422, "NO_SUCH_ROLE")
+    problem(await admin.call("POST", "/roles", json={"key": key, "name": "x", "permissions": []}), 409, "KEY_TAKEN")
+    problem(await admin.call("POST", "/roles/no_such_role/retire", json={"version": 1}), 404, "NO_SUCH_ROLE")
+    assert (await on_record(district, "role.retire", key))["changes"]["retired_at"]["before"] is None
+    restored = await admin.post(f"/roles/{key}/restore", {"version": 2})
+    assert (restored["retired_at"], restored["permissions"]) == (None, ["report.view"])
+    await made(admin, roles=[key])
+
+
+async def test_a_retired_role_grants_nothing_to_whom_it_was_given_at_that_moment(district, admin):
+    key = f"made_{''.join(random.choices('abcdefghij', k=8))}"
+    await admin.post("/roles", {"key": key, "name": "临时督查", "permissions": ["audit.view"]})
+    await admin.post(f"/roles/{key}/retire", {"version": 1})
+    holder = await somebody(district, "collector")
+    accounts = district.services.database["staff"]
+    await accounts.update_one({"_id": holder.facts["staff_id"]}, {"$set": {"roles": ["collector", key]}})
+    problem(await holder.call("GET", "/audit"), 403, "NO_PERMISSION")
+    await admin.post(f"/roles/{key}/restore", {"version": 2})
+    await holder.get("/audit")
+
+
+async def test_who_administers_a_street_or_holds_less_retires_no_role(district, street_admin):
+    answer = await street_admin.call("POST", "/roles/assessor/retire", json={"version": 1})
+    problem(answer, 403, "NO_PERMISSION")
+    key = f"half_{''.join(random.choices('abcdefghij', k=8))}"
+    admin = await somebody(district, "admin")
+    await admin.post("/roles", {"key": key, "name": "半个管理员", "permissions": ["staff.view", "role.manage"]})
+    half = await somebody(district, key)
+    problem(await half.call("POST", "/roles/assessor/retire", json={"version": 1}), 403, "CANNOT_GRANT")
+    in_street = await somebody(district, key, areas=[STREET])
+    problem(await in_street.call("POST", f"/roles/{key}/retire", json={"version": 1}), 403, "DISTRICT_WIDE")
+
+
 async def test_without_the_permission_to_grant_any_one_gives_what_one_holds(district):
     key = f"half_{''.join(random.choices('abcdefghij', k=8))}"
     admin = await somebody(district, "admin")
