@@ -1,4 +1,4 @@
-"""What happens to running cases by the clock alone: warnings as their limits run out, and a new count of due times.
+"""What happens to running cases by the clock alone: warnings as their limits run out.
 
 A warning is one conditional update of the case: it takes the moment that was waited for (``warn_at``), sets the next
 one, adds a timeline entry that citizens do not see, and owes the notice to staff, which has the entry's id. However
@@ -8,13 +8,13 @@ many workers look, and wherever one is killed, each warning is given once. Nothi
 from __future__ import annotations
 
 import asyncio
-from datetime import UTC, date, datetime, time, timedelta
+from datetime import UTC, datetime, timedelta
 
 import structlog
-from pymongo import ASCENDING, UpdateOne
+from pymongo import ASCENDING
 from pymongo.errors import PyMongoError
 
-from core.clock import SHANGHAI, now, shanghai
+from core.clock import now, shanghai
 from core.database import Database
 from core.debts import Amendment, Document, Payment, owe
 from notices.inbox import StaffInbox, role_addresses
@@ -29,10 +29,8 @@ log = structlog.get_logger(__name__)
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _BATCH = 100
-_PIECE = 500
 _AT_ONCE = 8
 _PUT_OFF = timedelta(hours=1)
-_WORKING = ("work_hour", "work_day")
 _CLOCK = dict.fromkeys(
     ("state", "limit", "clock", "pauses", "due_at", "created_at", "milestones.filed_at", "warn_at", "warn_percent"), 1
 )
@@ -42,7 +40,7 @@ BY = System("按处置时限")
 
 
 class TimeLimits:
-    """Warns of running limits, and counts them anew when a day of the calendar changes."""
+    """Warns of running limits."""
 
     def __init__(
         self, database: Database, *, calendar: CalendarService, escalation: Escalation, inbox: StaffInbox
@@ -145,57 +143,9 @@ class TimeLimits:
             )
         return Payment()
 
-    async def pay_recount(self, day: Document, debt: Document) -> Payment:
-        """Count anew when running cases are due, after ``day`` has become a day off or a working day; some each time.
-
-        What is late already stays late: that is a fact, and for what was nobody's fault there is the appeal.
-        """
-        calendar = await self._calendar.current()
-        begins = datetime.combine(date.fromisoformat(day["_id"]), time(), SHANGHAI)
-        query: Document = {"late": False, "handled_at": None, "due_at": {"$gte": begins}}
-        if debt["after"] is not None:
-            at, number = debt["after"]
-            query["$or"] = [{"due_at": {"$gt": at}}, {"due_at": at, "_id": {"$gt": number}}]
-            query["due_at"] = {"$gte": max(at, begins)}
-        in_order = [("due_at", ASCENDING), ("_id", ASCENDING)]
-        found = await self._reports.find(query, _CLOCK).sort(in_order).limit(_PIECE).to_list(_PIECE)
-        updates = [update for report in found if (update := _recounted(report, calendar)) is not None]
-        changed = (await self._reports.bulk_write(updates, ordered=False)).modified_count if updates else 0
-        sums = {"counted": debt["counted"] + len(found), "changed": debt["changed"] + changed}
-        amendment = Amendment(set={"recount": {**sums, "done_at": None if len(found) == _PIECE else now()}})
-        if len(found) == _PIECE:
-            # Those that were moved on come by again and are then as they should be; none is passed over.
-            amendment.owe = [owe("recount", after=[found[-1]["due_at"], found[-1]["_id"]], **sums)]
-        else:
-            log.info("time_limits.recounted", day=day["_id"], **sums)
-        return Payment(amendment)
-
-
-def _recounted(report: Document, calendar: WorkCalendar) -> UpdateOne | None:
-    """What puts the due time of ``report`` right by ``calendar``, if it is not; it changes nothing where the case's
-    clock has been set otherwise since it was read."""
-    running = RunningLimit.of(report)
-    if running is None or running.limit.unit not in _WORKING or report["state"] not in OPEN:
-        return None
-    percent, moment = report.get("warn_percent"), now()
-    try:
-        due = running.due_at(calendar)
-        warn = {} if percent is None else {"warn_at": running.reached_at(percent, calendar)}
-    except ValueError:
-        log.exception("time_limits.failed", report=report["_id"])
-        return None
-    if due == report["due_at"]:
-        return None
-    says = f"工作日历有调整，处置时限由{_local(report['due_at'])}改为{_local(due)}"
-    entry = new_entry("recount", "时限调整", says, BY, report["state"], State(report["state"]), moment)
-    entry["shown"] = False
-    amendment = Amendment(set={"due_at": due, "updated_at": moment, **warn}, push={"timeline": [entry]})
-    as_read = {"due_at": report["due_at"], "warn_percent": percent, "late": False, "handled_at": None}
-    return UpdateOne({"_id": report["_id"], **as_read}, amendment.pipeline())
-
 
 def _text(report: Document, percent: int) -> str:
-    name, due = report["category_name"] or "未分类", _local(report["due_at"])
+    name, due = report["category_name"] or "未分类", local(report["due_at"])
     what = f"案件 {report['_id']}（{name}）"
     if percent < 100:
         return f"{what}的处置时限已用 {percent}%，请在{due}前处置完成。"
@@ -204,6 +154,7 @@ def _text(report: Document, percent: int) -> str:
     return f"{what}已超过处置时限，用时达时限的 {percent}%，请督促处置。"
 
 
-def _local(moment: datetime) -> str:
+def local(moment: datetime) -> str:
+    """``moment`` as people are told it: 11月26日10:00."""
     at = shanghai(moment)
     return f"{at.month}月{at.day}日{at:%H:%M}"

@@ -25,12 +25,13 @@ from core.waiting import until_set
 from handlers.common import ADMINISTERED
 from handlers.services import Services
 from reports import feed as reports_feed
+from reports.day_changes import DayChanges
 from reports.jobs import ReportJobs
 from reports.merging import Merging
 from reports.recount import Recount
 from reports.side_task_jobs import SideTaskJobs
 from reports.splitting import Splitting
-from server.services import open_services
+from server.services import open_services, policy
 from server.timetable import run_timetable
 from webhooks.deliveries import Planner
 
@@ -58,6 +59,7 @@ def payers(services: Services, jobs: ReportJobs) -> dict[str, dict[str, Payer]]:
         settings=services.settings.side_tasks,
     )
     splitting = Splitting(services.database, services.reports)
+    days = DayChanges(services.database, calendar=services.calendar, policy=policy(services.settings))
     merging = Merging(services.database, services.reports)
     return {
         **dict.fromkeys(ADMINISTERED, audit),
@@ -91,7 +93,7 @@ def payers(services: Services, jobs: ReportJobs) -> dict[str, dict[str, Payer]]:
         },
         "citizens": {"forget": forget},
         "jobs": {"run": services.jobs.pay_run, "expire": services.jobs.pay_expire},
-        "calendar_days": {**audit, "recount": services.time_limits.pay_recount},
+        "calendar_days": {**audit, "recount": days.pay_recount},
         "webhooks": audit,
         "webhook_deliveries": {"deliver": services.delivering.pay_deliver},
     }

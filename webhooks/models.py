@@ -17,7 +17,8 @@ _LONGEST_PAUSE = timedelta(hours=4)
 
 @dataclass(frozen=True)
 class Wanted:
-    """The changes that a webhook is for; empty means any. ``events`` are like ``report.dispatch``."""
+    """The changes that a webhook is for; empty means any. ``events`` are like ``report.dispatch``, ``units`` those that
+    lead a case or help with it."""
 
     events: tuple[str, ...] = ()
     categories: tuple[str, ...] = ()
@@ -38,8 +39,15 @@ class Wanted:
             (not self.events or event_of(change) in self.events)
             and (not self.categories or change["category"] in self.categories)
             and (not self.areas or not {*(change["areas"] or ()), *(was.get("areas") or ())}.isdisjoint(self.areas))
-            and (not self.units or change["unit_id"] in self.units or was.get("unit_id") in self.units)
+            and (not self.units or not {*_units(change), *_units(was)}.isdisjoint(self.units))
         )
+
+
+def _units(where: Document) -> list[str]:
+    """The units that have the case, the lead first."""
+    lead = where.get("unit_id")
+    found = dict.fromkeys([lead, *(where.get("units") or ())])
+    return [unit for unit in found if unit is not None]
 
 
 def event_of(change: Document) -> str:
@@ -61,6 +69,7 @@ def message_of(delivery_id: str, change: Document) -> bytes:
         "areas": change["areas"],
         "unit": change["unit_id"],
         "unit_before": was.get("unit_id") if was else change["unit_id"],
+        "units": _units(change),
         "due_at": _moment(change["due_at"]),
         "late": change["late"],
     }

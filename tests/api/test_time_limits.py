@@ -412,8 +412,59 @@ async def test_a_day_that_is_declared_off_moves_the_due_times_of_running_cases_a
     assert (await stored(place, moved))["due_at"] == before[moved]["due_at"]
 
 
+async def test_a_day_that_is_declared_off_moves_what_the_centre_has_to_dispatch_and_to_close(place):
+    """From Tuesday 17:30, with two working hours to dispatch and one working day to close."""
+    move_to(datetime.fromisoformat("2026-11-24 17:30").replace(tzinfo=SHANGHAI))
+    waiting = [await place.submit(await place.citizen()) for _ in range(3)]
+    handled = await dispatched(place)
+    closed = await dispatched(place)
+    for number in (handled, closed):
+        await act_as(place, "unit-sanitation", number, "accept")
+        photo = await (await signed_in(place, "unit-sanitation")).photo()
+        await act_as(place, "unit-sanitation", number, "handle", note="已清理", photo_ids=[photo])
+    await act_as(place, "verifier", closed, "close")
+    passed = waiting.pop()
+    await act_as(place, "dispatcher", passed, "dispatch", unit="roads")
+    before = {n: (await stored(place, n))["milestones"] for n in (*waiting, passed, handled, closed)}
+    dispatch_due = {shanghai(before[n]["dispatch_due_at"]).strftime("%m-%d %H:%M") for n in waiting}
+    assert dispatch_due == {"11-25 10:30"}
+    assert shanghai(before[handled]["close_due_at"]).strftime("%m-%d %H:%M") == "11-25 17:30"
+
+    admin = await signed_in(place, "admin")
+    await admin.call("PUT", "/calendar/2026-11-25", json={"kind": "holiday", "name": "停电"})
+    move_to(now() + RECOUNT_AFTER + timedelta(seconds=1))
+    await settle(place, "calendar_days")
+    after = {n: await stored(place, n) for n in before}
+    for number in waiting:
+        moved = after[number]["milestones"]["dispatch_due_at"]
+        assert shanghai(moved).strftime("%m-%d %H:%M") == "11-26 10:30"
+        says = [e["says"] for e in after[number]["timeline"] if e["action"] == "recount"]
+        assert "工作日历有调整，派遣时限由11月25日10:30改为11月26日10:30" in says
+        assert after[number]["timeline"][-1]["shown"] is False
+    assert shanghai(after[handled]["milestones"]["close_due_at"]).strftime("%m-%d %H:%M") == "11-26 17:30"
+    # What is done was done by the days as they were.
+    assert after[passed]["milestones"]["dispatch_due_at"] == before[passed]["dispatch_due_at"]
+    assert after[closed]["milestones"]["close_due_at"] == before[closed]["close_due_at"]
+    day = await place.services.database["calendar_days"].find_one({"_id": "2026-11-25"})
+    assert (day["owed"], bool(day["recount"]["done_at"])) == ([], True)
+
+    # Late is late: the day is given back when the dispatching is over its limit.
+    move_to(datetime.fromisoformat("2026-11-26 11:00").replace(tzinfo=SHANGHAI))
+    admin = await signed_in(place, "admin")
+    await admin.call("DELETE", "/calendar/2026-11-25")
+    move_to(now() + RECOUNT_AFTER + timedelta(seconds=1))
+    await settle(place, "calendar_days")
+    assert shanghai((await stored(place, waiting[0]))["milestones"]["dispatch_due_at"]).day == 26
+
+
+async def act_as(place: District, who: str, number: str, action: str, **fields: Any) -> None:
+    """One action, by somebody newly signed in."""
+    await (await signed_in(place, who)).post(f"/reports/{number}/actions/{action}", fields)
+    await settle(place)
+
+
 async def test_a_new_count_of_many_cases_goes_on_in_pieces_and_passes_none_over(place, monkeypatch):
-    monkeypatch.setattr("reports.time_limits._PIECE", 2)
+    monkeypatch.setattr("reports.day_changes._PIECE", 2)
     numbers = [await dispatched(place) for _ in range(5)]
     reports = place.services.database["reports"]
     calendar = await place.services.calendar.current()

@@ -110,6 +110,29 @@ async def test_only_what_the_filters_ask_for_arrives(town: District, admin):
             await remove(admin, hook)
 
 
+async def test_a_unit_that_helps_is_told_as_the_one_that_leads_is(town: District, admin):
+    async with receiving() as roads:
+        hook = await subscribe(admin, roads.url, units=["roads"])
+        number = await town.submit(await town.citizen())
+        await town.settled(number)
+        await town.action("dispatcher", number, "dispatch", unit="sanitation", co_units=["roads"])
+        await town.action("unit-sanitation", number, "accept")
+
+        async def told_of(step: str) -> bool:
+            return f"report.{step}" in events(roads, number)
+
+        # One after the other: changes that are read at once say where the case has come to.
+        await until(lambda: told_of("accept"), 60)
+        await town.action("unit-roads", number, "refuse_part", reason="不属于我单位")
+        await until(lambda: told_of("refuse_part"), 60)
+        steps = [e for e in events(roads, number) if e != "report.update"]
+        assert steps == ["report.dispatch", "report.accept", "report.refuse_part"]
+        told = {m["type"]: m["data"]["units"] for m in roads.accepted if m["data"]["number"] == number}
+        assert told["report.accept"] == ["sanitation", "roads"]
+        assert told["report.refuse_part"] == ["sanitation"]
+        await remove(admin, hook)
+
+
 async def test_the_secret_is_shown_once_kept_sealed_and_turned_over_without_a_gap(town: District, admin):
     async with receiving() as receiver:
         webhook = await subscribe(admin, receiver.url)
