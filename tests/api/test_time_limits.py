@@ -413,8 +413,8 @@ async def test_a_day_that_is_declared_off_moves_the_due_times_of_running_cases_a
 
 
 async def test_a_day_that_is_declared_off_moves_what_the_centre_has_to_dispatch_and_to_close(place):
-    """From Tuesday 17:30, with two working hours to dispatch and one working day to close."""
-    move_to(datetime.fromisoformat("2026-11-24 17:30").replace(tzinfo=SHANGHAI))
+    """From Tuesday 16:30, with two working hours to dispatch and one working day to close."""
+    move_to(datetime.fromisoformat("2026-11-24 16:30").replace(tzinfo=SHANGHAI))
     waiting = [await place.submit(await place.citizen()) for _ in range(3)]
     handled = await dispatched(place)
     closed = await dispatched(place)
@@ -427,8 +427,8 @@ async def test_a_day_that_is_declared_off_moves_what_the_centre_has_to_dispatch_
     await act_as(place, "dispatcher", passed, "dispatch", unit="roads")
     before = {n: (await stored(place, n))["milestones"] for n in (*waiting, passed, handled, closed)}
     dispatch_due = {shanghai(before[n]["dispatch_due_at"]).strftime("%m-%d %H:%M") for n in waiting}
-    assert dispatch_due == {"11-25 10:30"}
-    assert shanghai(before[handled]["close_due_at"]).strftime("%m-%d %H:%M") == "11-25 17:30"
+    assert dispatch_due == {"11-25 09:30"}
+    assert shanghai(before[handled]["close_due_at"]).strftime("%m-%d %H:%M") == "11-25 16:30"
 
     admin = await signed_in(place, "admin")
     await admin.call("PUT", "/calendar/2026-11-25", json={"kind": "holiday", "name": "停电"})
@@ -437,11 +437,11 @@ async def test_a_day_that_is_declared_off_moves_what_the_centre_has_to_dispatch_
     after = {n: await stored(place, n) for n in before}
     for number in waiting:
         moved = after[number]["milestones"]["dispatch_due_at"]
-        assert shanghai(moved).strftime("%m-%d %H:%M") == "11-26 10:30"
+        assert shanghai(moved).strftime("%m-%d %H:%M") == "11-26 09:30"
         says = [e["says"] for e in after[number]["timeline"] if e["action"] == "recount"]
-        assert "工作日历有调整，派遣时限由11月25日10:30改为11月26日10:30" in says
+        assert "工作日历有调整，派遣时限由11月25日09:30改为11月26日09:30" in says
         assert after[number]["timeline"][-1]["shown"] is False
-    assert shanghai(after[handled]["milestones"]["close_due_at"]).strftime("%m-%d %H:%M") == "11-26 17:30"
+    assert shanghai(after[handled]["milestones"]["close_due_at"]).strftime("%m-%d %H:%M") == "11-26 16:30"
     # What is done was done by the days as they were.
     assert after[passed]["milestones"]["dispatch_due_at"] == before[passed]["dispatch_due_at"]
     assert after[closed]["milestones"]["close_due_at"] == before[closed]["close_due_at"]
