@@ -350,6 +350,8 @@ def _reporter(report: Document) -> str:
         return f"拆分自案件 {report['parent']}"
     if reporter.get("kind") == "staff":
         return f"采集员：{reporter['name']}"
+    if reporter.get("kind") == "camera":
+        return f"摄像机：{reporter['name']}"
     return "已注销" if reporter["citizen_id"] is None else "匿名" if reporter["anonymous"] else "实名"
 
 

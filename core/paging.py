@@ -27,6 +27,22 @@ def read_mark(mark: str) -> tuple[datetime, str]:
         raise BadRequest("翻页标记不正确，请从第一页重新查看。", code="BAD_PAGE") from error
 
 
+def number_mark(number: float, row_id: str) -> str:
+    """The mark of the row ``row_id`` in a list that is sorted by ``number``."""
+    return base64.urlsafe_b64encode(json.dumps([number, row_id]).encode()).decode().rstrip("=")
+
+
+def read_number_mark(mark: str) -> tuple[float, str]:
+    """The number and id in a mark of :func:`number_mark`. Raises :class:`BadRequest` (``BAD_PAGE``)."""
+    try:
+        number, row_id = json.loads(base64.urlsafe_b64decode(mark + "=" * (-len(mark) % 4)))
+        if not isinstance(row_id, str) or isinstance(number, bool) or not isinstance(number, int | float):
+            raise ValueError("not a mark of ours")
+        return float(number), row_id
+    except (ValueError, TypeError, OverflowError, binascii.Error) as error:
+        raise BadRequest("翻页标记不正确，请从第一页重新查看。", code="BAD_PAGE") from error
+
+
 def key_mark(key: str) -> str:
     """The mark of the row with the unique ``key``, in a list that is sorted by it."""
     return base64.urlsafe_b64encode(json.dumps([key]).encode()).decode().rstrip("=")

@@ -46,6 +46,7 @@ DEBT_KINDS = {
         *("create_children", "tell_parent"),
     ),
     "side_tasks": ("offer", "lapse", "expire", "tell_case", "audit"),
+    "snapshots": ("sift", "open_case", "audit"),
     "photos": ("check", "await_verdict", "tell_verdict", "see"),
     "citizens": ("forget",),
     "jobs": ("run", "expire"),
@@ -113,6 +114,8 @@ class Metrics(BaseHandler):
         for labels, (owed, oldest) in figures.items():
             metrics.DEBTS_OWED.labels(*labels).set(owed)
             metrics.DEBTS_OLDEST.labels(*labels).set(oldest)
+        for state, count in (await self.services.snapshots.intake.standing()).items():
+            metrics.SNAPSHOTS_STANDING.labels(state).set(count)
         self.set_header("Content-Type", metrics.CONTENT_TYPE)
         self.write(metrics.render())
 

@@ -9,6 +9,7 @@ from tornado.httputil import HTTPFile
 
 from core.pictures import MAX_BYTES
 from handlers.base import BaseHandler
+from handlers.common import PhotoLink
 from handlers.models import Answer, Body, GivenMoment, Moment, PlainText
 from handlers.operations import Route, operation
 from reports.snapshots.intake import Admission
@@ -100,4 +101,21 @@ class Snapshots(BaseHandler):
         return SnapshotTaken(snapshot_id=taken["_id"], received_at=taken["received_at"])
 
 
-ROUTES = (Route(f"{PREFIX}/snapshots", Snapshots, "Ingest"),)
+class SnapshotPicture(BaseHandler):
+    """``/snapshots/{snapshot_id}/picture``."""
+
+    @operation(
+        "A snapshot's picture", audience="anyone", query=PhotoLink, limits=(), produces="image/*", errors=(403, 404)
+    )
+    async def get(self, snapshot_id: str, query: PhotoLink) -> None:
+        """As the camera sent it. The address with its signature is given to reviewers, good for about an hour."""
+        picture = await self.services.snapshots.review.picture(snapshot_id, query.expires, query.signature)
+        self.set_header("Content-Type", f"image/{picture.kind}")
+        self.set_header("Content-Security-Policy", "default-src 'none'; sandbox")
+        self.write(picture.data)
+
+
+ROUTES = (
+    Route(f"{PREFIX}/snapshots", Snapshots, "Ingest"),
+    Route("/snapshots/{snapshot_id}/picture", SnapshotPicture, "Photos"),
+)

@@ -68,7 +68,7 @@ class InferenceCondition:
         """Have what waits for the weights fall due now: it was put off for longer and longer."""
         moment = now()
         waiting = {"last_problem": WAITING, "due_at": {"$gt": moment}, "claim": {"$exists": False}}
-        for name in ("photos", "reports"):
+        for name in ("photos", "reports", "snapshots"):
             recalled = await self._database[name].update_many(
                 {"owed.due_at": {"$gt": moment}, "owed": {"$elemMatch": waiting}},
                 {"$set": {"owed.$[waiting].due_at": moment}},

@@ -37,6 +37,7 @@ CHANNEL_NAMES = {
     "hotline": "12345 热线",
     "department": "其他部门",
     "collector": "采集员",
+    "camera": "摄像机抓拍",
 }
 COLUMNS = (
     Column("案件编号", 23),
@@ -236,6 +237,6 @@ class ReportExports:
 
 def _reporter(report: Document) -> str:
     reporter = report["reporter"]
-    if from_partner(report) or reporter.get("kind") == "staff":
+    if from_partner(report) or reporter.get("kind") in ("staff", "camera"):
         return str(reporter["name"])
     return "匿名" if reporter["anonymous"] else "市民"

@@ -20,7 +20,11 @@ from reports.models import Given, RoutingRule, System, from_partner
 from reports.rules import STATE_NAMES, State
 from reports.service import ReportService
 
-_FILED_BY = {"mini_program": "市民已选择类别，自动立案", "collector": "采集员上报，自动立案"}
+_FILED_BY = {
+    "mini_program": "市民已选择类别，自动立案",
+    "collector": "采集员上报，自动立案",
+    "camera": "抓拍已经人工确认，自动立案",
+}
 
 
 class ReportJobs:

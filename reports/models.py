@@ -161,6 +161,26 @@ class Finder:
 
 
 @dataclass(frozen=True)
+class CameraFinding:
+    """What a camera (摄像机) found and a member of staff, ``confirmed_by`` ({kind, id, name}), has confirmed."""
+
+    channel: ClassVar[str] = "camera"
+    camera_id: str
+    name: str
+    confirmed_by: dict[str, str]
+
+    @property
+    def owner(self) -> dict[str, str]:
+        """Whose the photos are that come with the report."""
+        return {"kind": "camera", "id": self.camera_id}
+
+    def stored(self, *, anonymous: bool) -> dict[str, Any]:
+        """What the case keeps of who reported it."""
+        them = {"kind": "camera", "camera_id": self.camera_id, "name": self.name, "confirmed_by": self.confirmed_by}
+        return {**them, "citizen_id": None, "openid": None, "anonymous": anonymous}
+
+
+@dataclass(frozen=True)
 class System:
     """The worker, acting by a rule."""
 

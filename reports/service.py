@@ -31,7 +31,7 @@ from reports.catalogue import Catalogue, check_answers
 from reports.checks import RequiredChecks
 from reports.facts import Policy, Situation, missing, part_of, unit_ids
 from reports.milestones import no_milestones
-from reports.models import Actor, Finder, Given, NewReport, Partner, Reporter, System, is_reporter
+from reports.models import Actor, CameraFinding, Finder, Given, NewReport, Partner, Reporter, System, is_reporter
 from reports.placing import Placing, photo_facts, place_names
 from reports.planning import Planner
 from reports.queries import HIDDEN
@@ -91,9 +91,13 @@ INDEXES = {
 Claim = Callable[[str], Awaitable[str]]
 """From the number that a submission would get to the one that it stands for."""
 
-_RECEIVED = {"mini_program": "已收到您的上报", "collector": "采集员巡查发现"}
+_RECEIVED = {
+    "mini_program": "已收到您的上报",
+    "collector": "采集员巡查发现",
+    "camera": "摄像机抓拍，经人工确认",
+}
 # WeChat checks citizens' words; staff's own stand as they are; what partners hand on, staff read.
-_VERDICTS = {"mini_program": "pending", "collector": "pass"}
+_VERDICTS = {"mini_program": "pending", "collector": "pass", "camera": "pass"}
 
 
 class ReportService:
@@ -140,7 +144,7 @@ class ReportService:
     async def submit(
         self,
         report: NewReport,
-        by: Reporter | Partner | Finder,
+        by: Reporter | Partner | Finder | CameraFinding,
         *,
         once: Once | None = None,
         claim: Claim | None = None,
@@ -153,7 +157,8 @@ class ReportService:
         category or photo, or a place outside the district.
         """
         category = await self._catalogue.offered(report.category) if report.category is not None else None
-        if category is not None and report.external is None:  # who sends an order does not know our questions
+        # Who sends an order does not know our questions, and no camera answers any.
+        if category is not None and report.external is None and not isinstance(by, CameraFinding):
             check_answers(category, report.answers)
         elif report.answers:
             raise Invalid("没有选择类别，不需要回答问题。", code="ANSWERS_WITHOUT_CATEGORY")

@@ -6,12 +6,18 @@ from datetime import datetime
 
 from core.debts import Document
 from core.ids import new_id
-from reports.models import Actor, Finder, Partner, Reporter, System
+from reports.models import Actor, CameraFinding, Finder, Partner, Reporter, System
 from reports.rules import State
 
 
 def new_entry(
-    action: str, label: str, says: str, actor: Actor | Partner | Finder, origin: str | None, to: State, moment: datetime
+    action: str,
+    label: str,
+    says: str,
+    actor: Actor | Partner | Finder | CameraFinding,
+    origin: str | None,
+    to: State,
+    moment: datetime,
 ) -> Document:
     """A new entry: ``origin`` is the state that the case comes from, ``to`` the one that it comes to."""
     by: Document
@@ -21,6 +27,8 @@ def new_entry(
         by = {"kind": "reporter", "id": actor.citizen_id, "name": "上报人"}
     elif isinstance(actor, Partner):
         by = {"kind": "partner", "id": actor.partner_id, "name": actor.name}
+    elif isinstance(actor, CameraFinding):
+        by = {**actor.confirmed_by, "unit": None}
     elif isinstance(actor, System):
         by = {"kind": "system", "id": "system", "name": "系统", "why": actor.why}
     else:

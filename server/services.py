@@ -341,13 +341,20 @@ async def open_services(settings: Settings) -> AsyncIterator[tuple[Services, Rep
             ),
             snapshots=snapshot_services(
                 database,
+                settings.snapshots,
                 keys=api_keys,
-                places=places,
                 cache=cache,
+                inference=inference,
+                photos=photos,
+                places=places,
+                reports=reports,
+                queries=queries,
+                catalogue=catalogue,
+                signer=Signer(settings.keys.signing.get_secret_value()),
+                public_url=public_url(settings),
                 files=FileStore.from_url(
                     _store_url(settings.snapshots.store), content_type="image/jpeg", **_s3_options(settings)
                 ),
-                settings=settings.snapshots,
                 division=settings.reports.division,
             ),
         )

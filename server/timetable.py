@@ -56,6 +56,15 @@ async def remind_dormant_reports(context: dict[str, Any]) -> int:
     return reminded
 
 
+async def clear_snapshots(context: dict[str, Any]) -> int:
+    """Let go of snapshots that nobody reviewed in time, and of pictures whose time is over."""
+    services: Services = context["services"]
+    expired, deleted = await services.snapshots.clearing.expire(), await services.snapshots.clearing.delete_files()
+    if expired or deleted:
+        log.info("snapshots.cleared", expired=expired, deleted=deleted)
+    return deleted
+
+
 async def count_jobs(context: dict[str, Any]) -> None:
     """Put the length of the queue into the figures."""
     QUEUED_JOBS.set(await context["queue"].count("queued"))
@@ -79,6 +88,7 @@ async def run_timetable(services: Services, settings: Settings) -> None:
             CronJob(mark_late_reports, cron="* * * * *"),
             CronJob(trim_changes, cron="23 * * * *"),
             CronJob(remind_dormant_reports, cron="*/10 * * * *"),
+            CronJob(clear_snapshots, cron="* * * * *", timeout=300),
             CronJob(count_jobs, cron="* * * * *"),
         ],
         concurrency=2,

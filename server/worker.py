@@ -91,6 +91,11 @@ def payers(services: Services, jobs: ReportJobs) -> dict[str, dict[str, Payer]]:
             "tell_verdict": jobs.pay_tell_verdict,
             "see": services.seeing.pay_see,
         },
+        "snapshots": {
+            "sift": services.snapshots.sifting.pay_sift,
+            "open_case": services.snapshots.cases.pay_open_case,
+            **audit,
+        },
         "citizens": {"forget": forget},
         "jobs": {"run": services.jobs.pay_run, "expire": services.jobs.pay_expire},
         "calendar_days": {**audit, "recount": days.pay_recount},

@@ -30,6 +30,7 @@ from reports.snapshots.models import NewSnapshot, new_snapshot, snapshot_id
 # Cameras' clocks are set by people; one that is far ahead would keep its class from being seen again.
 _AHEAD = timedelta(minutes=5)
 _COUNTED_SECONDS = 1.0
+_FIGURE = 100_000
 _SHOWN = {"sha256": 1, "received_at": 1}
 
 
@@ -116,10 +117,14 @@ class SnapshotIntake:
         SNAPSHOTS.labels("received").inc()
         return document
 
-    async def backlog(self, limit: int = 0) -> int:
-        """How many snapshots nobody has looked at yet; counting ends at ``limit``, if that is given."""
-        more: Document = {"limit": limit} if limit else {}
-        return int(await self._snapshots.count_documents({"state": "received"}, hint="backlog", **more))
+    async def backlog(self, limit: int) -> int:
+        """How many snapshots nobody has looked at yet; counting ends at ``limit``."""
+        return int(await self._snapshots.count_documents({"state": "received"}, hint="backlog", limit=limit))
+
+    async def standing(self) -> dict[str, int]:
+        """How many wait to be looked at (received), and for a reviewer (waiting); counting ends at 100,000."""
+        queue = self._snapshots.count_documents({"state": "waiting"}, hint="review_by", limit=_FIGURE)
+        return {"received": await self.backlog(_FIGURE), "waiting": int(await queue)}
 
     async def _waiting(self) -> int:
         """The backlog as counted within the last second, and what this process has added since."""

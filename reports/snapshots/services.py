@@ -8,33 +8,75 @@ from accounts.api_keys import ApiKeyService
 from core.cache import Cache
 from core.config import Snapshots
 from core.database import Database
+from core.encryption import Signer
 from core.files import FileStore
+from core.photos import PhotoService
+from inference.service import InferenceService
 from places.service import PlaceService
+from reports.catalogue import Catalogue
+from reports.queries import ReportQueries
+from reports.service import ReportService
 from reports.snapshots.cameras import CameraService
+from reports.snapshots.cases import SnapshotCases
+from reports.snapshots.clearing import Clearing
 from reports.snapshots.intake import SnapshotIntake
+from reports.snapshots.review import SnapshotReview
+from reports.snapshots.sifting import Sifting
 
 
 @dataclass(frozen=True)
 class SnapshotServices:
-    """Cameras and their sources, and taking in what they send."""
+    """What becomes of snapshots, in order."""
 
     cameras: CameraService
     intake: SnapshotIntake
+    sifting: Sifting
+    review: SnapshotReview
+    cases: SnapshotCases
+    clearing: Clearing
 
 
 def snapshot_services(
     database: Database,
-    *,
-    keys: ApiKeyService,
-    places: PlaceService,
-    cache: Cache,
-    files: FileStore,
     settings: Snapshots,
+    *,
+    files: FileStore,
+    keys: ApiKeyService,
+    cache: Cache,
+    inference: InferenceService,
+    photos: PhotoService,
+    places: PlaceService,
+    reports: ReportService,
+    queries: ReportQueries,
+    catalogue: Catalogue,
+    signer: Signer,
+    public_url: str,
     division: str,
 ) -> SnapshotServices:
     """All of them, over ``files``, in which the pictures are kept."""
     cameras = CameraService(database, keys=keys, places=places, division=division)
+    cases = SnapshotCases(database, files=files, photos=photos, reports=reports)
     return SnapshotServices(
         cameras=cameras,
         intake=SnapshotIntake(database, cameras=cameras, files=files, cache=cache, settings=settings),
+        sifting=Sifting(
+            database,
+            files=files,
+            inference=inference,
+            cameras=cameras,
+            reports=reports,
+            queries=queries,
+            settings=settings,
+        ),
+        review=SnapshotReview(
+            database,
+            files=files,
+            signer=signer,
+            public_url=public_url,
+            catalogue=catalogue,
+            cases=cases,
+            settings=settings,
+        ),
+        cases=cases,
+        clearing=Clearing(database, files=files, settings=settings),
     )
