@@ -22,7 +22,7 @@ from core.encryption import Signer
 from core.errors import Forbidden, Invalid
 from core.ids import new_id
 from core.photo_store import PhotoStore
-from core.pictures import SizeName, read_picture
+from core.pictures import Look, SizeName, read_picture
 from core.wechat import NotRecentlyActive, Scene, WeChat
 
 log = structlog.get_logger(__name__)
@@ -129,6 +129,19 @@ class PhotoService:
     async def known(self, photo_ids: Sequence[str]) -> dict[str, Document]:
         """What is known of those of ``photo_ids`` that there still are, whoever owns them, by id."""
         return {p["_id"]: p async for p in self._photos.find({"_id": {"$in": list(photo_ids)}}, _USED)}
+
+    async def looks(self, photo_ids: Sequence[str]) -> dict[str, Look]:
+        """By id, what can be compared of the photos ``photo_ids``, in that order; those that are gone are left out."""
+        if not photo_ids:
+            return {}
+        fields = {"perceptual_hash": 1, "seen.embedding": 1, "seen.model": 1}
+        found = {p["_id"]: p async for p in self._photos.find({"_id": {"$in": list(photo_ids)}}, fields)}
+        seen = {photo_id: p.get("seen") or {} for photo_id, p in found.items()}
+        return {
+            p: Look(found[p]["perceptual_hash"], seen[p].get("embedding"), seen[p].get("model"))
+            for p in photo_ids
+            if p in found
+        }
 
     async def attach(self, photo_ids: Sequence[str], to: dict[str, str]) -> dict[str, Verdict]:
         """Mark the photos as used by ``to`` ({kind, id}); the content verdict that each has now. May be repeated.

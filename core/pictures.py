@@ -28,7 +28,7 @@ from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from datetime import datetime
 from io import BytesIO
-from typing import Final, Literal
+from typing import Final, Literal, NamedTuple
 
 from PIL import Image, ImageCms
 
@@ -133,6 +133,15 @@ def small_picture(data: bytes, side: int) -> Image.Image:
         decoding = file.decoding(side)
         with _one_large_decode if decoding.pixels > _LARGE_DECODE else nullcontext():
             return _upright(_reduced(decoding.run()), file.exif.orientation)
+
+
+class Look(NamedTuple):
+    """What of a picture can be compared with another's: its perceptual hash, and the embedding (64 signed bytes, a unit
+    vector times 127) with the name of the network that made it, where one has seen it."""
+
+    perceptual_hash: str
+    embedding: bytes | None = None
+    model: str | None = None
 
 
 def hamming(a: str, b: str) -> int:

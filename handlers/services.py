@@ -33,6 +33,7 @@ from reports.calendar import CalendarService
 from reports.call_backs import CallBacks
 from reports.catalogue import Catalogue
 from reports.category_administration import CategoryAdministration
+from reports.duplicates import Duplicates
 from reports.exports import ReportExports
 from reports.findings import ReportFindings
 from reports.indicator_scheme import IndicatorScheme
@@ -87,6 +88,7 @@ class Services:
     time_limits: TimeLimits
     reports: ReportService
     queries: ReportQueries
+    duplicates: Duplicates
     people: ReportPeople
     call_backs: CallBacks
     scheme: IndicatorScheme

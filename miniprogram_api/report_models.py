@@ -182,12 +182,27 @@ class ReportsQuery(Query):
 
 
 class SimilarQuery(Query):
-    """Where the new report would be, and of what category."""
+    """Where the new report would be; its category, words and photos as far as there are any yet."""
 
     longitude: Annotated[float, Field(ge=-180, le=180, allow_inf_nan=False)]
     latitude: Annotated[float, Field(ge=-90, le=90, allow_inf_nan=False)]
     crs: CRS
     category: Annotated[str | None, Field(max_length=40)] = None
+    description: Annotated[PlainText, Field(max_length=500)] = ""
+    photo_ids: Annotated[PhotoIds, Field(description="Photos uploaded for it. May be given several times.")] = []
+
+
+class SimilarLine(ReportLine):
+    """A report that may be of the same problem."""
+
+    score: float = Field(description="How likely, from 0 to 1; from 0.6 on it is worth asking the citizen.")
+    reasons: list[str] = Field(description="What speaks for it, in Chinese, such as 相距 12 米.")
+
+
+class SimilarReports(Answer):
+    """At most ten, the likest first."""
+
+    reports: list[SimilarLine]
 
 
 class Empty(Body):

@@ -40,12 +40,15 @@ from miniprogram_api.report_models import (
     ReportPage,
     ReportsQuery,
     ReportSubmitted,
+    SimilarLine,
     SimilarQuery,
+    SimilarReports,
     Supplement,
     Urging,
     Withdrawal,
 )
 from places.models import Position
+from reports.duplicates import Candidate
 from reports.facts import suspended_until, units_of
 from reports.milestones import milestones
 from reports.models import Given, NewReport, Reporter
@@ -200,13 +203,25 @@ class Reports(ReportHandler):
 class Similar(ReportHandler):
     """``/reports/similar``."""
 
-    @operation("Open reports that may be the same", audience="citizen", query=SimilarQuery, answer=ReportPage)
-    async def get(self, query: SimilarQuery) -> ReportPage:
-        """Nearby and of late, nearest first: the citizen may follow one of them instead of reporting it again."""
+    @operation("Open reports that may be the same", audience="citizen", query=SimilarQuery, answer=SimilarReports)
+    async def get(self, query: SimilarQuery) -> SimilarReports:
+        """Nearby and of late, the likest first: the citizen may follow one of them instead of reporting it again."""
         position = Position(longitude=query.longitude, latitude=query.latitude, crs=query.crs)
         longitude, latitude = position.stored().point.coordinates
-        found = await self.services.queries.similar(longitude, latitude, query.category)
-        return ReportPage(reports=[self.line(r) for r in found], next_page=None)
+        found = await self.services.duplicates.for_citizen(
+            self.citizen.citizen_id,
+            longitude=longitude,
+            latitude=latitude,
+            category=query.category,
+            description=query.description,
+            photo_ids=query.photo_ids,
+        )
+        return SimilarReports(reports=[self._line(candidate) for candidate in found])
+
+    def _line(self, candidate: Candidate) -> SimilarLine:
+        alike = candidate.likeness
+        line = self.line({**candidate.report, "metres": alike.metres})
+        return SimilarLine(**dict(line), score=round(alike.score, 3), reasons=list(alike.reasons))
 
 
 class Report(ReportHandler):

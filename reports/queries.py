@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from accounts.models import StaffSession
-from core.clock import SHANGHAI, now
+from core.clock import SHANGHAI
 from core.database import Database
 from core.debts import Document
 from core.errors import NotFound
@@ -55,10 +55,8 @@ class Filters:
 class ReportQueries:
     """Lists and look-ups over the reports."""
 
-    def __init__(self, database: Database, *, similar_metres: int, similar_days: int) -> None:
+    def __init__(self, database: Database) -> None:
         self._reports = database["reports"]
-        self._similar_metres = similar_metres
-        self._similar_days = similar_days
 
     async def _page(
         self, query: Document, page: str | None, size: int, fields: Document = _LINES
@@ -171,18 +169,6 @@ class ReportQueries:
                 break
         return found
 
-    async def similar(self, longitude: float, latitude: float, category: str | None) -> list[Document]:
-        """Open reports close by and of late that may be the same problem, nearest first."""
-        return await self.near(
-            longitude,
-            latitude,
-            metres=self._similar_metres,
-            states=tuple(OPEN),
-            category=category,
-            since=now() - timedelta(days=self._similar_days),
-            limit=10,
-        )
-
     async def for_citizen(self, number: str, citizen_id: str) -> Document:
         """A case that the citizen may see: their own, or a public one. Raises :class:`NotFound`."""
         found = await self._reports.find_one({"_id": number}, {"grams": 0})
@@ -212,6 +198,10 @@ class ReportQueries:
         """The cases ``numbers`` in their order; those that are out of the staff member's reach are left out."""
         found = await self.listed(numbers)
         return [r for n in numbers if (r := found.get(n)) and staff.reaches(r["areas"], *unit_ids(r))]
+
+    async def lines(self, numbers: Sequence[str]) -> dict[str, Document]:
+        """By number, the cases ``numbers`` as citizens' lists show them, whoever asks."""
+        return {r["_id"]: dict(r) async for r in self._reports.find({"_id": {"$in": list(numbers)}}, _LINES)}
 
     async def listed(self, numbers: Sequence[str]) -> dict[str, Document]:
         """By number, the cases ``numbers`` as lists show them, whoever asks."""

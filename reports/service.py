@@ -83,6 +83,12 @@ INDEXES = {
         IndexModel([("followers", ASCENDING)], name="followers", sparse=True),
         IndexModel([("grams", ASCENDING), *_NEWEST], name="text"),
         IndexModel([("location", GEOSPHERE)], name="location"),
+        # Where something is to be done: around any place there are few, however many cases the years have left there.
+        IndexModel(
+            [("location", GEOSPHERE), ("created_at", DESCENDING)],
+            name="open_location",
+            partialFilterExpression={"state": {"$in": list(OPEN)}},
+        ),
         OWED_INDEX,
     ]
 }

@@ -73,6 +73,7 @@ from reports.catalogue import Catalogue
 from reports.category_administration import CategoryAdministration
 from reports.checks import RequiredChecks
 from reports.deadlines import Limit, WorkCalendar
+from reports.duplicates import Duplicates
 from reports.exports import KIND as REPORT_EXPORT
 from reports.exports import ReportExports
 from reports.facts import Policy
@@ -233,11 +234,7 @@ async def open_services(settings: Settings) -> AsyncIterator[tuple[Services, Rep
                 frozenset(settings.side_tasks.before_filing), frozenset(settings.side_tasks.before_closing)
             ),
         )
-        queries = ReportQueries(
-            database,
-            similar_metres=settings.reports.similar_metres,
-            similar_days=settings.reports.similar_days,
-        )
+        queries = ReportQueries(database)
         people = ReportPeople(database, queries=queries, vault=vault, idempotency=idempotency)
         long_jobs = JobService(
             database,
@@ -317,6 +314,13 @@ async def open_services(settings: Settings) -> AsyncIterator[tuple[Services, Rep
             time_limits=TimeLimits(database, calendar=calendar, escalation=escalation, inbox=inbox),
             reports=reports,
             queries=queries,
+            duplicates=Duplicates(
+                database,
+                queries=queries,
+                photos=photos,
+                metres=settings.reports.similar_metres,
+                days=settings.reports.similar_days,
+            ),
             people=people,
             call_backs=CallBacks(database, queries=queries),
             positions=StaffPositions(database, keep=timedelta(minutes=settings.side_tasks.position_minutes)),
