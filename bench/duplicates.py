@@ -57,7 +57,7 @@ def _pairs(items: Sequence[dict[str, str]], rng: random.Random) -> tuple[list[Pa
         groups[item["group"]].append(n)
         labels[item["label"]].append(n)
     same = [pair for members in groups.values() for pair in itertools.combinations(members, 2)]
-    strangers = []
+    strangers: list[Pair] = []
     while len(strangers) < STRANGERS:
         one, other = rng.sample(labels[rng.choice(list(labels))], 2)
         if items[one]["group"] != items[other]["group"]:
