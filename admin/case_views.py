@@ -7,9 +7,11 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
+from accounts.models import StaffSession
 from core.debts import Document
 from handlers.models import Answer, Body, Moment, ObjectId, PlainText
 from places.models import Position
+from reports.duplicates import likely_duplicates
 from reports.facts import units_of
 from reports.milestones import milestones
 from reports.models import Child, Given
@@ -94,6 +96,22 @@ def standing(report: Document) -> Standing:
         pauses=[PauseView(since=p["from"], until=p["until"]) for p in report.get("pauses") or ()],
         milestones=MilestonesView(**{name: through[name] for name in MilestonesView.model_fields}),
     )
+
+
+class DuplicateView(Answer):
+    """An open case that was likely to be the same when this one came in."""
+
+    number: str
+    score: float = Field(description="How likely, from 0 to 1.")
+    reasons: list[str]
+
+
+def duplicate_views(report: Document, staff: StaffSession) -> list[DuplicateView]:
+    """What the case was likely to be a duplicate of when it came in, within reach of ``staff``."""
+    return [
+        DuplicateView(number=d["number"], score=round(d["score"], 3), reasons=d["reasons"])
+        for d in likely_duplicates(report, staff)
+    ]
 
 
 class ChildBody(Body):

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 from tornado.httputil import HTTPFile
 
-from admin.case_views import ActionBody, Standing, standing
+from admin.case_views import ActionBody, DuplicateView, Standing, duplicate_views, standing
 from core.clock import now
 from core.debts import Document
 from core.errors import Forbidden
@@ -108,6 +108,7 @@ class CaseLine(Answer):
     updated_at: Moment
     due: StaffDueView
     photo: PhotoView | None
+    likely_duplicates: int = Field(description="How many open cases were likely the same when it came in, 0 to 5.")
 
 
 class CasePage(Answer):
@@ -201,6 +202,9 @@ class CaseDetail(CaseLine):
     children: list[str] = Field(description="The cases that this one was split into.")
     open_children: list[str] = Field(description="Those of them that this one still waits for.")
     open_checks: list[str] = Field(description="The checks on site that this one waits for.")
+    duplicates: list[DuplicateView] = Field(
+        description="As of when it came in, within reach, the likest first; `similar` has them as they are now."
+    )
     absorbed: list[str] = Field(description="The cases that were merged into this one.")
 
 
@@ -259,6 +263,7 @@ def case_line(services: Services, report: Document) -> dict[str, Any]:
         "updated_at": report["updated_at"],
         "due": staff_due_view(report, services.calendar.latest, now()),
         "photo": first_photo(services.photos, report, everything=True),
+        "likely_duplicates": len(report.get("likely_duplicates", ())),
     }
 
 
@@ -338,6 +343,7 @@ class CaseHandler(BaseHandler):
             children=report.get("children", []),
             open_children=report.get("open_children", []),
             open_checks=report.get("open_checks", []),
+            duplicates=duplicate_views(report, self.staff),
             absorbed=report.get("absorbed", []),
         )
 

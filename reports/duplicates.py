@@ -19,7 +19,7 @@ from typing import Final
 from accounts.models import StaffSession
 from core.clock import now
 from core.database import Database
-from core.debts import Document
+from core.debts import Amendment, Document, Payment
 from core.photos import PhotoService
 from core.pictures import Look
 from reports.facts import unit_ids
@@ -33,6 +33,9 @@ LOOKED_INTO: Final = 40
 SHOWN: Final = 10
 WORTH_A_LOOK: Final = 0.1
 """Staff are shown nothing that is less likely."""
+LIKELY: Final = 0.5
+"""From here on it is written on the case."""
+STORED: Final = 5
 OTHER_CATEGORY: Final = 0.3
 """What is of another category than the citizen's is shown when so much else speaks for it."""
 INDEX: Final = "open_location"
@@ -56,7 +59,7 @@ class Candidate:
 
 
 class Duplicates:
-    """Looks for reports that are like one. Nothing here writes."""
+    """Looks for reports that are like one."""
 
     def __init__(
         self, database: Database, *, queries: ReportQueries, photos: PhotoService, metres: int, days: int
@@ -103,6 +106,19 @@ class Duplicates:
         cases = await self._queries.numbered(list(found)[:SHOWN], staff)
         return [Candidate(case, found[case["_id"]]) for case in cases]
 
+    async def pay_find_duplicates(self, report: Document, _debt: Document) -> Payment:
+        """Write on a new case what it is likely to be a duplicate of, so that lists need not look for it.
+
+        May run twice: the later finding stands. It is as of then; :meth:`of_case` answers as of now.
+        """
+        found = await self._of_case(report) if report["state"] in OPEN else []
+        likely = [
+            {"number": other["_id"], "areas": other["areas"], "score": alike.score, "reasons": list(alike.reasons)}
+            for other, alike in found
+            if alike.score >= LIKELY
+        ]
+        return Payment(Amendment(set={"likely_duplicates": likely[:STORED]} if likely else {}))
+
     async def _of_case(self, report: Document) -> list[tuple[Document, Likeness]]:
         looks = await self._photos.looks([fact["id"] for fact in report["photo_facts"]])
         apart: Document = {"_id": {"$nin": [report["_id"], report.get("parent"), *report.get("children", ())]}}
@@ -139,6 +155,16 @@ class Duplicates:
         best = [report for report, _ in compared[:LOOKED_INTO]]
         looks = await self._photos.looks([fact["id"] for report in best for fact in report["photo_facts"]])
         return sorted([*_ranked(sought, best, looks), *compared[LOOKED_INTO:]], key=_order)
+
+
+def likely_duplicates(report: Document, staff: StaffSession) -> list[Document]:
+    """What ``report`` was likely to be a duplicate of when it came in, as far as ``staff`` reach it.
+
+    Cases of other areas are none of theirs; and who has which case changes, so a unit's own staff ask anew.
+    """
+    if staff.unit_id is not None:
+        return []
+    return [d for d in report.get("likely_duplicates", ()) if staff.reaches(d["areas"])]
 
 
 def _is_of(report: Document, citizen_id: str) -> bool:

@@ -186,6 +186,7 @@ class ReportService:
         debts += awaited.owe
         if isinstance(by, Reporter):
             debts.append(owe("check_text", entry=entry["id"]))
+        debts.append(owe("find_duplicates"))
         document: Document = {
             "_id": number,
             "state": State.SUBMITTED,

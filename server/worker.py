@@ -72,6 +72,7 @@ def payers(services: Services, jobs: ReportJobs) -> dict[str, dict[str, Payer]]:
             "resume": jobs.pay_resume,
             "warn": services.time_limits.pay_warn,
             "absorb": merging.pay_absorb,
+            "find_duplicates": services.duplicates.pay_find_duplicates,
             "offer_check": checks.pay_offer_check,
             "cancel_checks": checks.pay_cancel_checks,
             "move_checks": checks.pay_move_checks,

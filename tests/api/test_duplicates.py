@@ -40,7 +40,7 @@ _spots = count()
 def spot(east: float = 0.0, north: float = 0.0, *, of: int | None = None) -> dict[str, Any]:
     """A place so many metres from a corner that no other test has, unless ``of`` names one."""
     number = next(_spots) if of is None else of
-    return location(INSIDE[0] - 0.02 + number * 0.006 + east / 102_350, INSIDE[1] + north / 110_800)
+    return location(INSIDE[0] - 0.02 + number * 0.004 + east / 102_350, INSIDE[1] + north / 110_800)
 
 
 def scene(seed: int, *, quality: int = 90, brighter: float = 1.0) -> bytes:
@@ -242,3 +242,54 @@ async def test_the_open_cases_alone_are_read_from_their_index(place):
     assert "open_location" in str(told)
     assert stats["totalDocsExamined"] < 20
     await reports.delete_many({"_id": {"$in": [c["_id"] for c in closed]}})
+
+
+async def test_a_new_case_says_in_the_list_how_many_it_is_likely_to_be_the_same_as(place):
+    citizen, other = await place.citizen(), await place.citizen()
+    here = next(_spots)
+    early = await report(place, citizen, spot(of=here), scene(11), description=WORDS, category="other")
+    await settled(place, early)
+    apart = await report(
+        place, other, spot(100, of=here), scene(12), description="公园长椅断了一条腿", category="other"
+    )
+    late = await report(place, other, spot(9, of=here), scene(11, quality=50), description=WORDS, category="other")
+    await settled(place, apart, late)
+    dispatcher = await place.staff("dispatcher")
+    lines = {line["number"]: line for line in (await dispatcher.get("/reports", size=10))["reports"]}
+    assert {n: lines[n]["likely_duplicates"] for n in (early, apart, late)} == {early: 0, apart: 0, late: 1}
+    (found,) = (await dispatcher.get(f"/reports/{late}"))["duplicates"]
+    assert found["number"] == early
+    assert found["score"] > 0.95
+    assert {"相距 9 米", "文字几乎相同", "照片几乎相同"} <= set(found["reasons"])
+    # The unit that gets it has not got the other one: its number is not told.
+    await place.action("dispatcher", late, "dispatch", unit="sanitation")
+    assert (await (await place.staff("unit-sanitation")).get(f"/reports/{late}"))["duplicates"] == []
+
+
+async def test_what_is_written_down_is_the_five_likest_and_writing_it_twice_changes_nothing(place):
+    citizen = await place.citizen()
+    here = next(_spots)
+    numbers = [
+        await report(place, citizen, spot(5 * n, of=here), scene(13), description=WORDS, category="other")
+        for n in range(7)
+    ]
+    await settled(place, *numbers)
+    last = await place.settled(numbers[-1])
+    stored = last["likely_duplicates"]
+    assert len(stored) == 5
+    assert [d["score"] for d in stored] == sorted((d["score"] for d in stored), reverse=True)
+    assert {d["number"] for d in stored} == set(numbers[1:6]), "the nearest of those that are alike in all else"
+    again = await place.services.duplicates.pay_find_duplicates(last, {})
+    assert [d["number"] for d in again.amendment.set["likely_duplicates"]] == [d["number"] for d in stored]
+
+
+async def test_citizens_are_not_told_what_staff_are(place):
+    citizen = await place.citizen()
+    here = next(_spots)
+    one, two = [
+        await report(place, citizen, spot(of=here), scene(14), description=WORDS, category="other") for _ in range(2)
+    ]
+    await settled(place, one, two)
+    assert (await place.settled(two))["likely_duplicates"]
+    assert "duplicate" not in (await citizen.call("GET", f"/reports/{two}")).text
+    assert "duplicate" not in (await citizen.call("GET", "/reports", params={"mine": "true"})).text

@@ -130,7 +130,9 @@ async def test_an_application_killed_while_citizens_report_loses_and_doubles_not
         assert not reporters.refused, [r.text for r in reporters.refused]
         assert reporters.broken, "no kill hit a request"
         owed = {r["_id"]: {d["kind"] for d in r["owed"]} async for r in town.services.database["reports"].find()}
-        assert owed == {number: {"route", "check_text", "attach"} for number in reporters.numbers.values()}
+        assert owed == {
+            number: {"route", "check_text", "attach", "find_duplicates"} for number in reporters.numbers.values()
+        }
         await reporters.check_all_is_there_once()
         await reporters.check_keys_still_answer()
         assert await town.services.database["reports"].count_documents({}) == len(reporters.numbers)
