@@ -120,6 +120,21 @@ class Photos(Bare):
         self.say({"photo_id": photo_id})
 
 
+class Snapshots(Bare):
+    """Keep a snapshot's picture and its document, without looking at it."""
+
+    async def post(self) -> None:
+        """The document of one as it is when it has come in."""
+        settings = self.application.settings
+        if "snapshot" not in settings:
+            settings["snapshot"] = await self.database["snapshots"].find_one()
+        snapshot_id = new_id()
+        picture = self.request.files["picture"][0].body
+        await self.services.snapshots.intake.files.put(snapshot_id, "limit.img", picture, title="")
+        await self.database["limit_snapshots"].insert_one({**settings["snapshot"], "_id": snapshot_id})
+        self.say({"snapshot_id": snapshot_id})
+
+
 async def main(port: int) -> None:
     """Serve until ended."""
     async with open_services(load_settings()) as (services, _):
@@ -131,6 +146,7 @@ async def main(port: int) -> None:
             ("/admin/api/v1/reports", Cases, with_services),
             (r"/admin/api/v1/reports/(\d+)/actions/dispatch", Report, with_services),
             ("/api/v1/photos", Photos, with_services),
+            ("/ingest/v1/snapshots", Snapshots, with_services),
         ]
         server = HTTPServer(Application(routes, log_function=lambda handler: None))
         server.add_sockets(bind_sockets(port, "127.0.0.1", reuse_port=True))

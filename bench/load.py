@@ -7,6 +7,7 @@ would take more of it than the server and so measure itself.
 from __future__ import annotations
 
 import asyncio
+import itertools
 import os
 import re
 import time
@@ -130,13 +131,27 @@ class Load:
                 await asyncio.sleep(0.01)
         return cls(kept)
 
-    async def run(self, feed: Iterator[bytes], seconds: float) -> Measured:
-        """Send what ``feed`` gives over all connections for ``seconds``, or until it gives no more."""
+    async def run(self, feed: Iterator[bytes], seconds: float, *, rate: float | None = None) -> Measured:
+        """Send what ``feed`` gives over all connections for ``seconds``, or until it gives no more.
+
+        With ``rate`` one falls due so often a second, whether or not the last ones are answered; its latency counts
+        from then, so that one that has to wait for a free connection is as late as its sender would find it.
+        """
         measured = Measured()
         begin = time.perf_counter()
+        taken = itertools.count()
+
+        async def due() -> float:
+            """When the next one is to be sent, once that has come."""
+            if rate is None:
+                return time.perf_counter()
+            at = begin + next(taken) / rate
+            if at < begin + seconds:
+                await asyncio.sleep(max(0.0, at - time.perf_counter()))
+            return at
 
         async def send(connection: Connection) -> None:
-            while (sent := time.perf_counter()) < begin + seconds and (message := next(feed, None)) is not None:
+            while (sent := await due()) < begin + seconds and (message := next(feed, None)) is not None:
                 try:
                     status, body = await connection.exchange(message)
                 except OSError as error:

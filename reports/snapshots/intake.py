@@ -50,7 +50,7 @@ class SnapshotIntake:
     ) -> None:
         self._snapshots = database["snapshots"]
         self._cameras = cameras
-        self._files = files
+        self.files = files
         self._cache = cache
         self._settings = settings
         # Two cores: more pictures decoded at once would only keep each other, and everybody else, waiting.
@@ -102,7 +102,7 @@ class SnapshotIntake:
         # The file comes first: a document never promises one that is not there. Its name follows from what it holds, so
         # the same snapshot sent again after a crash finds the place of its own, and another never takes it.
         file = f"{picture.sha256[:24]}.img"
-        await self._files.put(document_id, file, data, title="")
+        await self.files.put(document_id, file, data, title="")
         facts = {"kind": picture.kind, "width": picture.width, "height": picture.height, "sha256": picture.sha256}
         document = new_snapshot(document_id, snapshot, camera, file=file, picture={**facts, "bytes": len(data)})
         try:
@@ -111,7 +111,7 @@ class SnapshotIntake:
             kept = await self._snapshots.find_one({"_id": document_id}, _SHOWN)
             assert kept is not None  # noqa: S101 - one that has just come does not expire
             if kept["sha256"] != picture.sha256:
-                await self._files.delete(document_id, file)
+                await self.files.delete(document_id, file)
             return _same(kept, picture.sha256)
         self._backlog += 1
         SNAPSHOTS.labels("received").inc()

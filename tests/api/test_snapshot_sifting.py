@@ -178,7 +178,7 @@ async def test_while_the_weights_are_missing_a_snapshot_waits(district, tmp_path
     snapshots = district.services.snapshots
     sifting = Sifting(
         district.services.database,
-        files=snapshots.intake._files,
+        files=snapshots.intake.files,
         inference=blind,
         cameras=snapshots.cameras,
         reports=district.services.reports,
@@ -193,7 +193,7 @@ async def test_while_the_weights_are_missing_a_snapshot_waits(district, tmp_path
 async def test_a_picture_that_has_gone_from_the_disk_is_filtered_and_holds_nothing_up(district):
     source = await new_source(district, min_score=SEEN)
     found = await sifted(source, await source.taken(boxes=saw("graffiti")), "waiting")
-    await district.services.snapshots.intake._files.delete(found["_id"], found["file"])
+    await district.services.snapshots.intake.files.delete(found["_id"], found["file"])
     payment = await district.services.snapshots.sifting.pay_sift({**found, "state": "received"}, {})
     assert payment.amendment.set["reason"] == "unreadable"
 

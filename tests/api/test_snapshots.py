@@ -240,7 +240,7 @@ def intake_with(district: District, **settings: Any) -> SnapshotIntake:
     return SnapshotIntake(
         services.database,
         cameras=services.snapshots.cameras,
-        files=services.snapshots.intake._files,
+        files=services.snapshots.intake.files,
         cache=services.cache,
         settings=Snapshots(**settings),
     )
