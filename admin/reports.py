@@ -8,6 +8,7 @@ from pydantic import Field
 from tornado.httputil import HTTPFile
 
 from admin.case_views import ActionBody, DuplicateView, Standing, duplicate_views, standing
+from admin.suggestion_views import RoutingView, SuggestionView, routing_view, suggestion_view
 from core.clock import now
 from core.debts import Document
 from core.errors import Forbidden
@@ -196,6 +197,8 @@ class CaseDetail(CaseLine):
     notices: list[NoticeView]
     owed: list[OwedView]
     standing: Standing
+    suggestion: SuggestionView | None = Field(description="Null while the case has not been judged.")
+    routing: RoutingView | None = Field(description="Null before it is dispatched.")
     actions: list[ActionView]
     merged_into: str | None = Field(description="The earlier case that this one was merged into.")
     parent: str | None = Field(description="The case that this one was split from.")
@@ -334,6 +337,8 @@ class CaseHandler(BaseHandler):
                 for d in report["owed"]
             ],
             standing=standing(report),
+            suggestion=suggestion_view(report),
+            routing=routing_view(report),
             actions=[
                 ActionView(action=t.action, label=t.label, needs=list(t.needs), takes=[*t.takes, *t.some_of])
                 for t in self.services.reports.open_to(report, self.staff)

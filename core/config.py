@@ -284,6 +284,8 @@ class Inference(_Section):
     folder: Path = Path("inference/models")
     threads: Annotated[int, Field(ge=1, le=64)] = 2
     check_seconds: Annotated[float, Field(gt=0, le=60)] = 10.0
+    automatic_at: Annotated[float, Field(gt=0, le=1.01)] = 0.92
+    nothing_at: Annotated[float, Field(gt=0, le=1.01)] = 0.9
 
 
 class Files(_Section):

@@ -155,6 +155,12 @@ class PhotoService:
         found = self._photos.find(among, {"check.verdict": 1})
         return {p["_id"]: p["check"]["verdict"] async for p in found}
 
+    async def seen(self, photo_ids: Sequence[str]) -> list[Document]:
+        """Of each of ``photo_ids`` that exists ``seen``, what it shows if that is known, and ``owed``, what it owes."""
+        cursor = self._photos.find({"_id": {"$in": list(photo_ids)}}, {"seen": 1, "owed": 1})
+        found = {p["_id"]: dict(p) async for p in cursor}
+        return [found[p] for p in photo_ids if p in found]
+
     async def content(self, photo_id: str, size: SizeName) -> bytes:
         """The JPEG of a photo as it was handed in, in one size. Raises :class:`NotFound` if it is gone."""
         return await self._store.get(photo_id, size)

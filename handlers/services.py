@@ -48,6 +48,7 @@ from reports.side_tasks import SideTasks
 from reports.snapshots.services import SnapshotServices
 from reports.standard_library import StandardLibrary
 from reports.statistics import Statistics
+from reports.suggestions import Suggestions
 from reports.time_limits import TimeLimits
 from reports.unit_administration import UnitAdministration
 from webhooks.deliveries import Delivering
@@ -77,6 +78,7 @@ class Services:
     inference: InferenceService
     condition: InferenceCondition
     seeing: PhotoSeeing
+    suggestions: Suggestions
     notices: NoticeService
     inbox: StaffInbox
     catalogue: Catalogue

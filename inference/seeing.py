@@ -7,6 +7,9 @@ vector times 127, or None) and ``at``. A photo that owes ``see`` has not been lo
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from datetime import timedelta
+
 import structlog
 
 from core.clock import now
@@ -14,10 +17,13 @@ from core.debts import Amendment, Document, Payment, Postponed
 from core.errors import Invalid, NotFound
 from core.photos import PhotoService
 from inference.condition import WAITING
+from inference.judgement import Judgement
 from inference.model_files import ModelUnavailable
 from inference.service import InferenceService
 
 log = structlog.get_logger(__name__)
+
+_SOON = timedelta(seconds=0.5)
 
 
 class PhotoSeeing:
@@ -47,3 +53,23 @@ class PhotoSeeing:
             "at": now(),
         }
         return Payment(Amendment(set={"seen": kept}))
+
+    async def judgements(self, photo_ids: Sequence[str]) -> list[Judgement]:
+        """What each of the photos shows, by one model: those that cannot be judged are left out.
+
+        Raises :class:`Postponed` while one of them has not been looked at yet.
+        """
+        photos = await self._photos.seen(photo_ids)
+        for photo in photos:
+            if (debt := next((d for d in photo["owed"] if d["kind"] == "see"), None)) is not None:
+                if debt.get("last_problem") == WAITING and "claim" not in debt:
+                    raise Postponed(WAITING, max(debt["due_at"] - now(), timedelta(0)) + _SOON)
+                raise Postponed("a photo has not been seen yet", _SOON)
+        seen = [photo["seen"] for photo in photos if "seen" in photo]
+        # Photos of before the model was changed may know other classes: those do not go together.
+        newest = max(seen, key=lambda s: s["at"], default=None)
+        return [
+            Judgement(s["label"], s["confidence"], s["scores"], s["model"])
+            for s in seen
+            if newest is not None and s["scores"].keys() == newest["scores"].keys()
+        ]

@@ -153,6 +153,7 @@ class ReportDetail(Answer):
     followers: int
     anonymous: bool
     contact_phone_given: bool
+    wanted: str | None = Field(description="What the reporter is asked to add (`POST .../supplements`), until they do.")
     checked: bool = Field(description="Whether the text has passed the content check, so that others see the report.")
     actions: list[ActionView] = Field(description="What the citizen who asks may do now.")
     merged: MergedView | None = Field(description="Where it went, when it was merged into another (已并案).")

@@ -58,6 +58,11 @@ _COUNTS = (
     Count("resolved", "解决数", "answer", "其中诉求人表示已解决的案件"),
     Count("asked_satisfied", "满意情况有效回访数", "answer", "期内回访或评价问到是否满意的案件，经批准剔除的除外"),
     Count("satisfied", "满意数", "answer", "其中诉求人表示满意（评价为 4 至 5 分）的案件"),
+    # New ones come last: where a list stands is its bit in what is stored.
+    Count("dispatched_automatically", "自动派遣数", "dispatch", "其中从上报到首次派遣没有人工参与的案件"),
+    Count("automatic_kept", "自动派遣准确数", "dispatch", "自动派遣的案件中，其后未被人工改类别、改派或拒收的案件"),
+    Count("dispatched_by_suggestion", "智能分拨数", "dispatch", "自动派遣的案件中，类别由智能识别确定的案件"),
+    Count("suggestion_kept", "智能分拨准确数", "dispatch", "智能分拨的案件中，其后未被人工改类别、改派或拒收的案件"),
 )
 COUNTS: Final[dict[str, Count]] = {count.key: count for count in _COUNTS}
 
@@ -66,7 +71,7 @@ SATISFIED_SCORE: Final = 4
 
 FACT_FIELDS: Final = (
     "state", "created_at", "due_at", "handled_at", "areas", "unit_id", "category", "rating", "milestones", "assignee",
-    "pauses", "merged_into", "call_back", "call_back_exclusion", "reporter.staff_id",
+    "pauses", "merged_into", "call_back", "call_back_exclusion", "reporter.staff_id", "routing",
 )  # fmt: skip
 """The fields of a report that :func:`facts` reads."""
 
@@ -101,7 +106,7 @@ def facts(report: Mapping[str, Any]) -> Facts:
         counts += ["reported", *(["filed"] if filed else [])]
     # A duplicate is handled in the case that it was merged into, and a suspended case (挂账) is not due meanwhile.
     if filed and state != State.WITHDRAWN and report.get("merged_into") is None:
-        _dispatching(past, at, counts)
+        _dispatching(report, past, at, counts)
         if report["due_at"] is not None and not _is_suspended(report):
             _handling(report, past, at, counts)
     _answering(report, at, counts)
@@ -133,7 +138,9 @@ def _is_suspended(report: Mapping[str, Any]) -> bool:
     return bool(pauses) and pauses[-1]["until"] is None
 
 
-def _dispatching(past: Mapping[str, Any], at: dict[Basis, datetime], counts: list[str]) -> None:
+def _dispatching(
+    report: Mapping[str, Any], past: Mapping[str, Any], at: dict[Basis, datetime], counts: list[str]
+) -> None:
     due, done = past["dispatch_due_at"], past["dispatched_at"]
     if due is None and done is None:
         return  # no limit was set, and nothing has been done that could be judged
@@ -144,6 +151,12 @@ def _dispatching(past: Mapping[str, Any], at: dict[Basis, datetime], counts: lis
             counts.append("dispatched_in_time")
         if not past["refusals"] and not past["redispatches"]:
             counts.append("dispatched_accurately")
+    routing = report.get("routing") or {}
+    if routing.get("automatic"):
+        kept = routing["rerouted"] is None
+        counts += ["dispatched_automatically", *(["automatic_kept"] if kept else [])]
+        if routing["basis"] == "suggestion":
+            counts += ["dispatched_by_suggestion", *(["suggestion_kept"] if kept else [])]
 
 
 def _handling(report: Mapping[str, Any], past: Mapping[str, Any], at: dict[Basis, datetime], counts: list[str]) -> None:

@@ -16,6 +16,7 @@ from core.wechat import MAX_CHECKED_CHARACTERS, NotRecentlyActive, Scene, WeChat
 from notices.models import Message
 from notices.service import NoticeService
 from reports.catalogue import Catalogue
+from reports.milestones import milestones
 from reports.models import Given, RoutingRule, System, from_partner
 from reports.rules import STATE_NAMES, State
 from reports.service import ReportService
@@ -69,7 +70,7 @@ class ReportJobs:
             # The row of filing owes the routing that is being done here.
             filing.owe = [d for d in filing.owe if d["kind"] != "route"]
             amendment = amendment.also(filing)
-            report = {**report, **filing.set}
+            report = _after(report, filing)
         rule = first_match(await self._catalogue.rules(), report)
         to_street = System("本区实行两级派遣")
         if self._reports.row("send_to_street", report, to_street) is not None:
@@ -82,7 +83,8 @@ class ReportJobs:
             dispatch = await self._step("dispatch", report, System(why), Given(unit=rule.unit, reason=why))
             dispatch.push["timeline"][0]["given"]["rule"] = rule.key
             amendment = amendment.also(dispatch)
-        return Payment(amendment, condition=unmoved)
+        # At once: what else is owed may wait for WeChat or for the classifiers, and the unit is to wait for neither.
+        return Payment(amendment, condition=unmoved, prompt=True)
 
     async def _step(self, action: str, report: Document, by: System, given: Given) -> Amendment:
         """A step of the system's that is open on ``report``."""
@@ -212,6 +214,15 @@ class ReportJobs:
 def first_match(rules: list[RoutingRule], report: Document) -> RoutingRule | None:
     """The first of ``rules`` (in their order) that fits the report's category and areas."""
     return next((r for r in rules if r.fits(report["category"], report["areas"])), None)
+
+
+def _after(report: Document, amendment: Amendment) -> Document:
+    """``report`` with the fields that ``amendment`` sets, for planning the next step of the same update."""
+    after = {**report, "milestones": milestones(report)}
+    for path, value in amendment.set.items():
+        name, _, inner = path.partition(".")
+        after[name] = {**(after.get(name) or {}), inner: value} if inner else value
+    return after
 
 
 def _judged(entry_id: str, verdict: Document, *, public: bool | None) -> Amendment:

@@ -17,6 +17,7 @@ from core.debts import Amendment, Document, owe
 from core.errors import Conflict, Invalid
 from core.photos import PhotoService
 from reports import family
+from reports.automation import routed
 from reports.calendar import CalendarService
 from reports.case_clock import clock_after, end_of
 from reports.catalogue import Catalogue
@@ -148,6 +149,7 @@ class Planner:
                 dispatch=self._policy.dispatch_limit,
                 closing=self._policy.closing_limit,
             )
+        change |= routed(row, report, actor, change, moment)
         if row.publishes and isinstance(actor, StaffSession) and published_by_filing(report):
             change |= _read_by_staff(report, actor)
         if isinstance(actor, Reporter) and (given.note or given.reason):

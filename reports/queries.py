@@ -100,6 +100,21 @@ class ReportQueries:
         shown = [s for s in (states or tuple(State)) if s not in UNLISTED]
         return await self._page({"public": True, "state": {"$in": shown}}, page, size)
 
+    async def closed_in_grid(self, report: Document, since: datetime) -> dict[str, int]:
+        """How many cases of each category were closed since then in the grid that ``report`` lies in.
+
+        A grid (万米网格) is some 100 m across. Answered from an index alone; empty where the map has no grid.
+        """
+        grid = report["place"].get("grid")
+        if grid is None:
+            return {}
+        found: list[Document] = [
+            {"$match": {"place.grid.code": grid["code"], "milestones.closed_at": {"$gte": since}}},
+            {"$group": {"_id": "$category", "n": {"$sum": 1}}},
+        ]
+        cursor = self._reports.aggregate(found, hint="closed_in_grid")
+        return {row["_id"]: row["n"] async for row in cursor if row["_id"] is not None}
+
     async def published(
         self,
         *,

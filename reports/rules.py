@@ -263,8 +263,12 @@ TRANSITIONS: tuple[Transition, ...] = (
     ),
     # Beside the way
     Transition(
+        "ask_supplement", "请补充", (S.SUBMITTED,), ("system",), None, "请补充：{reason}",
+        needs=("reason",),
+    ),
+    Transition(
         "supplement", "补充", OPEN, ("reporter",), None, "上报人补充了情况",
-        some_of=("note", "photos"),
+        some_of=("note", "photos"), owes=("suggest",),
     ),
     Transition(
         "supplement", "补充", (S.MERGED,), ("reporter",), None, "上报人补充了情况，已转到并入的案件",

@@ -89,6 +89,12 @@ INDEXES = {
             name="open_location",
             partialFilterExpression={"state": {"$in": list(OPEN)}},
         ),
+        # What a place has had, by category, without reading a case.
+        IndexModel(
+            [("place.grid.code", ASCENDING), ("milestones.closed_at", ASCENDING), ("category", ASCENDING)],
+            name="closed_in_grid",
+            partialFilterExpression={"milestones.closed_at": {"$gt": EPOCH}},
+        ),
         OWED_INDEX,
     ]
 }
@@ -181,7 +187,7 @@ class ReportService:
         entry = new_entry("submit", "上报", says, by, None, State.SUBMITTED, moment)
         entry["photos"] = list(report.photo_ids)
         entry["note"] = f"图片地址（未下载）：{report.media_url}" if report.media_url else report.remark
-        debts = [owe("route", delay=route_after), owe("attach", photos=list(report.photo_ids))]
+        debts = [owe("route", delay=route_after), owe("attach", photos=list(report.photo_ids)), owe("suggest")]
         awaited = self.checks.on_submission(report.category)
         debts += awaited.owe
         if isinstance(by, Reporter):
@@ -210,6 +216,7 @@ class ReportService:
             "place_precision": placed.precision if placed else "exact",
             "external": asdict(report.external) if report.external else None,
             "photos": list(report.photo_ids),
+            "suggestion": None,
             "photo_facts": [photo_facts(p, report.longitude, report.latitude) for p in photos],
             "photo_verdicts": {p["_id"]: p["check"]["verdict"] for p in photos},
             "text_verdicts": {entry["id"]: {"verdict": _VERDICTS.get(by.channel, "unchecked")}},

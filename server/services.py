@@ -94,6 +94,7 @@ from reports.snapshots import models as snapshots_room
 from reports.snapshots.services import snapshot_services
 from reports.standard_library import StandardLibrary
 from reports.statistics import Statistics
+from reports.suggestions import Suggestions
 from reports.time_limits import TimeLimits
 from reports.unit_administration import UnitAdministration
 from server.permissions import known_permissions
@@ -299,6 +300,15 @@ async def open_services(settings: Settings) -> AsyncIterator[tuple[Services, Rep
                 database, inference, every=timedelta(seconds=settings.inference.check_seconds)
             ),
             seeing=PhotoSeeing(photos, inference),
+            suggestions=Suggestions(
+                reports=reports,
+                queries=queries,
+                catalogue=catalogue,
+                staff=staff,
+                seeing=PhotoSeeing(photos, inference),
+                inference=inference,
+                settings=settings.inference,
+            ),
             notices=notices,
             inbox=inbox,
             catalogue=catalogue,

@@ -78,6 +78,7 @@ def payers(services: Services, jobs: ReportJobs) -> dict[str, dict[str, Payer]]:
             "move_checks": checks.pay_move_checks,
             "create_children": splitting.pay_create_children,
             "tell_parent": splitting.pay_tell_parent,
+            "suggest": services.suggestions.pay_suggest,
         },
         "side_tasks": {
             "offer": checks.pay_offer,

@@ -36,6 +36,8 @@ DEMO_DATA = ROOT / "server" / "demo_data"
 PASSWORD = "Right-Password-1"
 INSIDE = (113.2610, 23.1610)
 """A place in the test district, WGS-84."""
+VAGUE = "这里的情况请有关部门来看一看，谢谢"
+"""Words from which nobody can tell what the problem is."""
 UNITS = ("sanitation", "roads")
 # Categories that a rule of the test district sends to a unit; "other" has none and waits for a dispatcher.
 RULES = {"exposed_garbage": "sanitation", "road_damage": "roads"}
@@ -131,8 +133,9 @@ class District:
         return self._staff[username]
 
     async def submit(self, citizen: Client, *, key: str | None = None, **fields: Any) -> str:
-        """Report a problem; its number."""
-        body = {"description": "人行道上有一堆垃圾没人清理", "location": location(), "category": "other", **fields}
+        """Report a problem; its number. Without a category the words do not say what it is, so that it waits."""
+        words = VAGUE if fields.get("category", "other") is None else "人行道上有一堆垃圾没人清理"
+        body = {"description": words, "location": location(), "category": "other", **fields}
         if body["category"] == "other":
             body.setdefault("answers", {"danger": "no"})
         if "photo_ids" not in body:
@@ -233,6 +236,8 @@ async def open_district(
             "limits": {"enabled": False},
             # Tests sign in as the same people beside each other; what the product allows has tests of its own.
             "sessions": {"staff_sessions": 100},
+            # Who turns the collectors by hand waits for no photo to be seen, unless that is what the test is about.
+            "inference": {"enabled": worker},
             "worker": {"sweep_seconds": 0.2, "lease_seconds": 5.0},
             **more,
         }

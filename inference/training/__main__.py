@@ -25,11 +25,17 @@ def main() -> int:
         if command == "photos":
             one.add_argument("--work", type=Path, required=True, help="a folder for caches and checkpoints (1 GB)")
             one.add_argument("--epochs", type=int, default=12, help="of training; 0 fits the head alone (12)")
+    thresholds = commands.add_parser("thresholds", help="from which confidence on a report may be filed by itself")
+    thresholds.add_argument("data", type=Path, help="the folder with the material")
     options = parser.parse_args()
     if options.command == "texts":
         from inference.training.texts import train
 
         train(options.data, options.target)
+    elif options.command == "thresholds":
+        from inference.training.thresholds import choose
+
+        return 0 if choose(options.data) else 1
     else:
         from inference.training.photos import train_photos
 

@@ -155,6 +155,7 @@ async def test_what_is_owed_and_for_how_long_is_in_the_figures(mongodb_url, redi
             ("reports", "check_text"): 1,
             ("reports", "attach"): 1,
             ("reports", "find_duplicates"): 1,
+            ("reports", "suggest"): 1,
         }
         oldest = {(f["collection"], f["kind"]): v for f, v in told["gongzhi_debts_oldest_seconds"]}
         assert oldest["reports", "route"] >= 0

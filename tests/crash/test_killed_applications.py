@@ -131,7 +131,8 @@ async def test_an_application_killed_while_citizens_report_loses_and_doubles_not
         assert reporters.broken, "no kill hit a request"
         owed = {r["_id"]: {d["kind"] for d in r["owed"]} async for r in town.services.database["reports"].find()}
         assert owed == {
-            number: {"route", "check_text", "attach", "find_duplicates"} for number in reporters.numbers.values()
+            number: {"route", "check_text", "attach", "find_duplicates", "suggest"}
+            for number in reporters.numbers.values()
         }
         await reporters.check_all_is_there_once()
         await reporters.check_keys_still_answer()

@@ -65,6 +65,17 @@ def dispatched_in_time(report: Report) -> bool:
     return done is not None and (limit is None or done <= limit)
 
 
+def went_by_itself(report: Report, *, kept: bool = False, suggested: bool = False) -> bool:
+    """Dispatched without a person; ``kept``: and nobody led it elsewhere; ``suggested``: as it was recognised."""
+    routing = report.get("routing") or {"automatic": False}
+    return (
+        should_dispatch(report)
+        and routing["automatic"]
+        and not (kept and routing["rerouted"])
+        and not (suggested and routing["basis"] != "suggestion")
+    )
+
+
 def answer(report: Report, question: str) -> Any:
     """What the citizen said: "yes" is good, None was not asked, anything else is not good."""
     if report.get("call_back_exclusion"):
@@ -131,6 +142,10 @@ LISTS: dict[str, List] = {
             and not past(r, "redispatches")
         ),
     ),
+    "dispatched_automatically": (dispatch_due, dispatcher, went_by_itself),
+    "automatic_kept": (dispatch_due, dispatcher, lambda r: went_by_itself(r, kept=True)),
+    "dispatched_by_suggestion": (dispatch_due, dispatcher, lambda r: went_by_itself(r, suggested=True)),
+    "suggestion_kept": (dispatch_due, dispatcher, lambda r: went_by_itself(r, kept=True, suggested=True)),
     "should_handle": (handling_due, handler, is_due),
     "handled": (handling_due, handler, lambda r: is_due(r) and r["handled_at"] is not None),
     "handled_in_time": (handling_due, handler, lambda r: is_due(r) and handled_in_time(r)),

@@ -65,6 +65,17 @@ ratings = st.fixed_dictionaries(
     {"at": moments, "resolved": st.sampled_from(["yes", "partly", "no"]), "score": st.integers(1, 5)}
 )
 
+routings = st.one_of(
+    st.none(),
+    st.fixed_dictionaries(
+        {
+            "automatic": st.booleans(),
+            "basis": st.sampled_from(["suggestion", "picked", "staff"]),
+            "rerouted": st.sampled_from([None, "redispatch"]),
+        }
+    ),
+)
+
 
 @st.composite
 def reports(draw: Any, number: int = 1) -> dict[str, Any]:
@@ -92,6 +103,7 @@ def reports(draw: Any, number: int = 1) -> dict[str, Any]:
         report["pauses"] = draw(st.lists(st.fixed_dictionaries({"from": moments, "until": maybe}), max_size=2))
         report["merged_into"] = draw(st.sampled_from([None, None, None, "99010120260901000000"]))
         report["assignee"] = draw(st.sampled_from([None, {"id": "cy", "name": "C"}]))
+        report["routing"] = draw(routings)
         report["reporter"] = {"citizen_id": "c1", **draw(st.sampled_from([{}, {"staff_id": "dee"}]))}
     if draw(st.integers(0, 3)) == 0:
         report["call_back"] = draw(answers)
