@@ -14,6 +14,9 @@ from typing import Any, Final
 from core.errors import Unavailable
 
 MODELS: Final = Path(__file__).with_name("models")
+LISTING: Final = "models.json"
+DETECTORS: Final = "detectors.json"
+"""The list of the weights that are taken over from others and never trained here."""
 
 
 class ModelUnavailable(Unavailable):
@@ -30,14 +33,14 @@ class ModelUnavailable(Unavailable):
 
 
 class Model:
-    """One file of weights with its entry in ``models.json``.
+    """One file of weights with its entry in ``listing``.
 
     ``name`` is the file's name and the first eight digits of its SHA-256. ``about`` is the entry: labels, sizes.
     """
 
-    def __init__(self, kind: str, folder: Path = MODELS) -> None:
+    def __init__(self, kind: str, folder: Path = MODELS, *, listing: str = LISTING) -> None:
         try:
-            entry = json.loads((folder / "models.json").read_text(encoding="utf-8"))[kind]
+            entry = json.loads((folder / listing).read_text(encoding="utf-8"))[kind]
             self.about: dict[str, Any] = entry
             path = folder / entry["file"]
             weights = path.read_bytes()
@@ -45,10 +48,10 @@ class Model:
             # Where the folder lies is nobody's business who reads of it in /readyz.
             raise ModelUnavailable(kind, f"not readable: {error.strerror or type(error).__name__}") from error
         except (ValueError, KeyError, TypeError) as error:
-            raise ModelUnavailable(kind, f"models.json does not list it: {type(error).__name__}") from error
+            raise ModelUnavailable(kind, f"{listing} does not list it: {type(error).__name__}") from error
         digest = hashlib.sha256(weights).hexdigest()
         if digest != entry.get("sha256"):
-            raise ModelUnavailable(path.name, "damaged: its SHA-256 is not the one in models.json")
+            raise ModelUnavailable(path.name, f"damaged: its SHA-256 is not the one in {listing}")
         import onnxruntime  # two seconds and 20 MB, for those processes alone that judge
 
         options = onnxruntime.SessionOptions()

