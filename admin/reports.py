@@ -242,7 +242,8 @@ class StaffPhotos(BaseHandler):
         """The same checks as for citizens' photos."""
         taken = await self.services.photos.take(file.body, {"kind": "staff", "id": self.staff.staff_id})
         return StaffPhotoTaken(
-            photo_id=taken["_id"], photo=photo_view(self.services.photos, taken["_id"], taken["check"]["verdict"])
+            photo_id=taken["_id"],
+            photo=photo_view(self.services.photos, taken["_id"], taken["check"]["verdict"], original=True),
         )
 
 
@@ -265,7 +266,7 @@ def case_line(services: Services, report: Document) -> dict[str, Any]:
         "submitted_at": report["created_at"],
         "updated_at": report["updated_at"],
         "due": staff_due_view(report, services.calendar.latest, now()),
-        "photo": first_photo(services.photos, report, everything=True),
+        "photo": first_photo(services.photos, report, eyes="staff"),
         "likely_duplicates": len(report.get("likely_duplicates", ())),
     }
 
@@ -286,7 +287,7 @@ class CaseHandler(BaseHandler):
             **self.line(report),
             condition=report.get("condition"),
             answers=report["answers"],
-            photos=photo_views(photos, report, report["photos"], everything=True),
+            photos=photo_views(photos, report, report["photos"], eyes="staff"),
             photo_facts=[
                 PhotoFact(photo_id=f["id"], taken_at=f["taken_at"], metres_away=f["metres_away"])
                 for f in report["photo_facts"]
@@ -315,7 +316,7 @@ class CaseHandler(BaseHandler):
                     reason=e["reason"],
                     note=e["note"],
                     given={k: v for k, v in e["given"].items() if isinstance(v, str | list)},
-                    photos=photo_views(photos, report, e["photos"], everything=True),
+                    photos=photo_views(photos, report, e["photos"], eyes="staff"),
                     shown=e["shown"],
                     text_verdict=verdicts.get(e["id"], {}).get("verdict"),
                 )

@@ -120,7 +120,10 @@ class Photos(_Section):
     s3: S3 = S3()
     keep_unused_hours: Annotated[int, Field(ge=1)] = 24
     url_minutes: Annotated[int, Field(ge=1)] = 60
+    original_minutes: Annotated[int, Field(ge=1, le=60)] = 10
     threads: Annotated[int, Field(ge=1)] = 2
+    blur_threads: Annotated[int, Field(ge=1, le=64)] = 1
+    detectors: Path = Path("inference/models")
 
 
 class Sessions(_Section):

@@ -1,6 +1,7 @@
 """Where photos are kept: a folder of this machine, or a bucket of anything that speaks S3.
 
-One object is one size of one photo, ``{last two of id}/{id}.{size}.jpg``. Ids end in random characters, so the photos
+One object is one file of one photo, ``{last two of id}/{id}.{name}.jpg``: a size of it as it was handed in, or of what
+the public sees of it. Ids end in random characters, so the photos
 spread evenly over 1,024 folders (or key prefixes). Objects never change once put; the id says which photo, the
 database says whose.
 """
@@ -12,7 +13,7 @@ import re
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import Self, get_args
+from typing import Final, Literal, Self, get_args
 
 import obstore
 from obstore.exceptions import BaseError
@@ -22,11 +23,18 @@ from core.ids import ID_PATTERN
 from core.object_store import Store, open_store, sync
 from core.pictures import SizeName
 
-_SIZES: tuple[SizeName, ...] = get_args(SizeName)
+FileName = SizeName | Literal["public-large", "public-medium", "public-thumb"]
+PUBLIC_NAMES: Final[dict[SizeName, FileName]] = {
+    "large": "public-large",
+    "medium": "public-medium",
+    "thumb": "public-thumb",
+}
+"""Where faces and number plates are blurred; only of photos that show any."""
+_NAMES: tuple[FileName, ...] = (*get_args(SizeName), *PUBLIC_NAMES.values())
 
 
 class PhotoStore:
-    """The three sizes of each photo, as JPEG bytes, by photo id. Safe for any number of tasks at once.
+    """The files of each photo, as JPEG bytes, by photo id. Safe for any number of tasks at once.
 
     Each method raises :class:`Unavailable` when the folder or the bucket does not answer, or is full.
     """
@@ -64,12 +72,12 @@ class PhotoStore:
         )
         return cls(store, folder)
 
-    async def put(self, photo_id: str, sizes: Mapping[SizeName, bytes]) -> None:
-        """Keep ``sizes`` of a photo. When this returns, they survive a loss of power; a reader sees each whole or not.
+    async def put(self, photo_id: str, files: Mapping[FileName, bytes] | Mapping[SizeName, bytes]) -> None:
+        """Keep ``files`` of a photo. When this returns, they survive a loss of power; a reader sees each whole or not.
 
-        Raises ``ValueError`` for what is no id or no size.
+        Raises ``ValueError`` for what is no id or no name of a file.
         """
-        keys = {_key(photo_id, size): content for size, content in sizes.items()}
+        keys = {_key(photo_id, name): content for name, content in files.items()}
         try:
             await asyncio.gather(*(obstore.put_async(self._store, key, content) for key, content in keys.items()))
             if self._folder:
@@ -77,10 +85,10 @@ class PhotoStore:
         except (BaseError, OSError) as error:
             raise _unavailable() from error
 
-    async def get(self, photo_id: str, size: str) -> bytes:
-        """The JPEG of one size of a photo; raises :class:`NotFound`, also for what is no id or no size."""
+    async def get(self, photo_id: str, name: str) -> bytes:
+        """One JPEG of a photo; raises :class:`NotFound`, also for what is no id or no name of a file."""
         try:
-            found = await obstore.get_async(self._store, _key(photo_id, size))
+            found = await obstore.get_async(self._store, _key(photo_id, name))
             return bytes(await found.bytes_async())
         except (FileNotFoundError, ValueError) as error:
             raise NotFound("照片不存在或已删除。", code="PHOTO_NOT_FOUND") from error
@@ -88,8 +96,8 @@ class PhotoStore:
             raise _unavailable() from error
 
     async def delete(self, photo_id: str) -> None:
-        """Remove every size of a photo; what is not there is no error. Raises ``ValueError`` for what is no id."""
-        keys = [_key(photo_id, size) for size in _SIZES]
+        """Remove every file of a photo; what is not there is no error. Raises ``ValueError`` for what is no id."""
+        keys = [_key(photo_id, name) for name in _NAMES]
         try:
             for key in keys:
                 with suppress(FileNotFoundError):
@@ -100,10 +108,10 @@ class PhotoStore:
             raise _unavailable() from error
 
 
-def _key(photo_id: str, size: str) -> str:
-    if not re.fullmatch(ID_PATTERN, photo_id) or size not in _SIZES:
-        raise ValueError(f"no photo is called {photo_id!r} {size!r}")
-    return f"{photo_id[-2:]}/{photo_id}.{size}.jpg"
+def _key(photo_id: str, name: str) -> str:
+    if not re.fullmatch(ID_PATTERN, photo_id) or name not in _NAMES:
+        raise ValueError(f"no photo is called {photo_id!r} {name!r}")
+    return f"{photo_id[-2:]}/{photo_id}.{name}.jpg"
 
 
 def _unavailable() -> Unavailable:

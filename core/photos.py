@@ -1,5 +1,9 @@
 """Photos (照片): taken in once, owned by who uploaded them, shown by signed links, checked by WeChat.
 
+There are two pictures of each: the original, as it was handed in, and the public one, in which faces and number plates
+are blurred. A link is to the public one unless the original is asked for by name. Until the worker has looked for faces
+and plates (the debt ``blur``) there is no public one, and its links lead to nothing.
+
 A photo belongs to nothing until something attaches it; what nobody attaches is deleted after a day. The service knows
 no domain: what a photo is attached to is a kind and an id.
 """
@@ -7,9 +11,9 @@ no domain: what a photo is attached to is a kind and an id.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import timedelta
-from typing import Literal, get_args
+from typing import Literal, NamedTuple, get_args
 
 import structlog
 from pymongo import ASCENDING, IndexModel
@@ -19,9 +23,9 @@ from core.config import Photos as PhotoSettings
 from core.database import Database
 from core.debts import OWED_INDEX, Amendment, Document, Payment, owe
 from core.encryption import Signer
-from core.errors import Forbidden, Invalid
+from core.errors import Forbidden, Invalid, NotFound
 from core.ids import new_id
-from core.photo_store import PhotoStore
+from core.photo_store import PUBLIC_NAMES, FileName, PhotoStore
 from core.pictures import Look, SizeName, read_picture
 from core.wechat import NotRecentlyActive, Scene, WeChat
 
@@ -36,14 +40,36 @@ INDEXES = {
         IndexModel([("owner.id", ASCENDING)], name="owner"),
         # Only what nothing has claimed is in it: the daily clearing reads no more than it deletes.
         IndexModel([("created_at", ASCENDING)], name="unattached", partialFilterExpression={"attached_to": None}),
+        # Only what has no public picture yet, of whatever age: photos of before there were any, too.
+        IndexModel(
+            [("blurred", ASCENDING), ("created_at", ASCENDING)],
+            name="not_blurred",
+            partialFilterExpression={"blurred": None},
+        ),
     ]
 }
 
 # WeChat pushes its verdict within 30 minutes; past that it is asked again.
 _VERDICT_WITHIN = timedelta(minutes=35)
 _CHECK_ROUNDS = 5
+# Takes the worker a second; this long only when it is away, cannot read its weights, or thousands came at once.
+_BLURRED_WITHIN = timedelta(minutes=15)
 _USED = dict.fromkeys(("attached_to", "created_at", "check.verdict", "position", "taken_at", "perceptual_hash"), 1)
 _SIZES: tuple[SizeName, ...] = get_args(SizeName)
+_SIZE_OF: dict[str, SizeName] = {name: size for size, name in PUBLIC_NAMES.items()}
+
+
+class Standing(NamedTuple):
+    """How a photo stands: WeChat's verdict on it, and whether there is a public picture of it."""
+
+    verdict: Verdict
+    blurred: bool
+
+
+def is_blurred(photo: Document) -> bool:
+    """Whether the public picture of ``photo`` is there: neither is it still to be made, nor can it not be made."""
+    blurred = photo.get("blurred")
+    return blurred is not None and blurred.get("problem") is None
 
 
 class PhotoService:
@@ -101,6 +127,7 @@ class PhotoService:
             "position": list(picture.position) if picture.position else None,
             "openid": openid,
             "check": {"verdict": "pending" if openid else verdict},
+            "blurred": None,
             "owed": [owe(kind) for kind in (*(("check",) if openid else ()), *self._also_owed)],
         }
         await self._photos.insert_one(document)
@@ -143,8 +170,8 @@ class PhotoService:
             if p in found
         }
 
-    async def attach(self, photo_ids: Sequence[str], to: dict[str, str]) -> dict[str, Verdict]:
-        """Mark the photos as used by ``to`` ({kind, id}); the content verdict that each has now. May be repeated.
+    async def attach(self, photo_ids: Sequence[str], to: dict[str, str]) -> dict[str, Standing]:
+        """Mark the photos as used by ``to`` ({kind, id}); how each stands now. May be repeated.
 
         A photo may be used more than once by its owner: ``attached_to`` is None, or all that use it.
         """
@@ -152,8 +179,8 @@ class PhotoService:
         first = await self._photos.update_many({**among, "attached_to": None}, {"$set": {"attached_to": [to]}})
         if first.modified_count < len(photo_ids):
             await self._photos.update_many(among, {"$addToSet": {"attached_to": to}})
-        found = self._photos.find(among, {"check.verdict": 1})
-        return {p["_id"]: p["check"]["verdict"] async for p in found}
+        found = self._photos.find(among, {"check.verdict": 1, "blurred.problem": 1})
+        return {p["_id"]: Standing(p["check"]["verdict"], is_blurred(p)) async for p in found}
 
     async def seen(self, photo_ids: Sequence[str]) -> list[Document]:
         """Of each of ``photo_ids`` that exists ``seen``, what it shows if that is known, and ``owed``, what it owes."""
@@ -165,32 +192,66 @@ class PhotoService:
         """The JPEG of a photo as it was handed in, in one size. Raises :class:`NotFound` if it is gone."""
         return await self._store.get(photo_id, size)
 
-    def link(self, photo_id: str, size: SizeName, *, life: timedelta | None = None) -> str:
+    async def keep_public(self, photo_id: str, sizes: Mapping[SizeName, bytes]) -> None:
+        """Keep the public picture of a photo beside its original. The photo's document says later that it is there."""
+        await self._store.put(photo_id, {PUBLIC_NAMES[size]: content for size, content in sizes.items()})
+
+    async def owe_blurring(self, most: int) -> int:
+        """Have the worker blur stored photos that nobody has asked it to, the newest ``most`` at most; how many.
+
+        Called again and again it goes on only as fast as the worker does.
+        """
+        newest = self._photos.find({"blurred": None}, {"owed.kind": 1}).sort([("blurred", -1), ("created_at", -1)])
+        waiting = [p["_id"] async for p in newest.limit(most) if "blur" not in {d["kind"] for d in p.get("owed") or ()}]
+        if not waiting:
+            return 0
+        among = {"_id": {"$in": waiting}, "blurred": None, "owed.kind": {"$ne": "blur"}}
+        return int((await self._photos.update_many(among, {"$push": {"owed": owe("blur")}})).modified_count)
+
+    async def blurring_is_late(self) -> bool:
+        """Whether a photo of today has waited so long for its public picture that something must be wrong."""
+        recent = {"$gte": now() - timedelta(days=1), "$lt": now() - _BLURRED_WITHIN}
+        return await self._photos.find_one({"blurred": None, "created_at": recent}, {"_id": 1}) is not None
+
+    async def not_blurred(self) -> int:
+        """How many photos have no public picture yet."""
+        return int(await self._photos.count_documents({"blurred": None}, hint="not_blurred"))
+
+    def link(self, photo_id: str, size: SizeName, *, original: bool = False, life: timedelta | None = None) -> str:
         """An address under which anyone who is given it sees the photo for a while, in this size alone.
 
+        With ``original`` it is the photo as it was handed in: for who took it, and for whom the audit log names.
         Links made within the same quarter of their life are equal, so that phones and caches keep what they have.
         """
-        return self._link(photo_id, size, self._expiry(life))
+        return self._link(photo_id, size if original else PUBLIC_NAMES[size], self._expiry(life))
 
-    def links(self, photo_id: str) -> dict[SizeName, str]:
-        """The link of each size."""
-        expires = self._expiry(None)
-        return {size: self._link(photo_id, size, expires) for size in _SIZES}
+    def links(self, photo_id: str, *, original: bool = False, life: timedelta | None = None) -> dict[SizeName, str]:
+        """The link of each size; as :meth:`link` makes them."""
+        return {size: self.link(photo_id, size, original=original, life=life) for size in _SIZES}
 
     def _expiry(self, life: timedelta | None) -> int:
         seconds = int((life or timedelta(minutes=self._settings.url_minutes)).total_seconds())
         step = max(seconds // 4, 1)
         return (int(now().timestamp()) // step + 5) * step
 
-    def _link(self, photo_id: str, size: SizeName, expires: int) -> str:
-        signature = self._signer.sign(f"{photo_id}/{size}/{expires}")
-        return f"{self._public_url}/photos/{photo_id}/{size}?expires={expires}&signature={signature}"
+    def _link(self, photo_id: str, name: FileName, expires: int) -> str:
+        signature = self._signer.sign(f"{photo_id}/{name}/{expires}")
+        return f"{self._public_url}/photos/{photo_id}/{name}?expires={expires}&signature={signature}"
 
-    async def read(self, photo_id: str, size: SizeName, expires: int, signature: str) -> bytes:
-        """The JPEG behind a link. Raises :class:`Forbidden` for a forged or expired one, :class:`NotFound` if gone."""
-        if not self._signer.check(f"{photo_id}/{size}/{expires}", signature) or expires < now().timestamp():
+    async def read(self, photo_id: str, name: FileName, expires: int, signature: str) -> bytes:
+        """The JPEG behind a link. Raises :class:`Forbidden` for a forged or expired one, :class:`NotFound` if gone,
+        or not blurred yet."""
+        if not self._signer.check(f"{photo_id}/{name}/{expires}", signature) or expires < now().timestamp():
             raise Forbidden("照片链接已失效，请刷新页面。", code="PHOTO_LINK")
-        return await self._store.get(photo_id, size)
+        size = _SIZE_OF.get(name)
+        if size is None:
+            return await self._store.get(photo_id, name)
+        # The document says what there is to be seen, never the store: a file left by a worker that died counts for
+        # nothing.
+        photo = await self._photos.find_one({"_id": photo_id}, {"blurred.changed": 1, "blurred.problem": 1})
+        if photo is None or not is_blurred(photo):
+            raise NotFound("照片正在处理，请稍后再看。", code="PHOTO_NOT_READY")
+        return await self._store.get(photo_id, name if photo["blurred"]["changed"] else size)
 
     async def pay_check(self, photo: Document, _debt: Document) -> Payment:
         """Ask WeChat to check the photo; the verdict comes by push, and is asked for again when it does not come."""
@@ -204,7 +265,7 @@ class PhotoService:
             return Payment(self._judged("unchecked", "no verdict came"))
         try:
             trace_id = await self._wechat.check_picture(
-                photo["openid"], Scene.SOCIAL_LOG, self.link(photo["_id"], "large", life=_VERDICT_WITHIN)
+                photo["openid"], Scene.SOCIAL_LOG, self.link(photo["_id"], "large", original=True, life=_VERDICT_WITHIN)
             )
         except NotRecentlyActive:
             return Payment(self._judged("unchecked", "the citizen was not active of late"))
@@ -212,7 +273,8 @@ class PhotoService:
             Amendment(
                 set={"check.trace_id": trace_id, "check.asked_at": now()},
                 owe=[owe("await_verdict", delay=_VERDICT_WITHIN)],
-            )
+            ),
+            prompt=True,  # the verdict may be on its way: it finds its photo by what is noted here
         )
 
     async def pay_await_verdict(self, photo: Document, _debt: Document) -> Payment:

@@ -135,6 +135,24 @@ def small_picture(data: bytes, side: int) -> Image.Image:
             return _upright(_reduced(decoding.run()), file.exif.orientation)
 
 
+def kept_picture(data: bytes) -> Image.Image:
+    """The pixels of a photo that has been kept, whole: ``data`` is one of the JPEGs of a :class:`Picture`.
+
+    Raises :class:`Invalid` (``PHOTO_DAMAGED``) when the store has given back something else.
+    """
+    with _damage_told():
+        image = Image.open(BytesIO(data), formats=["JPEG"])
+        image.load()
+        return _flat(image)
+
+
+def kept_sizes(image: Image.Image) -> dict[SizeName, bytes]:
+    """The three JPEGs of ``image``, RGB and no longer than the large one may be."""
+    large, medium = _jpeg(image), _fit(image, LONGEST_SIDE["medium"])
+    thumb = _fit(medium, LONGEST_SIDE["thumb"])
+    return {"large": large, **_smaller_sizes(large, medium, thumb, max(image.size))}
+
+
 class Look(NamedTuple):
     """What of a picture can be compared with another's: its perceptual hash, and the embedding (64 signed bytes, a unit
     vector times 127) with the name of the network that made it, where one has seen it."""
@@ -202,12 +220,15 @@ def _three_sizes(file: PictureFile) -> tuple[dict[SizeName, bytes], Image.Image]
         large = _jpeg(image)
     medium = _fit(image, LONGEST_SIDE["medium"])
     thumb = _fit(medium, LONGEST_SIDE["thumb"])
-    sizes: dict[SizeName, bytes] = {
-        "large": large,
+    return {"large": large, **_smaller_sizes(large, medium, thumb, longest)}, thumb
+
+
+def _smaller_sizes(large: bytes, medium: Image.Image, thumb: Image.Image, longest: int) -> dict[SizeName, bytes]:
+    """The two JPEGs beside ``large``, which may serve as the medium one too where the photo is small."""
+    return {
         "medium": large if longest <= LONGEST_SIDE["medium"] else _jpeg(medium),
         "thumb": _jpeg(thumb),
     }
-    return sizes, thumb
 
 
 def _reduced(image: Image.Image) -> Image.Image:

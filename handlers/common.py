@@ -14,7 +14,7 @@ from core.clock import now
 from core.database import is_answering
 from core.debts import count_debts
 from core.errors import NotFound, Unavailable
-from core.pictures import SizeName
+from core.photo_store import FileName
 from core.wechat import WeChatError, dedup_key, picture_verdict
 from handlers.base import BaseHandler
 from handlers.models import Answer, Query
@@ -47,7 +47,7 @@ DEBT_KINDS = {
     ),
     "side_tasks": ("offer", "lapse", "expire", "tell_case", "audit"),
     "snapshots": ("sift", "open_case", "audit"),
-    "photos": ("check", "await_verdict", "tell_verdict", "see"),
+    "photos": ("check", "await_verdict", "tell_verdict", "see", "blur", "tell_blurred"),
     "citizens": ("forget",),
     "jobs": ("run", "expire"),
     "webhooks": ("audit",),
@@ -99,6 +99,10 @@ class Readyz(BaseHandler):
             warnings += [
                 f"智能识别不可用（{problem}）。上报照常受理，待识别的等模型修复，也可人工分类。" for problem in problems
             ]
+        if await self.services.photos.blurring_is_late():
+            warnings.append(
+                "有照片超过 15 分钟没有遮挡人脸和车牌，公众看不到；请检查 worker 进程和 faces、plates 模型文件。"
+            )
         return Readiness(status="ready", parts=parts, warnings=warnings)
 
 
@@ -128,14 +132,14 @@ class PhotoLink(Query):
 
 
 class PhotoFile(BaseHandler):
-    """``/photos/{photo_id}/{size}``."""
+    """``/photos/{photo_id}/{file}``."""
 
     @operation(
         "A photo's JPEG", audience="anyone", query=PhotoLink, limits=(), produces="image/jpeg", errors=(403, 404)
     )
-    async def get(self, photo_id: str, size: str, query: PhotoLink) -> None:
+    async def get(self, photo_id: str, file: str, query: PhotoLink) -> None:
         """The address with its signature is given in answers that name the photo; it is good for about an hour."""
-        data = await self.services.photos.read(photo_id, cast(SizeName, size), query.expires, query.signature)
+        data = await self.services.photos.read(photo_id, cast(FileName, file), query.expires, query.signature)
         self.set_header("Content-Type", "image/jpeg")
         self.set_header("Content-Security-Policy", "default-src 'none'; sandbox")
         # A photo never changes under its id, and the link in the address is itself the permission.
@@ -263,6 +267,6 @@ ROUTES = (
     Route("/openapi.json", OpenAPI, "System"),
     Route("/docs", Docs, "System"),
     Route("/docs/{docs_file}", DocsFile, "System"),
-    Route("/photos/{photo_id}/{size}", PhotoFile, "Photos"),
+    Route("/photos/{photo_id}/{file}", PhotoFile, "Photos"),
     Route("/wechat/push", WeChatPush, "WeChat"),
 )

@@ -35,7 +35,7 @@ from handlers.open311_requests import (
 )
 from handlers.operations import Operation, Route, operation
 from handlers.problems import explain
-from handlers.report_views import closed_at
+from handlers.report_views import closed_at, is_ready, may_be_public
 from reports.catalogue import check_answers
 from reports.models import Category, NewReport, Partner
 from reports.rules import OPEN, State
@@ -138,8 +138,9 @@ class Open311Handler(BaseHandler):
         state = State(report["state"])
         category = categories.get(report["category"])
         longitude, latitude = report["location"]["coordinates"]
-        photos, verdicts = self.services.photos, report["photo_verdicts"]
-        shown = next((p for p in report["photos"] if own or verdicts.get(p) == "pass"), None)
+        photos = self.services.photos
+        # Partners, too, get their own back blurred: nobody knows whom they show it to.
+        shown = next((p for p in report["photos"] if (is_ready if own else may_be_public)(report, p)), None)
         return formats.ServiceRequest(
             service_request_id=report["_id"],
             status="open" if state in OPEN else "closed",

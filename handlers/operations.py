@@ -41,7 +41,10 @@ PATH_PARAMETERS: dict[str, tuple[str, str]] = {
     "area_code": (r"[0-9]{6}(?:[0-9]{3}){0,3}", "The code of an area: district 6 digits, each level inside 3 more."),
     "delegation_id": (r"[0-9a-hjkmnp-tv-z]{26}", "The id of a delegation."),
     "docs_file": (r"swagger-ui\.css|swagger-ui-bundle\.js|start\.js", "A file of the page."),
-    "size": (r"large|medium|thumb", "Longest side at most 2048, 800 or 200 pixels."),
+    "file": (
+        r"(?:public-)?(?:large|medium|thumb)",
+        "Longest side at most 2048, 800 or 200 pixels; public: with faces and number plates blurred.",
+    ),
     "format": (r"xml|json", "The form of the answer: text/xml or application/json."),
     "service_code": (r"[^/]{1,100}", "A service_code of the service list."),
     "service_request_id": (r"[^/]{1,100}", "What POST requests returned: the case number."),

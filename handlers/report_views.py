@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, Literal, cast
 
 from pydantic import Field
@@ -46,6 +46,10 @@ class PhotoView(Answer):
     """A photo with signed addresses for its three sizes, good for about an hour."""
 
     photo_id: str
+    blurred: bool = Field(
+        description="Faces and number plates are blurred in what the addresses show; 404 `PHOTO_NOT_READY` until they "
+        "are. False: the photo as it was taken, for who took it."
+    )
     verdict: Literal["pending", "pass", "review", "risky", "unchecked"]
     large: str
     medium: str
@@ -126,26 +130,47 @@ def location_of(longitude: float, latitude: float) -> Location:
     )
 
 
-def photo_view(photos: PhotoService, photo_id: str, verdict: str) -> PhotoView:
-    """A photo with its addresses."""
-    return PhotoView(photo_id=photo_id, verdict=cast(Any, verdict), **photos.links(photo_id))
+Eyes = Literal["own", "staff", "concerned", "public"]
+"""Who looks: who took the photo (the original), staff (all of a case's photos, blurred), whose report it is (others'
+photos of it, blurred, whatever WeChat says of them), everybody else (blurred, and only what WeChat has passed)."""
 
 
-def photo_views(photos: PhotoService, report: Document, photo_ids: list[str], *, everything: bool) -> list[PhotoView]:
-    """The photos of ``photo_ids``; without ``everything`` only those whose content check passed."""
-    return [photo_view(photos, p, v) for p, v in _shown(report, photo_ids, everything)]
+def photo_view(
+    photos: PhotoService, photo_id: str, verdict: str, *, original: bool = False, life: timedelta | None = None
+) -> PhotoView:
+    """A photo with its addresses: of the blurred one, unless who asks may see the ``original``."""
+    links = photos.links(photo_id, original=original, life=life)
+    return PhotoView(photo_id=photo_id, blurred=not original, verdict=cast(Any, verdict), **links)
 
 
-def first_photo(photos: PhotoService, report: Document, *, everything: bool) -> PhotoView | None:
+def photo_views(photos: PhotoService, report: Document, photo_ids: list[str], *, eyes: Eyes) -> list[PhotoView]:
+    """Those of ``photo_ids`` that may be seen by those ``eyes``."""
+    return list(_shown(photos, report, photo_ids, eyes))
+
+
+def first_photo(photos: PhotoService, report: Document, *, eyes: Eyes) -> PhotoView | None:
     """The photo that stands for the report in a list: the first of those that :func:`photo_views` shows."""
-    return next((photo_view(photos, p, v) for p, v in _shown(report, report["photos"], everything)), None)
+    return next(_shown(photos, report, report["photos"], eyes), None)
 
 
-def _shown(report: Document, photo_ids: list[str], everything: bool) -> Iterator[tuple[str, str]]:
+def may_be_public(report: Document, photo_id: str) -> bool:
+    """Whether everybody may see the photo: WeChat has passed it, and its faces and plates are blurred."""
+    return report["photo_verdicts"].get(photo_id) == "pass" and is_ready(report, photo_id)
+
+
+def is_ready(report: Document, photo_id: str) -> bool:
+    """Whether the blurred picture of the photo is there."""
+    return photo_id in (report.get("photos_blurred") or {})
+
+
+def _shown(photos: PhotoService, report: Document, photo_ids: list[str], eyes: Eyes) -> Iterator[PhotoView]:
     for photo_id in photo_ids:
         verdict = report["photo_verdicts"].get(photo_id, "pending")
-        if everything or verdict == "pass":
-            yield photo_id, verdict
+        if eyes == "public" and not may_be_public(report, photo_id):
+            continue
+        if eyes == "concerned" and not is_ready(report, photo_id):
+            continue
+        yield photo_view(photos, photo_id, verdict, original=eyes == "own")
 
 
 def may_show_text(report: Document, entry: Document) -> bool:

@@ -22,6 +22,7 @@ from core.jobs import JobService
 from core.photos import PhotoService
 from core.wechat import PushReceiver
 from inference.condition import InferenceCondition
+from inference.hiding import PictureHider
 from inference.seeing import PhotoSeeing
 from inference.service import InferenceService
 from notices.inbox import StaffInbox
@@ -79,6 +80,7 @@ class Services:
     condition: InferenceCondition
     seeing: PhotoSeeing
     suggestions: Suggestions
+    hiding: PictureHider
     notices: NoticeService
     inbox: StaffInbox
     catalogue: Catalogue

@@ -36,7 +36,8 @@ class Scaled:
 
     def boxes(self, found: NDArray[np.float64]) -> NDArray[np.float64]:
         """Boxes in the scaled picture, as boxes in the picture."""
-        return found * np.array([self.across, self.down, self.across, self.down])
+        enlarged: NDArray[np.float64] = found * np.array([self.across, self.down, self.across, self.down])
+        return enlarged
 
 
 def scaled(image: Image.Image, side: int) -> Scaled:

@@ -168,7 +168,7 @@ class Export(CitizenHandler):
             "account": await services.citizens.export(citizen_id),
             "reports": await services.people.export(citizen_id),
             "follows": await services.people.followed(citizen_id),
-            "photos": [{**p, "address": services.photos.link(p["_id"], size)} for p in photos],
+            "photos": [{**p, "address": services.photos.link(p["_id"], size, original=True)} for p in photos],
             "messages": await services.notices.export(citizen_id),
         }
         self.set_header("Content-Type", "application/json; charset=utf-8")

@@ -13,6 +13,7 @@ from handlers.operations import operation
 from handlers.report_views import (
     ActionView,
     DueView,
+    Eyes,
     TimelineView,
     first_photo,
     location_of,
@@ -98,7 +99,7 @@ class Photos(BaseHandler):
             height=taken["height"],
             taken_at=taken["taken_at"],
             location=location_of(*where) if where else None,
-            photo=photo_view(self.services.photos, taken["_id"], taken["check"]["verdict"]),
+            photo=photo_view(self.services.photos, taken["_id"], taken["check"]["verdict"], original=True),
         )
 
 
@@ -123,7 +124,7 @@ class ReportHandler(BaseHandler):
             location=location_view(report),
             submitted_at=report["created_at"],
             mine=mine,
-            photo=first_photo(self.services.photos, report, everything=mine),
+            photo=first_photo(self.services.photos, report, eyes="own" if mine else "public"),
             metres=round(report["metres"], 1) if "metres" in report else None,
         )
 
@@ -251,7 +252,7 @@ class Report(ReportHandler):
             location=location_view(report),
             place=place_view(report),
             submitted_at=report["created_at"],
-            photos=photo_views(photos, report, report["photos"], everything=mine),
+            photos=photo_views(photos, report, report["photos"], eyes="own" if mine else "public"),
             timeline=timeline,
             unit=report["unit_name"],
             co_units=[u["name"] for u in units_of(report) if not u["lead"]],
@@ -285,7 +286,8 @@ class Report(ReportHandler):
         kind = entry["by"]["kind"]
         own = entry["by"]["id"] == self.citizen.citizen_id
         readable = own or may_show_text(report, entry)
-        all_photos = own or (mine and kind != "follower")
+        # A citizen sees what others have photographed as everybody does, staff's evidence for their own report too.
+        eyes: Eyes = "own" if own else "concerned" if mine and kind != "follower" else "public"
         own_words = kind in ("reporter", "follower")
         by = {"reporter": "上报人", "follower": "关注人", "partner": "合作方", "system": "系统"}.get(kind)
         return TimelineView(
@@ -294,7 +296,7 @@ class Report(ReportHandler):
             says=_why(entry),
             by=by or ("处置部门" if entry["by"].get("unit") else "指挥中心"),
             note=(entry["note"] if readable else None) if own_words or entry["action"] in ("handle", "close") else None,
-            photos=photo_views(self.services.photos, report, entry["photos"], everything=all_photos),
+            photos=photo_views(self.services.photos, report, entry["photos"], eyes=eyes),
         )
 
 

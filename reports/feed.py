@@ -31,6 +31,7 @@ _SHOWN = (
     "public",
     "photos",
     "photo_verdicts",
+    "photos_blurred",
     "rating",
     "pauses",
     "merged_into",

@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable
 from core.audit import Audit, Origin
 from core.database import Database
 from core.debts import Amendment, Document, Payment, Postponed
-from core.photos import PhotoService
+from core.photos import PhotoService, is_blurred
 from core.wechat import MAX_CHECKED_CHARACTERS, NotRecentlyActive, Scene, WeChat
 from notices.models import Message
 from notices.service import NoticeService
@@ -125,12 +125,16 @@ class ReportJobs:
 
     async def pay_attach(self, report: Document, debt: Document) -> Payment:
         """Mark the photos as this report's, and take over the verdicts that came before they were."""
-        verdicts = await self._photos.attach(debt["photos"], {"kind": "report", "id": report["_id"]})
+        found = await self._photos.attach(debt["photos"], {"kind": "report", "id": report["_id"]})
         # Those that are pending are told later, or have been since they were read. What the report knows stays: staff
         # may have passed a partner's photo, which WeChat never checks.
         known = report["photo_verdicts"]
+        verdicts = {p: s.verdict for p, s in found.items()}
         news = {p: v for p, v in verdicts.items() if v != "pending" and known.get(p, "pending") == "pending"}
-        return Payment(Amendment(set={f"photo_verdicts.{p}": v for p, v in news.items()}))
+        change = Amendment(set={f"photo_verdicts.{p}": v for p, v in news.items()})
+        # Those that are not blurred yet are told of later, by :meth:`pay_tell_blurred`.
+        change.set |= {f"photos_blurred.{p}": True for p, s in found.items() if s.blurred}
+        return Payment(change)
 
     async def pay_notify(self, report: Document, debt: Document) -> Payment:
         """Send one subscribe message to one person, and write down what became of it.
@@ -208,6 +212,15 @@ class ReportJobs:
         await self._collection.update_many(
             {"_id": {"$in": holders}}, {"$set": {f"photo_verdicts.{photo['_id']}": photo["check"]["verdict"]}}
         )
+        return Payment()
+
+    async def pay_tell_blurred(self, photo: Document, _debt: Document) -> Payment:
+        """Tell the reports that hold ``photo`` that its public picture is there. The debt is the photo's."""
+        if is_blurred(photo):
+            holders = [holder["id"] for holder in photo["attached_to"] or ()]
+            await self._collection.update_many(
+                {"_id": {"$in": holders}}, {"$set": {f"photos_blurred.{photo['_id']}": True}}
+            )
         return Payment()
 
 

@@ -25,7 +25,7 @@ _WITH_TIMELINE = {name: 0 for name in _LISTED if name != "timeline"}
 _LINES = dict.fromkeys(
     (
         *("state", "category", "description", "address", "location.coordinates", "created_at"),
-        *("reporter.citizen_id", "photos", "photo_verdicts", "metres"),
+        *("reporter.citizen_id", "photos", "photo_verdicts", "photos_blurred", "metres"),
     ),
     1,
 )

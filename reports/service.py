@@ -219,6 +219,7 @@ class ReportService:
             "suggestion": None,
             "photo_facts": [photo_facts(p, report.longitude, report.latitude) for p in photos],
             "photo_verdicts": {p["_id"]: p["check"]["verdict"] for p in photos},
+            "photos_blurred": {},
             "text_verdicts": {entry["id"]: {"verdict": _VERDICTS.get(by.channel, "unchecked")}},
             "public": isinstance(by, Finder),
             "grams": grams(f"{report.description} {report.address}"),

@@ -104,6 +104,7 @@ class Splitting:
             "category_name": child["category_name"],
             "answers": parent["answers"] if same else {},
             **{name: parent[name] for name in copied},
+            "photos_blurred": parent.get("photos_blurred") or {},
             "text_verdicts": {first["id"]: {"verdict": "pass", "label": f"staff:{entry['by']['id']}"}},
             "grams": grams(f"{child['description']} {parent['address']}"),
             "unit_id": None,

@@ -1,4 +1,4 @@
-"""The command line: ``python -m server run|app|worker|check``."""
+"""The command line: ``python -m server run|app|worker|seed|blur|check``."""
 
 from __future__ import annotations
 
@@ -16,11 +16,13 @@ from core import log
 from core.config import ConfigurationError, Settings, load_settings
 from core.errors import AppError
 
+_BLURRED_AT_ONCE = 100
 _COMMANDS = {
     "run": "start everything: databases, sandbox, worker, application (what `make run` does)",
     "app": "one application process",
     "worker": "one worker process",
     "seed": "add the starting roles and categories, and the units and routing rules of a YAML file",
+    "blur": "have stored photos blurred for the public by the workers that run, and show how far they are",
     "check": "check the configuration and say what is wrong with it",
 }
 
@@ -44,6 +46,9 @@ def main() -> int:
             return asyncio.run(_run(settings))
         if command == "seed":
             asyncio.run(_seed(settings, options.file))
+            return 0
+        if command == "blur":
+            asyncio.run(_blur(settings))
             return 0
         log.configure(settings.log.level, settings.log.format)
         if command == "app":
@@ -81,6 +86,22 @@ async def _seed(settings: Settings, file: Path | None) -> None:
         if given is not None:
             await put_responsibilities(services, given)
             print(f"Put {len(given.units)} units and {len(given.rules)} routing rules.")
+
+
+async def _blur(settings: Settings) -> None:
+    from rich.progress import track
+
+    from server.services import open_services
+
+    async with open_services(settings) as (services, _):
+        whole = done = await services.photos.not_blurred()
+        for left in track(range(whole, 0, -1), "Blurring stored photos", total=whole):
+            while done >= left:
+                await services.photos.owe_blurring(_BLURRED_AT_ONCE)
+                services.wake("photos")
+                await asyncio.sleep(1)
+                done = await services.photos.not_blurred()
+        print(f"{whole} photos had no public picture; now all have one, or are withheld because they cannot be read.")
 
 
 async def _run(settings: Settings) -> int:

@@ -49,6 +49,7 @@ from core.wechat import PushReceiver, WeChat
 from handlers.services import Services
 from inference import condition as condition_room
 from inference.condition import InferenceCondition
+from inference.hiding import PictureHider
 from inference.seeing import PhotoSeeing
 from inference.service import InferenceService
 from notices import inbox as inbox_room
@@ -208,7 +209,7 @@ async def open_services(settings: Settings) -> AsyncIterator[tuple[Services, Rep
             Signer(settings.keys.signing.get_secret_value()),
             settings.photos,
             public_url(settings),
-            also_owed=("see",) if settings.inference.enabled else (),
+            also_owed=("see", "blur") if settings.inference.enabled else ("blur",),
         )
         notices = NoticeService(database, wechat, settings.wechat.templates, settings.wechat.miniprogram_state)
         catalogue = Catalogue(database)
@@ -309,6 +310,7 @@ async def open_services(settings: Settings) -> AsyncIterator[tuple[Services, Rep
                 inference=inference,
                 settings=settings.inference,
             ),
+            hiding=PictureHider(photos, CONFIG_FILE.parent / settings.photos.detectors, settings.photos.blur_threads),
             notices=notices,
             inbox=inbox,
             catalogue=catalogue,

@@ -21,6 +21,8 @@ from handlers.services import Services
 
 log = structlog.get_logger(__name__)
 
+_BLURRED_AT_ONCE = 100  # a minute at most: new photos wait for the same worker
+
 
 async def clear_unused_photos(context: dict[str, Any]) -> int:
     """Delete photos that nothing has used within a day."""
@@ -29,6 +31,15 @@ async def clear_unused_photos(context: dict[str, Any]) -> int:
     if cleared:
         log.info("photos.cleared", count=cleared)
     return cleared
+
+
+async def blur_stored_photos(context: dict[str, Any]) -> int:
+    """Have photos blurred that were stored before that was done."""
+    services: Services = context["services"]
+    owed = await services.photos.owe_blurring(_BLURRED_AT_ONCE)
+    if owed:
+        log.info("photos.blurring_owed", count=owed)
+    return owed
 
 
 async def mark_late_reports(context: dict[str, Any]) -> int:
@@ -85,6 +96,7 @@ async def run_timetable(services: Services, settings: Settings) -> None:
         functions=[],
         cron_jobs=[
             CronJob(clear_unused_photos, cron="7 * * * *"),
+            CronJob(blur_stored_photos, cron="* * * * *"),
             CronJob(mark_late_reports, cron="* * * * *"),
             CronJob(trim_changes, cron="23 * * * *"),
             CronJob(remind_dormant_reports, cron="*/10 * * * *"),

@@ -92,6 +92,8 @@ def payers(services: Services, jobs: ReportJobs) -> dict[str, dict[str, Payer]]:
             "await_verdict": services.photos.pay_await_verdict,
             "tell_verdict": jobs.pay_tell_verdict,
             "see": services.seeing.pay_see,
+            "blur": services.hiding.pay_blur,
+            "tell_blurred": jobs.pay_tell_blurred,
         },
         "snapshots": {
             "sift": services.snapshots.sifting.pay_sift,

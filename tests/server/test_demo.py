@@ -161,7 +161,7 @@ async def test_the_photos_show_where_and_when_and_pass_the_check(started):
     assert sum(metres is not None and metres < 100 for metres in away) > len(away) / 2
     assert any(metres is None for metres in away)
     assert any(metres is not None and metres > 500 for metres in away)
-    answer = await http.get(services.photos.link(photos[0]["_id"], "large"))
+    answer = await http.get(services.photos.link(photos[0]["_id"], "large", original=True))
     assert Image.open(io.BytesIO(answer.content)).size == (1200, 900)
 
 

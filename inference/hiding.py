@@ -1,0 +1,159 @@
+"""What the public sees of a photo: faces and number plates are found and blurred, by the worker (the debt ``blur``).
+
+``blurred`` on a photo, None until it has been looked at: ``at``, ``detectors`` (which weights found it), ``regions``
+(``kind``, ``box`` in pixels of the large size, ``score``) and ``changed``, whether anything was found, so that the
+public has files of its own; or ``at`` and ``problem`` when it cannot be looked at and stays withheld.
+
+What is blurred cannot be brought back: of each region a handful of mean colours are kept, roughly, and the rest is made
+up from those.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import threading
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from typing import Final
+
+import structlog
+from PIL import Image, ImageFilter
+
+from core.clock import now
+from core.debts import Amendment, Document, Payment, Postponed, owe
+from core.errors import Invalid, NotFound
+from core.photos import PhotoService
+from core.pictures import SizeName, kept_picture, kept_sizes
+from inference.faces import FaceDetector
+from inference.model_files import MODELS, ModelUnavailable
+from inference.plates import PlateDetector
+from inference.regions import Region, RegionKind
+
+log = structlog.get_logger(__name__)
+
+_MARGINS: Final[dict[RegionKind, tuple[float, float]]] = {"face": (0.3, 0.35), "plate": (0.2, 0.4)}
+"""How much wider and higher than what was found is what is blurred, on each side, as a share of it."""
+_CELLS: Final[dict[RegionKind, tuple[int, int]]] = {"face": (5, 5), "plate": (3, 1)}
+"""How many mean colours are kept of a region, across and down: too few to know a person or read two characters by."""
+_ROUGHLY: Final = 0xF0  # of each mean, four bits
+_LEAST_MARGIN: Final = 4
+_LONGEST_WAIT: Final = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class Hidden:
+    """A photo after it was looked at. ``sizes`` is empty where nothing was found: the original may be shown."""
+
+    regions: list[Region]
+    sizes: dict[SizeName, bytes]
+
+
+def blurred(image: Image.Image, regions: list[Region]) -> Image.Image:
+    """``image`` (RGB) with the ``regions``, and what lies close around them, blurred beyond recovery."""
+    shown = image.copy()
+    for region in regions:
+        box = _with_margin(region, image.size)
+        if box[0] >= box[2] or box[1] >= box[3]:
+            continue
+        part = shown.crop(box)
+        across, down = _CELLS[region.kind]
+        means = part.resize((across, down), Image.Resampling.BOX).point(lambda value: (value & _ROUGHLY) + 8)
+        smooth = means.resize(part.size, Image.Resampling.BICUBIC)
+        shown.paste(smooth.filter(ImageFilter.GaussianBlur(max(part.size) / 20)), box[:2])
+    return shown
+
+
+def _with_margin(region: Region, size: tuple[int, int]) -> tuple[int, int, int, int]:
+    """The pixels to blur for ``region``: with its margin, within the picture."""
+    left, top, right, bottom = region.box
+    wide, high = _MARGINS[region.kind]
+    x = max((right - left) * wide, _LEAST_MARGIN)
+    y = max((bottom - top) * high, _LEAST_MARGIN)
+    width, height = size
+    return (
+        min(max(int(left - x), 0), width),
+        min(max(int(top - y), 0), height),
+        min(max(int(right + x) + 1, 0), width),
+        min(max(int(bottom + y) + 1, 0), height),
+    )
+
+
+class PictureHider:
+    """Looks for what is to be blurred, in a few threads at once. Make one a process; making it reads nothing.
+
+    Weights that are missing or damaged are tried again with the next picture: nothing has to be started anew.
+    """
+
+    def __init__(self, photos: PhotoService, folder: Path = MODELS, threads: int = 1) -> None:
+        self._photos = photos
+        self._folder = folder
+        self._working = asyncio.Semaphore(threads)
+        # Other debts of photos take milliseconds and share the worker's slots with these: they are never all taken.
+        self._most_waiting = 2 * threads
+        self._waiting = 0
+        self._opening = threading.Lock()
+        self._detectors: tuple[FaceDetector, PlateDetector] | None = None
+
+    def hide(self, data: bytes) -> Hidden:
+        """What the public may see of a photo, from its large JPEG: 0.3 s of CPU time, never on the event loop.
+
+        Raises :class:`ModelUnavailable` without detectors, and :class:`Invalid` for what is no picture.
+        """
+        faces, plates = self._opened()
+        image = kept_picture(data)
+        regions = [*faces.find(image), *plates.find(image)]
+        return Hidden(regions, kept_sizes(blurred(image, regions)) if regions else {})
+
+    def _opened(self) -> tuple[FaceDetector, PlateDetector]:
+        with self._opening:
+            if self._detectors is None:
+                self._detectors = (FaceDetector(self._folder), PlateDetector(self._folder))
+            return self._detectors
+
+    async def pay_blur(self, photo: Document, debt: Document) -> Payment:
+        """Make the public picture of ``photo``. Until it is there the photo is withheld from the public.
+
+        Done twice it comes to the same: the same weights find the same, and the files replace their likes.
+        """
+        if self._waiting >= self._most_waiting:
+            raise Postponed("others come first", _pause(debt["attempts"]))
+        self._waiting += 1
+        try:
+            data = await self._photos.content(photo["_id"], "large")
+            async with self._working:
+                hidden = await asyncio.to_thread(self.hide, data)
+        except ModelUnavailable as error:
+            log.error("photo.not_blurred", problem=str(error))
+            raise Postponed(str(error), _pause(debt["attempts"])) from error
+        except (NotFound, Invalid) as error:
+            log.warning("photo.withheld", photo=photo["_id"], why=error.code)
+            return Payment(Amendment(set={"blurred": {"at": now(), "problem": error.code}}))
+        finally:
+            self._waiting -= 1
+        if hidden.sizes:
+            await self._photos.keep_public(photo["_id"], hidden.sizes)
+        kept = {
+            "at": now(),
+            "detectors": [detector.name for detector in self._opened()],
+            "regions": [
+                {"kind": r.kind, "box": [round(each) for each in r.box], "score": round(r.score, 3)}
+                for r in hidden.regions
+            ],
+            "changed": bool(hidden.sizes),
+        }
+        return Payment(Amendment(set={"blurred": kept}, owe=[owe("tell_blurred")]))
+
+    async def unavailable(self) -> str | None:
+        """Why pictures cannot be blurred now; None when they can."""
+        try:
+            await asyncio.to_thread(self._opened)
+        except ModelUnavailable as error:
+            return str(error)
+        return None
+
+
+def _pause(attempt: int) -> timedelta:
+    """2 s, doubling, but never so long that what has been mended goes unseen."""
+    return timedelta(seconds=min(2.0**attempt, _LONGEST_WAIT) * random.uniform(0.8, 1.2))
