@@ -81,9 +81,9 @@ async def public_report(here: District, **fields: Any) -> str:
     number = await here.submit(await here.citizen(), **fields)
     assert (await here.settled(number))["public"]
 
-    async def photos_judged() -> bool:
+    async def photos_shown() -> bool:
         report = await here.services.reports.get(number)
-        return set(report["photo_verdicts"].values()) == {"pass"}
+        return set(report["photo_verdicts"].values()) == {"pass"} and len(report["photos_blurred"]) > 0
 
-    await until(photos_judged)
+    await until(photos_shown)
     return number

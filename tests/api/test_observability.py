@@ -151,6 +151,7 @@ async def test_what_is_owed_and_for_how_long_is_in_the_figures(mongodb_url, redi
         assert owed == {
             ("photos", "check"): 1,
             ("photos", "see"): 1,
+            ("photos", "blur"): 1,
             ("reports", "route"): 1,
             ("reports", "check_text"): 1,
             ("reports", "attach"): 1,

@@ -14,8 +14,8 @@ from tornado.web import Application, RequestHandler
 
 from core.ids import new_id
 from tests.api.open311_support import HERE, ask, form, hand_in, refused, spark
-from tests.api.support import Rows, collector, holding
-from tests.district import INSIDE, good, open_district, picture
+from tests.api.support import Rows, collector, holding, until
+from tests.district import INSIDE, District, good, open_district, picture
 
 
 @pytest_asyncio.fixture(scope="module")
@@ -153,6 +153,7 @@ async def test_a_partners_report_becomes_public_when_staff_file_it_and_not_befor
     report = await here.settled(number)
     assert (report["state"], report["unit_id"]) == ("dispatched", "sanitation"), "from there on it goes by rule"
     assert await seen_by_all()
+    await blurred(here, number)
     [case] = await ask(here, f"requests/{number}")
     assert (await here.http.get(case["media_url"])).status_code == 200
     steps = [(s["by"], s["says"]) for s in (await citizen.get(f"/reports/{number}"))["timeline"]]
@@ -160,13 +161,20 @@ async def test_a_partners_report_becomes_public_when_staff_file_it_and_not_befor
     assert (await ask(here, f"tokens/{number}")) == [{"service_request_id": number, "token": number}]
 
 
+async def blurred(here: District, number: str) -> None:
+    """Wait until a photo of the case may be shown."""
+    reports = here.services.database["reports"]
+    await until(lambda: reports.find_one({"_id": number, "photos_blurred": {"$ne": {}}}))
+
+
 async def test_a_photo_that_staff_passed_stays_passed_when_the_worker_comes_late(mongodb_url, redis_url, tmp_path):
     async with open_district(mongodb_url, redis_url, tmp_path, database=f"t_{new_id()}", worker=False) as here:
         _, key = await here.services.api_keys.create("邻区热线", ["open311.write"], "test")
         number = await hand_in(here, form(key), files={"media": ("p.jpg", picture(), "image/jpeg")})
         await here.action("intake", number, "file", category="exposed_garbage")
-        while await collector(here, "reports").settle_due():
-            pass
+        for name in ("reports", "photos"):
+            while await collector(here, name).settle_due():
+                pass
         report = await here.services.reports.get(number)
         assert report["owed"] == []
         assert set(report["photo_verdicts"].values()) == {"pass"}
@@ -178,7 +186,9 @@ async def test_a_partner_reads_their_own_at_once_and_learns_why_it_was_refused(h
     _, other = await here.services.api_keys.create("另一个合作方", ["open311.write"], "test")
     number = await hand_in(here, form(api_key), files={"media": ("p.jpg", picture(), "image/jpeg")})
     [mine] = await ask(here, f"requests/{number}", api_key=api_key)
-    assert (mine["status"], mine["description"]) == ("open", "路口堆着垃圾")
+    assert (mine["status"], mine["description"], mine["media_url"]) == ("open", "路口堆着垃圾", None)
+    await blurred(here, number)
+    [mine] = await ask(here, f"requests/{number}", api_key=api_key)
     assert (await here.http.get(mine["media_url"])).status_code == 200
     assert mine in await ask(here, "requests", api_key=api_key)
     for stranger in ({}, {"api_key": other}):
