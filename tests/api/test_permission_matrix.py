@@ -105,7 +105,7 @@ def address(route: Route, facts: dict[str, Any]) -> str:
         "rule_key": "no_such_rule",
         "notice_id": new_id(),
         "docs_file": "start.js",
-        "size": "thumb",
+        "file": "thumb",
         "format": "json",
         "service_code": "other",
         "service_request_id": facts["number"],

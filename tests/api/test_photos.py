@@ -156,6 +156,8 @@ async def test_only_what_wechat_passes_is_shown_to_other_citizens(district, citi
     for suggest, number in numbers.items():
         report = await district.settled(number)
         assert list(report["photo_verdicts"].values()) == [suggest]
+        reports = district.services.database["reports"]
+        await until(lambda number=number: reports.find_one({"_id": number, "photos_blurred": {"$ne": {}}}))
         shown = await other.get(f"/reports/{number}")
         assert len(shown["photos"]) == (1 if suggest == "pass" else 0)
         mine = await citizen.get(f"/reports/{number}")
