@@ -145,7 +145,7 @@ async def test_a_link_to_what_is_gone_is_not_found(district):
 
 
 async def test_only_what_wechat_passes_is_shown_to_other_citizens(district, citizen):
-    other = await district.citizen()
+    other, reports = await district.citizen(), district.services.database["reports"]
     numbers = {}
     for suggest in ("pass", "review", "risky"):
         order = {"kind": "image", "suggest": suggest, "openid": citizen.facts["openid"], "times": 1}
@@ -156,7 +156,6 @@ async def test_only_what_wechat_passes_is_shown_to_other_citizens(district, citi
     for suggest, number in numbers.items():
         report = await district.settled(number)
         assert list(report["photo_verdicts"].values()) == [suggest]
-        reports = district.services.database["reports"]
         await until(lambda number=number: reports.find_one({"_id": number, "photos_blurred": {"$ne": {}}}))
         shown = await other.get(f"/reports/{number}")
         assert len(shown["photos"]) == (1 if suggest == "pass" else 0)
