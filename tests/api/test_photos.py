@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import partial
 from typing import Any
 from urllib.parse import parse_qs, urlencode, urlsplit
 
@@ -156,7 +157,7 @@ async def test_only_what_wechat_passes_is_shown_to_other_citizens(district, citi
     for suggest, number in numbers.items():
         report = await district.settled(number)
         assert list(report["photo_verdicts"].values()) == [suggest]
-        await until(lambda number=number: reports.find_one({"_id": number, "photos_blurred": {"$ne": {}}}))
+        await until(partial(reports.find_one, {"_id": number, "photos_blurred": {"$ne": {}}}))
         shown = await other.get(f"/reports/{number}")
         assert len(shown["photos"]) == (1 if suggest == "pass" else 0)
         mine = await citizen.get(f"/reports/{number}")
