@@ -43,7 +43,7 @@ DEBT_KINDS = {
     "reports": (
         *("route", "check_text", "attach", "notify", "audit"),
         *("resume", "absorb", "warn", "offer_check", "cancel_checks", "move_checks"),
-        *("create_children", "tell_parent", "suggest"),
+        *("create_children", "tell_parent", "suggest", "learn"),
     ),
     "side_tasks": ("offer", "lapse", "expire", "tell_case", "audit"),
     "snapshots": ("sift", "open_case", "audit"),

@@ -23,6 +23,7 @@ from core.photos import PhotoService
 from core.wechat import PushReceiver
 from inference.condition import InferenceCondition
 from inference.hiding import PictureHider
+from inference.labels import LabelService
 from inference.seeing import PhotoSeeing
 from inference.service import InferenceService
 from notices.inbox import StaffInbox
@@ -40,6 +41,7 @@ from reports.findings import ReportFindings
 from reports.indicator_scheme import IndicatorScheme
 from reports.intake import IntakeService
 from reports.intake_sheets import HotlineSheets
+from reports.learning import ReportLessons
 from reports.monthly_sheet import MonthlySheets
 from reports.people import ReportPeople
 from reports.queries import ReportQueries
@@ -81,6 +83,8 @@ class Services:
     seeing: PhotoSeeing
     suggestions: Suggestions
     hiding: PictureHider
+    labels: LabelService
+    lessons: ReportLessons
     notices: NoticeService
     inbox: StaffInbox
     catalogue: Catalogue

@@ -23,6 +23,7 @@ from reports.case_clock import clock_after, end_of
 from reports.catalogue import Catalogue
 from reports.checks import RequiredChecks
 from reports.facts import Policy, units_of
+from reports.learning import lessons
 from reports.milestones import judged_by, marked
 from reports.models import (
     Actor,
@@ -367,6 +368,7 @@ def _debts(
             if name in change and change[name] != report.get(name)
         }
         debts.append(owe("audit", entry=entry["id"], changes=changes, asked=origin().stored()))
+    debts += lessons(row.action, actor, entry, change.get("category", report["category"]))
     if given.photos:
         debts.append(owe("attach", photos=list(given.photos)))
     if isinstance(actor, Reporter) and (given.note or given.reason):

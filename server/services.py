@@ -48,8 +48,10 @@ from core.serials import Serials
 from core.wechat import PushReceiver, WeChat
 from handlers.services import Services
 from inference import condition as condition_room
+from inference import labels as labels_room
 from inference.condition import InferenceCondition
 from inference.hiding import PictureHider
+from inference.labels import LabelService
 from inference.seeing import PhotoSeeing
 from inference.service import InferenceService
 from notices import inbox as inbox_room
@@ -84,6 +86,7 @@ from reports.intake import IntakeService
 from reports.intake_sheets import KIND as HOTLINE_IMPORT
 from reports.intake_sheets import HotlineSheets
 from reports.jobs import ReportJobs
+from reports.learning import ReportLessons
 from reports.monthly_sheet import MonthlySheets
 from reports.people import ReportPeople
 from reports.queries import ReportQueries
@@ -114,6 +117,7 @@ INDEXES = merge_indexes(
         webhooks_room.INDEXES,
         photos_room.INDEXES,
         condition_room.INDEXES,
+        labels_room.INDEXES,
         sessions_room.INDEXES,
         staff_room.INDEXES,
         failures_room.INDEXES,
@@ -311,6 +315,8 @@ async def open_services(settings: Settings) -> AsyncIterator[tuple[Services, Rep
                 settings=settings.inference,
             ),
             hiding=PictureHider(photos, CONFIG_FILE.parent / settings.photos.detectors, settings.photos.blur_threads),
+            labels=LabelService(database),
+            lessons=ReportLessons(labels=LabelService(database), photos=photos),
             notices=notices,
             inbox=inbox,
             catalogue=catalogue,

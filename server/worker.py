@@ -79,6 +79,7 @@ def payers(services: Services, jobs: ReportJobs) -> dict[str, dict[str, Payer]]:
             "create_children": splitting.pay_create_children,
             "tell_parent": splitting.pay_tell_parent,
             "suggest": services.suggestions.pay_suggest,
+            "learn": services.lessons.pay_learn,
         },
         "side_tasks": {
             "offer": checks.pay_offer,
