@@ -61,7 +61,8 @@ class LabelService:
         decision on the same subject, it changes nothing; said again later, the first label stays and is confirmed.
         """
         if isinstance(judged, Judgement):
-            judged, model = {"label": judged.label, "confidence": judged.confidence}, judged.model
+            model = judged.model
+            judged = {"label": judged.label, "confidence": judged.confidence}
         given = {
             "kind": kind,
             "subject": dict(subject),
