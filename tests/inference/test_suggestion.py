@@ -55,3 +55,41 @@ def test_a_photo_does_not_outvote_sure_words_about_what_no_photo_class_is():
 def test_a_photo_of_nothing_takes_nothing_away():
     text, photo = judged(CATEGORIES, waterlogging=0.7), judged(PHOTO_CLASSES, none=0.99)
     assert suggestion(text, photo).confidence == pytest.approx(0.7, abs=0.05)
+
+
+def test_what_a_place_has_had_makes_the_same_likelier_and_is_a_reason():
+    text = judged(CATEGORIES, manhole=0.4, road_damage=0.45)
+    alone, there = suggestion(text), suggestion(text, history={"manhole": 40})
+    assert (alone.category, there.category) == ("road_damage", "manhole")
+    assert there.evidence == pytest.approx(text.scores["manhole"]), "what words say is kept beside it"
+    assert there.confidence > there.evidence
+    assert "这个网格近一年办结 40 件，其中同类 40 件" in there.reasons
+    assert sum(there.scores.values()) == pytest.approx(1)
+
+
+def test_a_place_without_history_says_nothing_and_a_handful_of_cases_little():
+    text = judged(CATEGORIES, road_damage=0.6)
+    assert suggestion(text, history={}) == suggestion(text)
+    few = suggestion(text, history={"street_light": 2})
+    assert few.category == "road_damage"
+    assert few.confidence == pytest.approx(0.6, abs=0.06)
+
+
+def test_no_history_makes_sure_words_doubtful_of_what_they_say():
+    text = judged(CATEGORIES, street_light=0.97)
+    assert suggestion(text, history={"exposed_garbage": 500}).category == "street_light"
+
+
+@pytest.mark.parametrize(
+    ("words", "shows", "sure", "contradicted"),
+    [
+        ("manhole", "waterlogging", 0.9, True),
+        ("manhole", "waterlogging", 0.4, False),
+        ("manhole", "manhole", 0.9, False),
+        ("manhole", "none", 0.9, False),
+        ("street_light", "waterlogging", 0.9, False),
+    ],
+)
+def test_a_photo_contradicts_only_words_about_what_it_could_show(words, shows, sure, contradicted):
+    text, photo = judged(CATEGORIES, **{words: 0.95}), judged(PHOTO_CLASSES, **{shows: sure})
+    assert suggestion(text, photo).contradicted is contradicted

@@ -1,0 +1,113 @@
+"""A photo is seen and a report suggested for, filed and dispatched once, whatever call their worker died at."""
+
+from __future__ import annotations
+
+import pytest
+import pytest_asyncio
+
+from core.debts import Collector
+from core.ids import new_id
+from reports.models import RoutingRule
+from server.worker import payers
+from tests.api.support import collector, until
+from tests.crash.mortal import Mortal, unmoved_clock, wait
+from tests.district import District, open_district
+
+LEASE_SECONDS = 30
+LAMPS = "整条街的路灯都不亮，晚上黑漆漆的，请尽快修理"
+
+
+@pytest_asyncio.fixture(scope="module")
+async def place(mongodb_url, redis_url, tmp_path_factory):
+    """A district without a worker, in which street lamps are the roads' business and photos are looked at."""
+    folder = tmp_path_factory.mktemp("mortal-suggestions")
+    async with open_district(
+        mongodb_url, redis_url, folder, database=f"test_{new_id()}", worker=False, inference={"enabled": True}
+    ) as opened:
+        rule = RoutingRule(key="rule_lamps", order=9, name="路灯归口", categories=("street_light",), unit="roads")
+        await opened.services.catalogue.put_rule(rule)
+        await opened.services.inference.unavailable()  # weights are opened before the first death, not in it
+        yield opened
+
+
+async def settle(place: District, name: str) -> None:
+    """One worker, one document and one debt at a time, until nothing is due."""
+    one_by_one = Collector(
+        place.services.database[name], payers(place.services, place.jobs)[name], lease=collector(place, name)._lease,
+        concurrency=1,
+    )  # fmt: skip
+    for _ in range(100):
+        if not await one_by_one.settle_due():
+            return
+    raise AssertionError("there is always something due")
+
+
+async def submitted(place: District, *, seen: bool) -> tuple[str, str]:
+    """A report without a category, whose photo has been judged by WeChat, and seen or not: (number, photo)."""
+    citizen = await place.citizen()
+    photo_id = await citizen.photo()
+    photos = place.services.database["photos"]
+    if seen:
+        await settle(place, "photos")
+
+        async def judged() -> bool:
+            photo = await photos.find_one({"_id": photo_id})
+            return photo is not None and photo["check"]["verdict"] != "pending"
+
+        await until(judged)
+        await settle(place, "photos")
+    return await place.submit(citizen, description=LAMPS, category=None, photo_ids=[photo_id]), photo_id
+
+
+async def check_done_once(place: District, number: str) -> None:
+    report = await place.services.reports.get(number)
+    assert report["owed"] == []
+    assert [e["action"] for e in report["timeline"]] == ["submit", "file", "dispatch"]
+    assert (report["state"], report["category"], report["unit_id"]) == ("dispatched", "street_light", "roads")
+    assert report["suggestion"]["automatic"]
+    assert (report["routing"]["basis"], report["routing"]["rerouted"]) == ("suggestion", None)
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("moment", ["before", "after"])
+async def test_whatever_call_a_worker_dies_at_a_report_is_filed_by_its_suggestion_once(place, moment):
+    number, _ = await submitted(place, seen=True)
+    alive = Mortal(0, "before")
+    with alive.lifetime():
+        await settle(place, "reports")
+    await check_done_once(place, number)
+    for at in range(1, len(alive.calls) + 1):
+        number, _ = await submitted(place, seen=True)
+        with Mortal(at, moment).lifetime():
+            await settle(place, "reports")
+        with unmoved_clock():
+            wait(seconds=LEASE_SECONDS + 1)
+            await settle(place, "reports")
+        try:
+            await check_done_once(place, number)
+        except AssertionError as error:
+            raise AssertionError(f"death {moment} call {at}, {alive.calls[at - 1]}") from error
+
+
+@pytest.mark.parametrize("moment", ["before", "after"])
+async def test_whatever_call_a_worker_dies_at_a_photo_is_seen_and_its_report_waits_for_it(place, moment):
+    """Claimed with the check, asked of WeChat, noted: the debt of looking at it outlives each."""
+    for at in (1, 2, 3, 4):
+        number, photo_id = await submitted(place, seen=False)
+        photos = place.services.database["photos"]
+        with unmoved_clock():
+            with Mortal(at, moment).lifetime():
+                await settle(place, "photos")
+            photo = await photos.find_one({"_id": photo_id})
+            assert photo is not None
+            if "seen" not in photo:
+                assert "see" in [d["kind"] for d in photo["owed"]]
+                await settle(place, "reports")
+                report = await place.services.reports.get(number)
+                assert (report["state"], report["suggestion"]) == ("submitted", None)
+                assert "suggest" in [d["kind"] for d in report["owed"]]
+            wait(seconds=2 * LEASE_SECONDS + 1)
+            await settle(place, "photos")
+            assert "seen" in (await photos.find_one({"_id": photo_id}) or {})
+            await settle(place, "reports")
+        await check_done_once(place, number)
