@@ -32,8 +32,9 @@ format: setup  ## put the code into its format, and mend what can be mended
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-million: setup  ## make a district with a million cases, once, and measure the staff's lists on it
+million: setup  ## make a district with a million cases, once, and measure the staff's lists and the indicators on it
 	$(BIN)/python -m bench.lists $(ARGS)
+	$(BIN)/python -m bench.indicators
 
 bench: setup  ## measure it; ARGS="--help" lists the measurements
 	$(BIN)/python -m bench $(ARGS)

@@ -170,13 +170,10 @@ class Indicators(BaseHandler):
         """Within the areas and unit of whoever asks."""
         selection = query.within_reach(self.staff)
         scheme, _ = await self.services.scheme.read()
-        figures = await self.services.statistics.figures(selection, query.by)
-        keys = sorted((key is None, key or "") for key in figures.groups) if query.by is not None else []
-        ordered = [NOBODY if nobody else key for nobody, key in keys]
-        if query.page is not None:
-            last = read_key_mark(query.page)
-            ordered = [key for key in ordered if (key == NOBODY, key) > (last == NOBODY, last)]
-        shown = ordered[: query.size]
+        after = read_key_mark(query.page) if query.page is not None else None
+        figures = await self.services.statistics.figures(selection, query.by, after=after, size=query.size)
+        groups = figures.groups if query.by is not None else {}
+        shown = [NOBODY if key is None else key for key in groups]
         names = await self._names(query.by, shown) if query.by is not None else {}
         return FiguresAnswer(
             since=query.since,
@@ -184,8 +181,8 @@ class Indicators(BaseHandler):
             as_of=figures.moment,
             counted_to=figures.counted_to,
             total=figures_row(None, "合计", figures.total, scheme),
-            rows=[figures_row(k, names.get(k, k), figures.groups[None if k == NOBODY else k], scheme) for k in shown],
-            next_page=key_mark(shown[-1]) if len(ordered) > len(shown) else None,
+            rows=[figures_row(k, names.get(k, k), groups[None if k == NOBODY else k], scheme) for k in shown],
+            next_page=key_mark(shown[-1]) if figures.more else None,
         )
 
     async def _names(self, by: By, keys: list[str]) -> dict[str, str]:

@@ -71,7 +71,7 @@ SATISFIED_SCORE: Final = 4
 
 FACT_FIELDS: Final = (
     "state", "created_at", "due_at", "handled_at", "areas", "unit_id", "category", "rating", "milestones", "assignee",
-    "pauses", "merged_into", "call_back", "call_back_exclusion", "reporter.staff_id", "routing",
+    "pauses", "merged_into", "call_back", "call_back_exclusion", "reporter.staff_id", "routing", "units",
 )  # fmt: skip
 """The fields of a report that :func:`facts` reads."""
 
@@ -82,7 +82,8 @@ class Facts:
 
     ``at`` is the moment that it counts to, by basis; ``counts`` the lists that it stands in once that moment has come.
     ``area`` is the code of the smallest area that holds it, which begins with those of the wider ones. ``who`` is the
-    member of staff whose work the basis is about (a staff id, or "system").
+    member of staff whose work the basis is about (a staff id, or "system"). ``parts`` are those of the units that help
+    with the case (协办), of which only the handling is theirs.
     """
 
     number: str
@@ -92,6 +93,7 @@ class Facts:
     unit: str | None
     category: str | None
     who: dict[Basis, str] = field(default_factory=dict)
+    parts: tuple[Facts, ...] = ()
 
 
 def facts(report: Mapping[str, Any]) -> Facts:
@@ -107,7 +109,9 @@ def facts(report: Mapping[str, Any]) -> Facts:
     # A duplicate is handled in the case that it was merged into, and a suspended case (挂账) is not due meanwhile.
     if filed and state != State.WITHDRAWN and report.get("merged_into") is None:
         _dispatching(report, past, at, counts)
-        if report["due_at"] is not None and not _is_suspended(report):
+        if is_settled(report):
+            _settled(report, past, at, counts)
+        elif report["due_at"] is not None and not _is_suspended(report):
             _handling(report, past, at, counts)
     _answering(report, at, counts)
     handler = past["handled_by"] or (report.get("assignee") or {}).get("id")
@@ -121,9 +125,32 @@ def facts(report: Mapping[str, Any]) -> Facts:
         at=at,
         counts=tuple(counts),
         area=report["areas"][-1] if report["areas"] else "",
-        unit=report["unit_id"],
+        unit=None if is_settled(report) else report["unit_id"],
         category=report["category"],
         who={basis: person for basis, person in who.items() if person is not None and basis in at},
+        parts=tuple(_part(report, past, part) for part in report.get("units") or () if not part["lead"])
+        if "handle" in at and not is_settled(report)
+        else (),
+    )
+
+
+def _part(report: Mapping[str, Any], past: Mapping[str, Any], part: Mapping[str, Any]) -> Facts:
+    """The facts of a unit's part: handled when the unit says so, by the limit of the case.
+
+    Of a part that was done before its moment was kept, it is known that it was done before the case was handled.
+    """
+    due, who = report["due_at"], part.get("done_by")
+    counts = ["should_handle", "handled" if part["done"] else "overdue_pending"]
+    if part["done"] and (past["exempt"] or (part.get("done_at") or report["handled_at"] or due) <= due):
+        counts.append("handled_in_time")
+    return Facts(
+        number=report["_id"],
+        at={"handle": due},
+        counts=tuple(counts),
+        area=report["areas"][-1] if report["areas"] else "",
+        unit=part["unit_id"],
+        category=report["category"],
+        who={"handle": who} if who else {},
     )
 
 
@@ -142,8 +169,8 @@ def _dispatching(
     report: Mapping[str, Any], past: Mapping[str, Any], at: dict[Basis, datetime], counts: list[str]
 ) -> None:
     due, done = past["dispatch_due_at"], past["dispatched_at"]
-    if due is None and done is None:
-        return  # no limit was set, and nothing has been done that could be judged
+    if done is None and (due is None or past["handled_at"] is not None):
+        return  # no limit was set, and nothing has been done that could be judged; or it was settled on the spot
     at["dispatch"] = due or done
     counts.append("should_dispatch")
     if done is not None:
@@ -157,6 +184,28 @@ def _dispatching(
         counts += ["dispatched_automatically", *(["automatic_kept"] if kept else [])]
         if routing["basis"] == "suggestion":
             counts += ["dispatched_by_suggestion", *(["suggestion_kept"] if kept else [])]
+
+
+def is_settled(report: Mapping[str, Any]) -> bool:
+    """Whether the case was settled on the spot (自行处置) and nobody else has had it since.
+
+    A unit is named on it, for a rework, but has done nothing. Sent back it gets a limit and is a case like others.
+    """
+    past = milestones(report)
+    return report["due_at"] is None and past["handled_at"] is not None and past["dispatched_at"] is None
+
+
+def _settled(report: Mapping[str, Any], past: Mapping[str, Any], at: dict[Basis, datetime], counts: list[str]) -> None:
+    """Handled in time by who found it, at that moment: no limit ran that could be judged."""
+    at["handle"] = past["handled_at"]
+    counts += ["should_handle", "handled", "handled_in_time"]
+    limit, closed_at = past["close_due_at"], past["closed_at"]
+    at["close"] = limit or past["handled_at"]
+    counts.append("should_close")
+    if report["state"] in (State.CLOSED, State.RATED):
+        counts.append("closed")
+        if limit is None or closed_at is None or closed_at <= limit:
+            counts.append("closed_in_time")
 
 
 def _handling(report: Mapping[str, Any], past: Mapping[str, Any], at: dict[Basis, datetime], counts: list[str]) -> None:

@@ -128,7 +128,7 @@ class Planner:
         change |= _kept(row, actor, given, named, entry)
         if named.place is not None:
             change |= moved(report, named.place, given.address)
-        change |= _units(row, report, actor, named)
+        change |= _units(row, report, actor, named, moment)
         if row.clock is not None:
             change |= clock_after(
                 row,
@@ -319,20 +319,21 @@ def _kept(row: Transition, actor: Actor, given: Given, named: _Named, entry: Doc
     return change
 
 
-def _units(row: Transition, report: Document, actor: Actor, named: _Named) -> Document:
+def _units(row: Transition, report: Document, actor: Actor, named: _Named, moment: datetime) -> Document:
     """Who has the case after the step: the lead unit first, and how far each has come."""
     if named.unit is not None:
         units = [_part(named.unit, lead=True), *(_part(unit, lead=False) for unit in named.co_units)]
         return {"unit_id": named.unit.key, "unit_name": named.unit.name, "units": units, "assignee": None}
     units, mine = units_of(report), actor.unit_id if isinstance(actor, StaffSession) else None
     if row.ends_part:
-        return {"units": [u | {"done": True} if u["unit_id"] == mine else u for u in units]}
+        done = {"done": True, "done_at": moment, "done_by": _by(actor)}
+        return {"units": [u | done if u["unit_id"] == mine else u for u in units]}
     if row.removes_part:
         return {"units": [u for u in units if u["unit_id"] != mine]}
     if row.clock == "ends":
         return {"units": [u | {"done": True} for u in units]}
     if "parts" in row.clears:
-        return {"units": [u | {"done": False} for u in units]}
+        return {"units": [u | {"done": False, "done_at": None, "done_by": None} for u in units]}
     return {}
 
 

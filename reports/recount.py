@@ -26,7 +26,7 @@ from core.debts import Document
 from core.errors import Conflict
 from core.ids import new_id
 from reports.indicators import FACT_FIELDS, facts
-from reports.statistics_rows import FACT_INDEXES, ROW_INDEXES, Difference, row_fields, row_id, stored
+from reports.statistics_rows import FACT_INDEXES, FORMAT, ROW_INDEXES, Difference, part_id, row_fields, row_id, stored
 
 log = structlog.get_logger(__name__)
 
@@ -34,7 +34,7 @@ STATE: Final = "statistics_state"
 STATE_ID: Final = "reports"
 _PROJECTION = dict.fromkeys(FACT_FIELDS, 1)
 _BATCH: Final = 500
-_ROWS_HELD: Final = 200_000
+_COUNTS_HELD: Final = 1_000_000
 _LEASE: Final = timedelta(seconds=30)
 # mongo/base/error_codes.yml: CappedPositionLost, InvalidResumeToken, ChangeStreamFatalError, ChangeStreamHistoryLost
 _HISTORY_LOST: Final = frozenset({136, 260, 280, 286})
@@ -96,10 +96,15 @@ class Recount:
 
         async def count(session: Any) -> None:
             before = {f["_id"]: f async for f in all_facts.find(these, session=session)}
-            after = {r["_id"]: stored(facts(r)) async for r in self._reports.find(these, _PROJECTION, session=session)}
+            parts = [part_id(number, unit) for number, f in before.items() for unit in f.get("parts", ())]
+            if parts:
+                before |= {f["_id"]: f async for f in all_facts.find({"_id": {"$in": parts}}, session=session)}
+            after: dict[str, Document] = {}
+            async for report in self._reports.find(these, _PROJECTION, session=session):
+                after |= {document["_id"]: document for document in stored(facts(report))}
             difference = Difference()
             writes: list[Any] = []
-            for number in numbers:
+            for number in dict.fromkeys([*before, *after]):
                 old, new = before.get(number), after.get(number)
                 if old != new:
                     difference.add(old, -1)
@@ -132,7 +137,7 @@ class Recount:
 
     async def _follow(self, pause: float) -> None:
         state = await self._states.find_one({"_id": STATE_ID}) or {}
-        if state.get("generation") is None:
+        if state.get("generation") is None or state.get("format") != FORMAT:
             await self.rebuild()
             return
         generation = state["generation"]
@@ -173,7 +178,7 @@ class Recount:
             counted = await self._build(generation, progress)
             await self._states.update_one(
                 {"_id": STATE_ID, "building": generation},
-                {"$set": {"generation": generation, "token": token, "counted_to": now()}},
+                {"$set": {"generation": generation, "format": FORMAT, "token": token, "counted_to": now()}},
             )
         finally:
             await self._states.update_one(
@@ -207,13 +212,13 @@ class Recount:
 
         # In the order of the numbers, which is the order of time: most rows are complete before they are written.
         async for report in self._reports.find({}, _PROJECTION).sort("_id", 1):
-            document = stored(facts(report))
-            batch.append(document)
-            difference.add(document, 1)
+            for document in stored(facts(report)):
+                batch.append(document)
+                difference.add(document, 1)
             done += 1
-            if len(batch) == 2000:
+            if len(batch) >= 2000:
                 await put_facts()
-            if len(difference.rows) >= _ROWS_HELD:
+            if difference.size >= _COUNTS_HELD:
                 await self._put_rows(generation, difference)
                 difference = Difference()
         await put_facts()
@@ -253,7 +258,7 @@ def _updates(difference: Difference) -> list[Any]:
     return [
         UpdateOne(
             {"_id": row_id(row)},
-            {"$inc": {f"n.{key}": number for key, number in counts.items()}, "$setOnInsert": row_fields(row)},
+            {"$inc": counts, "$setOnInsert": row_fields(row)},
             upsert=True,
         )
         for row, counts in difference.changes()

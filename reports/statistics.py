@@ -1,7 +1,11 @@
 """Reading the statistics: counts by group over a period, and the cases that were counted.
 
 Whole days that are over are read from summed rows; today, and what no view sums up, from the facts of the cases, whose
-indexes hold all that is needed. A case counts from its moment on: what is due later today is not due yet.
+indexes hold all that is needed. A case counts from its moment on: what is due later today is not due yet. Of groups
+that there are thousands of, a page is read, and the total from a smaller view.
+
+A case counts once, for the unit that leads it. Where units or people are asked about, the part of each unit that helps
+counts for that one as well; so what units come to is more than the total.
 """
 
 from __future__ import annotations
@@ -20,7 +24,21 @@ from core.errors import Invalid, Unavailable
 from core.paging import page_mark, read_mark
 from reports.indicators import BASES, COUNTS, Basis
 from reports.recount import STATE, STATE_ID, collections
-from reports.statistics_rows import BIT, PERSON_FIELD, VIEWS, counts_in, day_of, split, start_of
+from reports.statistics_rows import (
+    BIT,
+    FORMAT,
+    PART,
+    PARTS,
+    PERSON_FIELD,
+    VIEWS,
+    Stretch,
+    counts_in,
+    day_of,
+    number_of,
+    split,
+    start_of,
+    summed,
+)
 
 By = Literal["unit", "street", "grid", "person", "category"]
 NOBODY: Final = "-"
@@ -31,10 +49,15 @@ _LEVELS = {6: "district", 9: "street", 15: "grid"}
 _UNSUMMED = timedelta(days=124)
 """The longest period of what no view answers: facts are read for it, one by one."""
 _INSTANT = timedelta(milliseconds=1)
+_NO_PARTS: Final = {"$bitsAllClear": PART}
 T = TypeVar("T")
 
-Span = tuple[datetime, datetime, int]
-"""From a moment to another (not in it), and 1 to count what lies between in, -1 to count it out."""
+_PAGED: Final = ("grid", "person")
+"""What there are thousands of: rows are read in the order of these, by indexes of their own."""
+
+Groups = dict[str | None, dict[str, int]]
+Span = tuple[datetime, datetime]
+"""From a moment to another (not in it)."""
 
 
 @dataclass(frozen=True)
@@ -54,19 +77,34 @@ class Selection:
 
 @dataclass(frozen=True)
 class Figures:
-    """Counts by group; the group None holds the cases that have none. ``moment`` is when they were read."""
+    """Counts by group, in order; the group None holds the cases that have none and comes last. ``moment`` is when they
+    were read, ``more`` whether there are groups after these."""
 
-    groups: dict[str | None, dict[str, int]]
+    groups: Groups
+    total: dict[str, int]
     moment: datetime
     counted_to: datetime
+    more: bool = False
 
-    @property
-    def total(self) -> dict[str, int]:
-        """All groups together: a case is in one of them only."""
-        total: Counter[str] = Counter()
-        for counts in self.groups.values():
-            total.update(counts)
-        return dict(total)
+
+@dataclass(frozen=True)
+class _Page:
+    """Which groups: those after ``after`` (None: from the first on), ``size`` of them (None: all)."""
+
+    after: str | None = None
+    size: int | None = None
+
+    def of(self, groups: Groups) -> Groups:
+        """Those of ``groups`` that are on the page, in order."""
+        ordered = sorted(groups, key=_order)
+        if self.after is not None:
+            last = _order(None if self.after == NOBODY else self.after)
+            ordered = [key for key in ordered if _order(key) > last]
+        return {key: groups[key] for key in ordered[: self.size]}
+
+
+def _order(key: str | None) -> tuple[bool, str]:
+    return key is None, key or ""
 
 
 class Statistics:
@@ -76,8 +114,10 @@ class Statistics:
         self._database = database
         self._states = database[STATE]
 
-    async def figures(self, selection: Selection, by: By | None) -> Figures:
-        """The counts of ``selection``, by group.
+    async def figures(
+        self, selection: Selection, by: By | None, *, after: str | None = None, size: int | None = None
+    ) -> Figures:
+        """The counts of ``selection``, by group: at most ``size`` of them, those after the group ``after``.
 
         Raises :class:`Invalid` (``PERIOD_TOO_LONG``) for a long period of what no view answers, and
         :class:`Unavailable` until the reports were first counted.
@@ -91,8 +131,20 @@ class Statistics:
             )
 
         async def read(state: Document) -> Figures:
-            groups = await self._read(state["generation"], selection, by, moment)
-            return Figures(groups, moment, state["counted_to"])
+            generation = state["generation"]
+            if by is None:
+                groups = await self._read(generation, selection, None, moment, _Page())
+                return Figures(groups, groups.get(None, {}), moment, state["counted_to"])
+            # One group more than is wanted tells whether there are more.
+            page = _Page(after, None if size is None else size + 1)
+            total, groups = await asyncio.gather(
+                self._read(generation, selection, None, moment, _Page()),
+                self._read(generation, selection, by, moment, page),
+            )
+            kept = page.of(groups)
+            more = size is not None and len(kept) > size
+            shown = dict(list(kept.items())[:size])
+            return Figures(shown, total.get(None, {}), moment, state["counted_to"], more)
 
         return await self._of_one_generation(read)
 
@@ -104,7 +156,7 @@ class Statistics:
         moment = now()
         conditions = [
             {basis: {"$gte": start_of(selection.since), "$lt": min(start_of(selection.until), moment + _INSTANT)}},
-            {"bits": {"$bitsAllSet": 1 << BIT[count]}},
+            {"bits": {"$bitsAllSet": 1 << BIT[count], **({} if _with_parts(selection, None) else _NO_PARTS)}},
             *_fact_conditions(selection, basis),
         ]
         if page is not None:
@@ -119,7 +171,7 @@ class Statistics:
             cursor = facts.find({"$and": conditions}, {basis: 1}).sort([(basis, -1), ("_id", -1)]).limit(size + 1)
             found = await cursor.to_list(size + 1)
             more = page_mark(found[size - 1][basis], found[size - 1]["_id"]) if len(found) > size else None
-            return [f["_id"] for f in found[:size]], more
+            return [number_of(f["_id"]) for f in found[:size]], more
 
         return await self._of_one_generation(read)
 
@@ -127,7 +179,7 @@ class Statistics:
         """What ``read`` makes of the generation in place; again if another one took its place meanwhile."""
         for _ in range(3):
             state = await self._states.find_one({"_id": STATE_ID})
-            if state is None or state.get("generation") is None:
+            if state is None or state.get("generation") is None or state.get("format") != FORMAT:
                 break
             answer = await read(state)
             after = await self._states.find_one({"_id": STATE_ID}, {"generation": 1})
@@ -136,36 +188,35 @@ class Statistics:
         raise Unavailable("统计数据正在生成，请稍后再试。", code="NOT_COUNTED_YET")
 
     async def _read(
-        self, generation: str, selection: Selection, by: By | None, moment: datetime
-    ) -> dict[str | None, dict[str, int]]:
+        self, generation: str, selection: Selection, by: By | None, moment: datetime, page: _Page
+    ) -> Groups:
+        """The counts by group; of what is paged, at least those of ``page`` are complete."""
         facts, rows = collections(self._database, generation)
         today = day_of(moment)
         over = max(selection.since, min(selection.until, today))  # whole days before this one are over
         view = _view(selection, by)
-        month = today.replace(day=1)
-        following = (month + timedelta(days=32)).replace(day=1)
         spans: list[Span] = []
-        if view is None:
-            found, left = list[str](), [(selection.since, over)]
-        elif not VIEWS[view].by_day and selection.since <= month and selection.until > today:
-            # The month so far is the whole month without what comes after this moment, which is far less to read.
-            found, left = split(selection.since, month, by_day=False)
-            found.append(month.isoformat()[:7])
-            spans.append((moment + _INSTANT, start_of(following), -1))
-        else:
-            found, left = split(selection.since, over, by_day=VIEWS[view].by_day)
-        if selection.since <= today < selection.until and not spans:
-            left.append((today, today + timedelta(days=1)))
-        # Moments are whole milliseconds, so the present one is let in by the next.
-        spans += [(start_of(first), min(start_of(end), moment + _INSTANT), 1) for first, end in _joined(left)]
+        if view is None and over > selection.since:
+            spans.append((start_of(selection.since), start_of(over)))
+        if selection.since <= today < selection.until:
+            # Moments are whole milliseconds, so the present one is let in by the next.
+            spans.append((start_of(today), moment + _INSTANT))
+        if len(spans) == 2:
+            spans = [(spans[0][0], spans[1][1])]
         readings = [_facts_in(facts, basis, span, selection, by) for span in spans for basis in BASES]
-        if found and view is not None:
-            readings.append(_rows_in(rows, view, found, selection, by))
+        stretches = split(selection.since, over)
+        if stretches and view is not None:
+            readings.append(_rows_in(rows, view, stretches, selection, by, page))
         groups: dict[str | None, Counter[str]] = {}
         for reading in await asyncio.gather(*readings):
-            for group, key, number in reading:
-                groups.setdefault(group, Counter())[key] += number
-        return {group: dict(+counts) for group, counts in groups.items() if +counts}
+            for group, counts in reading.items():
+                groups.setdefault(group, Counter()).update(counts)
+        return {group: dict(kept) for group, counts in groups.items() if (kept := +counts)}
+
+
+def _with_parts(selection: Selection, by: By | None) -> bool:
+    """Whether the parts of units that help count: where units or people are asked about."""
+    return by in ("unit", "person") or selection.unit is not None or selection.person is not None
 
 
 def _is_local(selection: Selection) -> bool:
@@ -182,19 +233,9 @@ def _view(selection: Selection, by: By | None) -> str | None:
     for name in ("unit", "category", "person"):
         if getattr(selection, name) is not None:
             wanted.add(name)
-    return next((name for name, view in VIEWS.items() if wanted <= set(view.dimensions)), None)
-
-
-def _joined(ranges: list[tuple[date, date]]) -> list[tuple[date, date]]:
-    joined: list[tuple[date, date]] = []
-    for first, end in ranges:
-        if first >= end:
-            continue
-        if joined and joined[-1][1] == first:
-            joined[-1] = (joined[-1][0], end)
-        else:
-            joined.append((first, end))
-    return joined
+    if _with_parts(selection, by):
+        wanted.add("unit")  # the views that know of parts
+    return next((name for name, dimensions in VIEWS.items() if wanted <= set(dimensions)), None)
 
 
 def _wanted(value: str) -> str | None:
@@ -216,9 +257,7 @@ def _fact_conditions(selection: Selection, basis: Basis) -> list[Document]:
     return conditions
 
 
-async def _facts_in(
-    facts: Any, basis: Basis, span: Span, selection: Selection, by: By | None
-) -> list[tuple[str | None, str, int]]:
+async def _facts_in(facts: Any, basis: Basis, span: Span, selection: Selection, by: By | None) -> Groups:
     group: Any
     if by is None:
         group = None
@@ -228,30 +267,65 @@ async def _facts_in(
         group = {"$cond": [held, {"$substrBytes": ["$area", 0, digits]}, None]}
     else:
         group = {"$ifNull": [f"${PERSON_FIELD[basis] if by == 'person' else by}", None]}
-    since, until, sign = span
+    since, until = span
     pipeline: list[Document] = [
         {"$match": {"$and": [{basis: {"$gte": since, "$lt": until}}, *_fact_conditions(selection, basis)]}},
         {"$group": {"_id": {"group": group, "bits": "$bits"}, "n": {"$sum": 1}}},
     ]
-    return [
-        (row["_id"]["group"], key, sign * row["n"])
-        async for row in facts.aggregate(pipeline)
-        for key in counts_in(row["_id"]["bits"], basis)
-    ]
+    groups: dict[str | None, Counter[str]] = {}
+    async for row in facts.aggregate(pipeline):
+        bits = row["_id"]["bits"]
+        if bits & PART and not _with_parts(selection, by):
+            continue
+        counted = groups.setdefault(row["_id"]["group"], Counter())
+        for key in counts_in(bits, basis):
+            counted[key] += row["n"]
+    return {group: dict(counts) for group, counts in groups.items()}
 
 
 async def _rows_in(
-    rows: Any, view: str, found: list[str], selection: Selection, by: By | None
-) -> list[tuple[str | None, str, int]]:
-    conditions: list[Document] = [{"view": view, "period": {"$in": found}}]
+    rows: Any, view: str, stretches: list[Stretch], selection: Selection, by: By | None, page: _Page
+) -> Groups:
+    """What the rows count. Of what is paged, the groups of the page and perhaps some after it."""
+    conditions: list[Document] = [{"view": {"$in": [view, view + PARTS] if _with_parts(selection, by) else [view]}}]
     for codes in selection.areas:
-        within = [{_LEVELS[len(code)]: code} for code in codes]
+        # A page of grids is looked for among those of the area: their codes begin with the area's.
+        among = "grid" if by == "grid" and len(codes) == 1 else None
+        within = [{among: {"$gte": c, "$lt": f"{c}:"}} if among else {_LEVELS[len(c)]: c} for c in codes]
         conditions.append(within[0] if len(within) == 1 else {"$or": within})
     for name in ("unit", "category", "person"):
         if (value := getattr(selection, name)) is not None:
             conditions.append({name: _wanted(value)})
-    pipeline: list[Document] = [
-        {"$match": {"$and": conditions}},
-        {"$group": {"_id": f"${by}" if by else None, **{key: {"$sum": f"$n.{key}"} for key in COUNTS}}},
-    ]
-    return [(row["_id"], key, row[key]) async for row in rows.aggregate(pipeline) for key in COUNTS if row[key]]
+    groups: dict[str | None, Counter[str]] = {}
+
+    async def read(some: list[Stretch], condition: Document, *, most: int | None = None) -> None:
+        """Read ``some`` months; with ``most`` in the order of the groups, until so many are complete."""
+        by_month = {stretch.month: stretch for stretch in some}
+        counts = {"n" if stretch.whole else "d" for stretch in some}
+        shown = {"_id": 0, **dict.fromkeys(["period", *counts, *([by] if by else [])], 1)}
+        cursor = rows.find({"$and": [{"period": {"$in": list(by_month)}}, *conditions, condition]}, shown)
+        if most is not None:
+            cursor = cursor.sort(by, 1).batch_size(min(2000, len(by_month) * most))
+        async for row in cursor:
+            group = row[by] if by else None
+            if group not in groups:
+                if most is not None and _full(groups) >= most:
+                    return
+                groups[group] = Counter()
+            groups[group].update(summed(row, by_month[row["period"]]))
+
+    if by in _PAGED and page.size is not None and getattr(selection, by, None) is None:
+        if page.after != NOBODY:
+            await read(stretches, {by: {"$gt": page.after or ""}}, most=page.size)
+            if _full(groups) < page.size:
+                await read(stretches, {by: None})
+    else:
+        whole = [stretch for stretch in stretches if stretch.whole]
+        cut = [stretch for stretch in stretches if not stretch.whole]
+        await asyncio.gather(*(read(some, {}) for some in (whole, cut) if some))
+    return {group: dict(counts) for group, counts in groups.items()}
+
+
+def _full(groups: dict[str | None, Counter[str]]) -> int:
+    """How many of ``groups`` count anything."""
+    return sum(1 for counts in groups.values() if any(counts.values()))

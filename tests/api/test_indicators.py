@@ -13,7 +13,10 @@ import pytest
 
 from core.clock import now, shanghai
 from tests.api.support import problem
-from tests.district import Client, District, good
+from tests.district import Client, District, good, location
+
+ALONE = (113.2400, 23.1450)
+"""A place in another street than the cases of the other tests."""
 
 
 def period(days: int = 40) -> dict[str, str]:
@@ -229,3 +232,48 @@ async def test_the_monthly_sheet_holds_what_the_screen_shows(district, cases):
     assert "roads所" in cells
     assert "sanitation所" not in cells
     problem(await assessor.call("GET", "/indicators/monthly.xlsx", params={"month": "2026-13"}), 422, "INVALID")
+
+
+async def test_each_unit_of_a_case_is_judged_on_its_own_part_and_the_case_counts_once(district):
+    """The one that helps was done in time, the one that leads was not."""
+    assessor = await district.staff("assessor")
+    number = await district.submit(await district.citizen(), location=location(*ALONE))
+    await district.settled(number)
+    street = (await district.services.reports.get(number))["areas"][1]
+    asked = {"area": street, "category": "other", **period()}
+
+    async def figures(**more: str) -> Any:
+        return await assessor.get("/indicators", **asked, **more)
+
+    before = await figures()
+    await district.action("dispatcher", number, "dispatch", unit="sanitation", co_units=["roads"])
+    await district.action("unit-sanitation", number, "accept")
+    helper, leader = await district.staff("unit-roads"), await district.staff("unit-sanitation")
+    await district.action("unit-roads", number, "handle_part", note="已修", photo_ids=[await helper.photo()])
+    await district.action("unit-sanitation", number, "handle", note="已清", photo_ids=[await leader.photo()])
+    report = await district.settled(number)
+    units = {u["unit_id"]: u for u in report["units"]}
+    assert units["roads"]["done_by"] == helper.facts["staff"]["staff_id"]
+    # Due between the two: an hour before the lead was done, and just after the helper was.
+    moment = now() - timedelta(hours=1)
+    reports = district.services.database["reports"]
+    fields = {"due_at": moment, "units.1.done_at": moment - timedelta(minutes=1)}
+    await reports.update_one({"_id": number}, {"$set": fields})
+    await counted(district)
+    after = await figures()
+    assert after["total"]["rates"]["handling_rate"]["denominator"] == (
+        before["total"]["rates"]["handling_rate"]["denominator"] + 1
+    ), "a case counts once"
+    for unit, in_time in (("roads", 1), ("sanitation", 0)):
+        rates = (await figures(unit=unit))["total"]["rates"]
+        rate = rates["timely_handling_rate"]
+        listing = await listed(assessor, "timely_handling_rate", "denominator", unit=unit, **asked)
+        assert number in listing
+        assert len(listing) == rate["denominator"]
+        timely = await listed(assessor, "timely_handling_rate", "numerator", unit=unit, **asked)
+        assert (number in timely) is bool(in_time)
+    # Closing is the lead's, and so is being sent back.
+    roads = await listed(assessor, "closing_rate", "denominator", unit="roads", **asked)
+    assert number not in roads
+    person = helper.facts["staff"]["staff_id"]
+    assert number in await listed(assessor, "handling_rate", "numerator", person=person, **asked)

@@ -22,7 +22,7 @@ from reports.indicators import (
     starting_scheme,
 )
 from reports.milestones import no_milestones
-from reports.statistics_rows import BIT, Difference, counts_in, split, stored
+from reports.statistics_rows import BIT, Difference, Stretch, counts_in, split, stored, summed
 
 DAY = timedelta(days=1)
 START = datetime(2026, 11, 2, 2, tzinfo=UTC)
@@ -202,27 +202,73 @@ def test_a_scheme_that_does_not_add_up_is_refused():
 
 
 def test_counting_a_case_out_takes_back_what_counting_it_in_added():
-    document = stored(facts(case("closed", {"reworks": 1})))
+    (document,) = stored(facts(case("closed", {"reworks": 1})))
     both = Difference()
     both.add(document, 1)
-    assert sum(counts["reworked"] for counts in both.rows.values()) > 0
+    added = [counts for _, counts in both.changes()]
+    assert sum(counts.get(f"n.{BIT['reworked']}", 0) for counts in added) > 0
     both.add(document, -1)
     assert list(both.changes()) == []
 
 
 def test_the_bits_stand_for_the_lists():
     found = facts(case("closed", {"reworks": 1}))
-    bits = stored(found)["bits"]
+    (document,) = stored(found)
+    bits = document["bits"]
     assert {key for basis in found.at for key in counts_in(bits, basis)} == set(found.counts)
     assert len(set(BIT.values())) == len(COUNTS)
     assert isinstance(found, Facts)
 
 
 def test_a_period_is_whole_months_and_the_days_at_its_edges():
-    found, left = split(date(2026, 1, 30), date(2026, 4, 3), by_day=True)
-    assert found == ["2026-01-30", "2026-01-31", "2026-02", "2026-03", "2026-04-01", "2026-04-02"]
-    assert left == []
-    found, left = split(date(2026, 1, 30), date(2026, 4, 3), by_day=False)
-    assert found == ["2026-02", "2026-03"]
-    assert left == [(date(2026, 1, 30), date(2026, 2, 1)), (date(2026, 4, 1), date(2026, 4, 3))]
-    assert split(date(2026, 2, 1), date(2026, 2, 1), by_day=True) == ([], [])
+    assert split(date(2026, 1, 30), date(2026, 4, 3)) == [
+        Stretch("2026-01", 30, 31, False),
+        Stretch("2026-02", 1, 28, True),
+        Stretch("2026-03", 1, 31, True),
+        Stretch("2026-04", 1, 2, False),
+    ]
+    assert split(date(2026, 2, 1), date(2026, 2, 1)) == []
+
+
+def test_a_row_says_what_its_month_and_its_days_count():
+    row = {"n": {"0": 5, "1": 0}, "d": {"01": {"0": 2}, "09": {"0": 3, "1": 1}, "10": {"1": -1}}}
+    assert summed(row, Stretch("2026-02", 1, 28, True)) == {"reported": 5}
+    assert summed(row, Stretch("2026-02", 2, 9, False)) == {"reported": 3, "filed": 1}
+
+
+def helped(**part: Any) -> list[set[str]]:
+    """The lists of a closed case that another unit helped with, and those of that unit's part."""
+    units = [
+        {"unit_id": "roads", "name": "", "lead": True, "done": True},
+        {"unit_id": "sanitation", "name": "", "lead": False, **part},
+    ]
+    found = facts(case("closed", unit_id="roads", units=units))
+    (its,) = found.parts
+    assert (its.unit, its.at) == ("sanitation", {"handle": found.at["handle"]})
+    return [set(found.counts), set(its.counts)]
+
+
+def test_a_unit_that_helps_is_judged_on_its_own_part():
+    due = case("closed")["due_at"]
+    whole, part = helped(done=True, done_at=due + DAY, done_by="eve")
+    assert part == {"should_handle", "handled"}
+    assert "handled_in_time" in whole
+    assert helped(done=True, done_at=due - DAY)[1] == {"should_handle", "handled", "handled_in_time"}
+    assert helped(done=False)[1] == {"should_handle", "overdue_pending"}
+    # Done before the moment was kept: at the latest when the lead was.
+    assert helped(done=True)[1] == {"should_handle", "handled", "handled_in_time"}
+
+
+def test_what_is_settled_on_the_spot_is_the_collectors_and_no_units():
+    at_once = dict.fromkeys(("filed_at", "handled_at", "closed_at"), START)
+    by = dict.fromkeys(("filed_by", "handled_by", "closed_by"), "dee")
+    past = {**at_once, **by, "dispatched_at": None, "dispatched_by": None, "close_due_at": START + DAY}
+    found = facts(case("closed", past, due_at=None, handled_at=None, reporter={"staff_id": "dee"}))
+    handled = {"should_handle", "handled", "handled_in_time"}
+    assert set(found.counts) == {"reported", "filed", *handled, "should_close", "closed", "closed_in_time"}
+    assert (found.unit, found.at["handle"], found.at["close"]) == (None, START, START + DAY)
+    assert (found.who["handle"], found.who["close"]) == ("dee", "dee")
+    # Reopened it is to be closed again; sent back it is the unit's, by a limit.
+    assert "closed" not in facts(case("handled", past, due_at=None, handled_at=None)).counts
+    again = facts(case("rework", past | {"reworks": 1}, due_at=START + 3 * DAY, handled_at=None))
+    assert (again.unit, "overdue_pending" in again.counts, "should_dispatch" in again.counts) == ("roads", True, False)
