@@ -188,11 +188,11 @@ async def test_while_the_case_is_open_its_camera_and_class_are_counted_on_it_and
     first = await waiting(source)
     intake = await district.staff("intake")
     number = (await intake.post(f"/snapshots/{first}/confirmation"))["report"]
+    await district.settled(number)
     with later(hours=2):
         again = await sifted(source, await source.taken(boxes=saw("exposed_garbage")), "filtered")
     assert (again["reason"], again["repeat_of"]) == ("open_case", first)
     assert (await intake.get(f"/snapshots/{first}"))["repeats"] == 1
-    await district.settled(number)
     unit = await district.staff("unit-sanitation")
     await unit.post(f"/reports/{number}/actions/accept")
     await unit.post(f"/reports/{number}/actions/handle", {"note": "已清运", "photo_ids": [await unit.photo()]})
