@@ -46,7 +46,7 @@ DEBT_KINDS = {
         *("create_children", "tell_parent", "suggest", "learn"),
     ),
     "side_tasks": ("offer", "lapse", "expire", "tell_case", "audit"),
-    "snapshots": ("sift", "open_case", "audit"),
+    "snapshots": ("sift", "open_case", "label", "audit"),
     "photos": ("check", "await_verdict", "tell_verdict", "see", "blur", "tell_blurred"),
     "citizens": ("forget",),
     "jobs": ("run", "expire"),

@@ -99,6 +99,7 @@ def payers(services: Services, jobs: ReportJobs) -> dict[str, dict[str, Payer]]:
         "snapshots": {
             "sift": services.snapshots.sifting.pay_sift,
             "open_case": services.snapshots.cases.pay_open_case,
+            "label": services.snapshots.labels.pay_label,
             **audit,
         },
         "citizens": {"forget": forget},

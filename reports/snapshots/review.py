@@ -128,7 +128,7 @@ class SnapshotReview:
             raise Invalid(f"没有这个类别，{problem}。", details={"fields": [{"field": "label", "problem": problem}]})
         snapshot = await self.get(by, snapshot_id)
         if snapshot["state"] == "waiting":
-            snapshot = await self._decide(by, snapshot, "rejected", {"label": label, "reason": reason})
+            snapshot = await self._decide(by, snapshot, "rejected", {"label": label, "reason": reason}, owe("label"))
         _check_own(by, snapshot, "rejected")
         return snapshot
 

@@ -11,6 +11,7 @@ from core.database import Database
 from core.encryption import Signer
 from core.files import FileStore
 from core.photos import PhotoService
+from inference.labels import LabelService
 from inference.service import InferenceService
 from places.service import PlaceService
 from reports.catalogue import Catalogue
@@ -19,6 +20,7 @@ from reports.service import ReportService
 from reports.snapshots.cameras import CameraService
 from reports.snapshots.cases import SnapshotCases
 from reports.snapshots.clearing import Clearing
+from reports.snapshots.labelling import SnapshotLabels
 from reports.snapshots.intake import SnapshotIntake
 from reports.snapshots.review import SnapshotReview
 from reports.snapshots.sifting import Sifting
@@ -33,6 +35,7 @@ class SnapshotServices:
     sifting: Sifting
     review: SnapshotReview
     cases: SnapshotCases
+    labels: SnapshotLabels
     clearing: Clearing
 
 
@@ -44,6 +47,7 @@ def snapshot_services(
     keys: ApiKeyService,
     cache: Cache,
     inference: InferenceService,
+    labels: LabelService,
     photos: PhotoService,
     places: PlaceService,
     reports: ReportService,
@@ -78,5 +82,6 @@ def snapshot_services(
             settings=settings,
         ),
         cases=cases,
+        labels=SnapshotLabels(database, files=files, photos=photos, labels=labels),
         clearing=Clearing(database, files=files, settings=settings),
     )

@@ -137,12 +137,51 @@ async def test_a_rejected_snapshot_says_what_it_really_shows_and_is_rejected_onc
     assert fields(problem(await intake.call("POST", path, json={"label": "cats"}), 422, "INVALID")) == {"label"}
     done = await intake.post(path, {"label": "road_damage", "reason": "路面破损，不是井盖"})
     assert (done["state"], done["report"], done["reviewed"]["label"]) == ("rejected", None, "road_damage")
-    assert await intake.post(path, {"label": "road_damage"}) == done, "said again it stays as it was"
+    again = await intake.post(path, {"label": "road_damage"})
+    assert again | {"picture": None} == done | {"picture": None}, "said again it stays as it was"
     problem(await intake.call("POST", f"/snapshots/{snapshot_id}/confirmation", json={}), 409, "ALREADY_REVIEWED")
     other = await reviewer(district, [district.settings.reports.division])
     details = problem(await other.call("POST", path, json={}), 409, "ALREADY_REVIEWED")
     assert details == {"state": "rejected", "report": None}
     assert await cases_of(district, source) == []
+
+
+async def label_of(district: District, snapshot_id: str) -> dict[str, Any]:
+    """The label that came of the decision."""
+    return dict(await until(lambda: district.services.database["labels"].find_one({"subject.snapshot": snapshot_id})))
+
+
+async def test_what_reviewers_decide_becomes_labels_with_the_picture_to_train_on(district, source):
+    intake, photos = await district.staff("intake"), district.services.database["photos"]
+    rejected, confirmed, other = [await waiting(source, c) for c in ("graffiti", "manhole", "overflow_bin")]
+    sent = await source.document(rejected)
+    await intake.post(f"/snapshots/{rejected}/rejection", {"label": "ad_signboard"})
+    label = await label_of(district, rejected)
+    assert (label["kind"], label["label"], label["source"]) == ("photo", "ad_signboard", "snapshot_rejected")
+    assert (label["by"]["name"], label["model"]) == ("受理员", sent["judged"]["model"])
+    assert label["judged"] == {name: sent["judged"][name] for name in ("label", "confidence")}
+    photo = await photos.find_one({"_id": label["subject"]["photo_id"]})
+    assert (photo["sha256"], photo["attached_to"]) == (sent["sha256"], [{"kind": "snapshot", "id": rejected}])
+    with later(days=31):
+        await district.services.snapshots.clearing.delete_files()
+        await district.services.photos.clear_unused()
+    assert (await source.document(rejected))["file"] is None
+    assert await photos.find_one({"_id": photo["_id"]}), "what is trained on stays when the snapshot's picture goes"
+
+    done = await intake.post(f"/snapshots/{confirmed}/confirmation")
+    label = await label_of(district, confirmed)
+    assert (label["label"], label["source"]) == ("manhole", "snapshot_confirmed")
+    report = await district.settled(done["report"])
+    assert label["subject"]["photo_id"] == report["photos"][0]
+
+    await intake.post(f"/snapshots/{other}/confirmation", {"category": "exposed_garbage"})
+
+    async def settled() -> bool:
+        return not (await source.document(other))["owed"]
+
+    await until(settled)
+    said = await district.services.database["labels"].find_one({"subject.snapshot": other})
+    assert said is None, "under another category it is no example of the class that it was taken for"
 
 
 async def test_a_reviewer_sees_and_decides_in_their_own_areas_alone(district, source):

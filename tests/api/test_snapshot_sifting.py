@@ -242,4 +242,4 @@ async def test_queries_of_the_queue_and_of_the_backlog_are_answered_by_indexes(d
 
 
 async def test_the_payers_are_the_workers_own(district):
-    assert set(collector(district, "snapshots")._payers) == {"sift", "open_case", "audit"}
+    assert set(collector(district, "snapshots")._payers) == {"sift", "open_case", "label", "audit"}
