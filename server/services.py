@@ -364,6 +364,7 @@ async def open_services(settings: Settings) -> AsyncIterator[tuple[Services, Rep
             snapshots=snapshot_services(
                 database,
                 settings.snapshots,
+                labels=LabelService(database),
                 keys=api_keys,
                 cache=cache,
                 inference=inference,

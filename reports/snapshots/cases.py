@@ -45,7 +45,9 @@ class SnapshotCases:
             data = await self._files.read(snapshot["_id"], snapshot["file"])
             photo = await self._photos.take(data, finding.owner, verdict="pass")
             report = await self._submit(snapshot, finding, photo["_id"])
-        done = Amendment(set={"photo_id": report["photos"][0], "report": report["_id"]}, owe=[owe("label")], settle=["open_case"])
+        done = Amendment(
+            set={"photo_id": report["photos"][0], "report": report["_id"]}, owe=[owe("label")], settle=["open_case"]
+        )
         after = await self._snapshots.find_one_and_update(
             {"_id": snapshot["_id"], "photo_id": None}, done.pipeline(), return_document=ReturnDocument.AFTER
         )

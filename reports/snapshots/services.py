@@ -20,8 +20,8 @@ from reports.service import ReportService
 from reports.snapshots.cameras import CameraService
 from reports.snapshots.cases import SnapshotCases
 from reports.snapshots.clearing import Clearing
-from reports.snapshots.labelling import SnapshotLabels
 from reports.snapshots.intake import SnapshotIntake
+from reports.snapshots.labelling import SnapshotLabels
 from reports.snapshots.review import SnapshotReview
 from reports.snapshots.sifting import Sifting
 
