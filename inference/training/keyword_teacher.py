@@ -14,12 +14,17 @@ import yaml
 
 from inference.text_input import learnt_form
 
-PHRASES: Final[dict[str, str]] = yaml.safe_load(
-    Path(__file__).with_name("category_phrases.yaml").read_text(encoding="utf-8")
-)
+
+def phrases_of(file: str) -> dict[str, list[str]]:
+    """The phrases that a file of this folder lists, by what they name."""
+    listed = yaml.safe_load(Path(__file__).with_name(file).read_text(encoding="utf-8"))
+    return {name: phrases.split() for name, phrases in listed.items()}
+
+
+PHRASES: Final = phrases_of("category_phrases.yaml")
 """Phrases by the key of their category."""
 
-_FINDERS = {key: re.compile("|".join(map(re.escape, phrases.split()))) for key, phrases in PHRASES.items()}
+_FINDERS = {key: re.compile("|".join(map(re.escape, phrases))) for key, phrases in PHRASES.items()}
 
 
 def taught(title: str, text: str) -> str:

@@ -1,13 +1,16 @@
 """Made-up messages for the citizen's categories: the teacher's phrases in the words that people put around them.
 
-The messages that exist were written to a mayor, and few are about a street light. On a phone people write a sentence.
+The messages that exist were written to a mayor, and few are about a street light. On a phone people write a sentence:
+a thing and what is the matter with it, as ``spoken_scenes.yaml`` puts them together.
 """
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Final
 
 import numpy as np
+import yaml
 
 from inference.training.keyword_teacher import PHRASES
 
@@ -46,15 +49,33 @@ _ENDINGS: Final = (
 )
 
 
-def spoken(each: int, seed: int) -> list[tuple[str, str]]:
-    """``each`` messages for every phrase, with the phrase's category."""
+_SCENES: Final = {
+    category: [(things.split(), states.split()) for things, states in pairs]
+    for category, pairs in yaml.safe_load(
+        Path(__file__).with_name("spoken_scenes.yaml").read_text(encoding="utf-8")
+    ).items()
+}
+
+
+def spoken(each: int, scenes: int, seed: int) -> list[tuple[str, str]]:
+    """``each`` messages for every phrase and ``scenes`` of every category's scenes, with the category."""
     dice = np.random.default_rng(seed)
+
+    def one_of(choices: tuple[str, ...] | list[str]) -> str:
+        return choices[int(dice.integers(len(choices)))]
+
     made = []
     for category, phrases in PHRASES.items():
-        for phrase in phrases.split():
+        for phrase in phrases:
             for _ in range(each):
-                begin, place, middle, end = (
-                    choices[int(dice.integers(len(choices)))] for choices in (_BEGINNINGS, _PLACES, _MIDDLES, _ENDINGS)
-                )
+                begin, place, middle, end = map(one_of, (_BEGINNINGS, _PLACES, _MIDDLES, _ENDINGS))
                 made.append((f"{begin}{place}{middle}{phrase}，{end}", category))
+    for category, pairs in _SCENES.items():
+        kinds = np.array([len(things) for things, _ in pairs])
+        for kind in dice.choice(len(pairs), scenes, p=kinds / kinds.sum()):
+            things, states = pairs[kind]
+            begin, place, end = map(one_of, (_BEGINNINGS, _PLACES, _ENDINGS))
+            thing, state = one_of(things), one_of(states)
+            said = f"{place}{thing}{state}" if dice.random() < 0.8 else f"{thing}{state}，{place}"
+            made.append((f"{begin}{said}，{end}" if dice.random() < 0.6 else said, category))
     return made

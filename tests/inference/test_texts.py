@@ -105,6 +105,38 @@ def test_any_text_is_answered_in_bounded_time(texts, kind):
     assert time.process_time() - begin < 2
 
 
+def test_traditional_characters_are_read_as_simplified_ones(texts):
+    for traditional, simplified in (
+        ("路燈壞了，馬路上的井蓋丟失，請儘快處理", "路灯坏了，马路上的井盖丢失，请尽快处理"),
+        ("垃圾桶滿了沒人收", "垃圾桶满了没人收"),
+        ("攤販佔道經營", "摊贩占道经营"),
+    ):
+        assert learnt_form(traditional, traditional) == learnt_form(simplified, simplified)
+        judged = texts.classify("category", [("", traditional), ("", simplified)])
+        assert judged[0].scores == judged[1].scores
+
+
+@pytest.mark.parametrize(
+    ("text", "department"),
+    [
+        ("公交车等了四十分钟才来，请增加班次", "交通运输(含公交地铁)"),
+        ("工地拖欠农民工工资，社保也没有买", "人社医保"),
+        ("开发商延期交房，房产证办不下来", "住建房产规划"),
+        ("路口红绿灯坏了，交警没人管", "公安交警"),
+        ("卫生院打预防针的医生态度很差", "卫健"),
+        ("景区门票太贵，导游强迫购物", "商务文旅"),
+        ("夜宵摊占道经营，城管不管", "城管"),
+        ("超市卖过期食品，店家不退款", "市场监管"),
+        ("自来水停了三天，水压也不够", "市政园林公用(水电气)"),
+        ("小学学区划分不合理，入学难", "教育"),
+        ("村里低保户和贫困户的评定不公平", "民政农业水利林业"),
+        ("化工厂偷排废气，刺鼻难闻", "生态环境"),
+    ],
+)
+def test_words_find_the_department(texts, text, department):
+    assert texts.classify("department", [("", text)])[0].label == department
+
+
 def test_a_text_without_chinese_gets_no_confident_answer(texts):
     (english,) = texts.classify("government", [("", ODD["English"])])
     (nothing,) = texts.classify("government", [("", "")])
