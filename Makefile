@@ -40,6 +40,7 @@ bench: setup  ## measure it; ARGS="--help" lists the measurements
 	$(BIN)/python -m bench $(ARGS)
 	$(BIN)/python -m bench.clock
 	$(BIN)/python -m bench.live
+	$(BIN)/python -m bench.snapshots
 	$(BIN)/python -m bench.inference
 
 docs: setup  ## write docs/ anew where it is made from the code
