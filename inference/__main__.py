@@ -14,13 +14,14 @@ from __future__ import annotations
 import argparse
 import itertools
 import json
+import math
 import os
 import stat
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from core.errors import AppError
 from core.pictures import MAX_BYTES
@@ -31,6 +32,8 @@ from inference.texts import TASKS, TextClassifier
 
 _TEXTS_AT_ONCE = 256
 _MAX_TEXT = 100_000
+_MAX_LINE = 4 * 1024 * 1024
+"""Bytes. A text of the longest with every character escaped takes a third of it."""
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -43,11 +46,14 @@ def main(arguments: list[str] | None = None) -> int:
     texts.add_argument("--task", choices=TASKS, required=True)
     options = parser.parse_args(arguments)
     try:
-        answers = _photos(options.files) if options.command == "photos" else _texts(options.task, sys.stdin.buffer)
+        answers = (
+            _photos(options.files) if options.command == "photos" else _texts(options.task, _lines(sys.stdin.buffer))
+        )
         failed = False
         for answer in answers:
             failed |= "error" in answer
-            print(json.dumps(answer, ensure_ascii=False), flush=True)
+            sys.stdout.buffer.write(_line(answer))
+            sys.stdout.buffer.flush()
     except ModelUnavailable as error:
         print(f"inference: {error}", file=sys.stderr)
         return 2
@@ -62,10 +68,18 @@ def _answer(judged: Judgement) -> dict[str, Any]:
     return {"label": judged.label, "confidence": judged.confidence, "scores": judged.scores}
 
 
+def _line(answer: dict[str, Any]) -> bytes:
+    """One line of JSON in UTF-8, whatever the terminal speaks."""
+    try:
+        return json.dumps(answer, ensure_ascii=False).encode() + b"\n"
+    except UnicodeEncodeError:  # half of a pair of surrogates, or a file's name that is not UTF-8: escaped
+        return json.dumps(answer).encode() + b"\n"
+
+
 def _paths(files: list[str]) -> Iterator[str]:
     for file in files:
         if file == "-":
-            yield from (line.rstrip("\r\n") for line in sys.stdin if line.strip())
+            yield from (os.fsdecode(line.rstrip(b"\r\n")) for line in sys.stdin.buffer if line.strip())
         else:
             yield file
 
@@ -95,31 +109,50 @@ def _bytes(path: Path) -> bytes:
         return file.read(MAX_BYTES + 1)
 
 
-def _texts(task: Any, lines: Iterable[bytes]) -> Iterator[dict[str, Any]]:
+def _lines(stream: BinaryIO) -> Iterator[bytes]:
+    """The lines that hold something; of one too long, as much as shows that it is, so that none fills the memory."""
+    while line := stream.readline(_MAX_LINE + 1):
+        if len(line) > _MAX_LINE:
+            rest = line
+            while rest and not rest.endswith(b"\n"):
+                rest = stream.readline(_MAX_LINE)
+        if line.strip():
+            yield line
+
+
+def _texts(task: Any, lines: Iterator[bytes]) -> Iterator[dict[str, Any]]:
     classifier = TextClassifier()
-    remaining = iter(lines)
-    while some := list(itertools.islice(remaining, _TEXTS_AT_ONCE)):
-        messages = [_message(line) for line in some if line.strip()]
+    remaining = map(_message, lines)
+    while messages := list(itertools.islice(remaining, _TEXTS_AT_ONCE)):
         readable = [(message["title"], message["text"]) for message in messages if "error" not in message]
         judged = iter(classifier.classify(task, readable))
         for message in messages:
             yield message if "error" in message else {"id": message["id"], **_answer(next(judged))}
 
 
+def _no_number(name: str) -> Any:
+    raise ValueError(f"{name} is not JSON")
+
+
 def _message(line: bytes) -> dict[str, Any]:
     """What a line says, or an ``error`` instead of its words."""
+    if len(line) > _MAX_LINE:
+        return {"id": None, "error": f"longer than {_MAX_LINE} bytes"}
     try:
-        found = json.loads(line)
+        found = json.loads(line, parse_constant=_no_number)
     except (ValueError, RecursionError):
         return {"id": None, "error": "not a line of JSON in UTF-8"}
     if not isinstance(found, dict):
         return {"id": None, "error": "not a JSON object"}
-    title, text = found.get("title") or "", found.get("text") or ""
+    id_, title, text = found.get("id"), found.get("title"), found.get("text")
+    if isinstance(id_, dict | list) or (isinstance(id_, float) and not math.isfinite(id_)):
+        return {"id": None, "error": "id must be a string or a number"}
+    title, text = "" if title is None else title, "" if text is None else text
     if not isinstance(title, str) or not isinstance(text, str):
-        return {"id": found.get("id"), "error": "title and text must be strings"}
+        return {"id": id_, "error": "title and text must be strings"}
     if len(title) + len(text) > _MAX_TEXT:
-        return {"id": found.get("id"), "error": f"longer than {_MAX_TEXT} characters"}
-    return {"id": found.get("id"), "title": title, "text": text}
+        return {"id": id_, "error": f"longer than {_MAX_TEXT} characters"}
+    return {"id": id_, "title": title, "text": text}
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import os
 import random
 import subprocess
 import sys
@@ -168,6 +169,27 @@ def test_the_command_line_answers_in_order_and_tells_what_it_could_not_read(tmp_
     assert ["error" in answer for answer in answers] == [False, True, True, True, False]
     assert set(answers[0]) == {"file", "label", "confidence", "scores"}
     assert inference("photos", "-", given=f"{good}\n{good}\n".encode())[0] == 0
+
+
+def test_the_command_line_answers_whatever_file_it_is_given(tmp_path):
+    good = jpeg(busy_scene(640, 480))
+    judged = {
+        "cmyk.jpg": saved(scene().convert("CMYK"), "JPEG"),
+        "sixteen-bits.png": saved(scene().convert("I").convert("I;16"), "PNG"),
+        "moving.png": saved(scene(), "PNG", save_all=True, append_images=[busy_scene(320, 240)]),
+        "fifty-megapixels.jpg": jpeg(Image.new("RGB", (8000, 6250), (90, 120, 60))),
+        "not-a-\udcff-name.jpg": good,
+    }
+    refused = {f"{number}.jpg": data for number, data in enumerate(REFUSED.values())}
+    refused["damaged.jpg"] = good[:300] + bytes(2000) + good[2300:]
+    for name, data in (judged | refused).items():
+        (tmp_path / name).write_bytes(data)
+    paths = [tmp_path / name for name in judged | refused]
+    given = b"\n".join(map(os.fsencode, [*paths, "/dev/zero"]))
+    status, answers, complaint = inference("photos", "-", given=given)
+    assert (status, complaint) == (1, "")
+    assert [answer["file"] for answer in answers] == [*map(str, paths), "/dev/zero"]
+    assert ["error" in answer for answer in answers] == [False] * len(judged) + [True] * (len(refused) + 1)
 
 
 @needs_photos

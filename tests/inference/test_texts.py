@@ -95,6 +95,10 @@ ODD = {
 }
 
 
+ODD_LINES = {kind: text for kind, text in ODD.items() if "\ud83d" not in text}
+"""Those that can be said in UTF-8; a test of its own is about half a pair."""
+
+
 @pytest.mark.parametrize("kind", ODD)
 def test_any_text_is_answered_in_bounded_time(texts, kind):
     begin = time.process_time()
@@ -160,6 +164,43 @@ def test_the_command_line_answers_in_order_and_goes_on_after_a_bad_line():
     assert [answer["id"] for answer in answers] == [1, None, None, "b"]
     assert ["error" in answer for answer in answers] == [False, True, True, False]
     assert set(answers[0]) == {"id", "label", "confidence", "scores"}
+
+
+def test_the_command_line_answers_every_odd_text():
+    status, answers, complaint = inference(
+        "texts", "--task", "category", given=lines(*({"id": kind, "text": text} for kind, text in ODD_LINES.items()))
+    )
+    assert (status, complaint) == (0, "")
+    assert [answer["id"] for answer in answers] == list(ODD_LINES)
+    assert all(set(answer) == {"id", "label", "confidence", "scores"} for answer in answers)
+
+
+BAD_LINES = {
+    b'{"id": NaN}': (None, "JSON"),
+    b'{"id": 1e999}': (None, "id"),
+    b'{"id": {"a": 1}, "text": ""}': (None, "id"),
+    b'{"id": 1, "text": 0}': (1, "strings"),
+    b'{"id": 2, "text": ["a"]}': (2, "strings"),
+    b'{"id": 3, "text": "' + b"x" * 100_001 + b'"}': (3, "100000"),
+    b"x" * 10_000_000: (None, "4194304"),
+    b"[" * 100_000: (None, "JSON"),
+    b'{"id": 4, "text": "\xe8\xb7"}': (None, "JSON"),
+    b"\x00\x00": (None, "JSON"),
+    b"null": (None, "object"),
+}
+
+
+def test_the_command_line_says_what_is_wrong_with_a_line():
+    status, answers, complaint = inference("texts", "--task", "government", given=b"\n".join(BAD_LINES))
+    assert (status, complaint) == (1, "")
+    for answer, (id_, reason) in zip(answers, BAD_LINES.values(), strict=True):
+        assert answer["id"] == id_
+        assert reason in answer["error"]
+
+
+def test_the_command_line_gives_back_an_id_that_is_half_a_surrogate_pair():
+    status, answers, _ = inference("texts", "--task", "category", given=b'{"id": "\\ud83d", "text": ""}')
+    assert (status, answers[0]["id"]) == (0, "\ud83d")
 
 
 def test_the_command_line_takes_nothing_for_nothing():
