@@ -285,6 +285,8 @@ class Inference(_Section):
 
     enabled: bool = True
     folder: Path = Path("inference/models")
+    trained: Path | None = None
+    follow_seconds: Annotated[float, Field(gt=0, le=60)] = 3.0
     threads: Annotated[int, Field(ge=1, le=64)] = 2
     check_seconds: Annotated[float, Field(gt=0, le=60)] = 10.0
     automatic_at: Annotated[float, Field(gt=0, le=1.01)] = 0.92
@@ -467,3 +469,21 @@ def production_problems(settings: Settings) -> list[str]:
         if template.startswith("tmpl-"):
             problems.append(f"wechat.templates.{name}: set it to the template id from the WeChat console")
     return problems
+
+
+def store_url(url: str) -> str:
+    """``url`` of a store; a relative folder lies in the project's, wherever the program was started."""
+    scheme, _, path = url.partition(":")
+    return (CONFIG_FILE.parent / path).resolve().as_uri() if scheme == "file" and not path.startswith("/") else url
+
+
+def s3_options(settings: Settings) -> dict[str, Any]:
+    """How every store that is a bucket is reached, for :func:`core.object_store.open_store`."""
+    s3 = settings.photos.s3
+    return {
+        "endpoint": s3.endpoint,
+        "region": s3.region,
+        "access_key_id": s3.access_key_id,
+        "secret_access_key": s3.secret_access_key.get_secret_value() if s3.secret_access_key else None,
+        "virtual_hosted_style": s3.virtual_hosted_style,
+    }

@@ -52,6 +52,12 @@ SNAPSHOTS_STANDING = Gauge(
     ["state"],
     multiprocess_mode="mostrecent",
 )
+JUDGEMENTS = Counter("gongzhi_inference_total", "Photos and texts judged, by what was answered", ["task", "label"])
+SHADOW_JUDGEMENTS = Counter(
+    "gongzhi_inference_shadow_total",
+    "Judgements that a model in shadow gave as well: it agreed, or differed",
+    ["task", "outcome"],
+)
 QUEUED_JOBS = Gauge("gongzhi_jobs_queued", "Jobs waiting in the queue", multiprocess_mode="mostrecent")
 WECHAT_CALLS = Counter("gongzhi_wechat_calls_total", "Calls to WeChat", ["path", "errcode"])
 WECHAT_SECONDS = Histogram("gongzhi_wechat_call_seconds", "Seconds a call to WeChat took", ["path"])

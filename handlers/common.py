@@ -35,6 +35,8 @@ ADMINISTERED = (
     "indicator_schemes",
     "camera_sources",
     "cameras",
+    "model_promotions",
+    "model_settings",
 )
 """The collections whose documents people administer: each owes the audit log what was done to it."""
 DEBT_KINDS = {

@@ -22,8 +22,10 @@ from core.jobs import JobService
 from core.photos import PhotoService
 from core.wechat import PushReceiver
 from inference.condition import InferenceCondition
+from inference.drift import Drift
 from inference.hiding import PictureHider
 from inference.labels import LabelService
+from inference.promotions import Promotions
 from inference.seeing import PhotoSeeing
 from inference.service import InferenceService
 from notices.inbox import StaffInbox
@@ -84,6 +86,8 @@ class Services:
     suggestions: Suggestions
     hiding: PictureHider
     labels: LabelService
+    promotions: Promotions
+    drift: Drift
     lessons: ReportLessons
     notices: NoticeService
     inbox: StaffInbox

@@ -6,6 +6,8 @@ be read or judged gives ``{"file", "error"}`` and, at the end, exit status 1.
 ``python -m inference texts --task government`` reads lines of ``{"id", "title", "text"}`` from standard input. A line
 that is not such an object gives ``{"id", "error"}`` and exit status 1 at the end.
 
+``train``, ``evaluate``, ``promote``, ``rollback``, ``shadow`` and ``status`` learn from corrections: docs/learning.md.
+
 The exit status is 2 when nothing could be judged: wrong arguments, weights missing or damaged.
 """
 
@@ -30,6 +32,8 @@ from inference.model_files import ModelUnavailable
 from inference.photos import PhotoClassifier
 from inference.texts import TASKS, TextClassifier
 
+_LEARNING = frozenset({"train", "evaluate", "promote", "rollback", "shadow", "status"})
+"""The commands of :mod:`inference.learning_commands`."""
 _TEXTS_AT_ONCE = 256
 _MAX_TEXT = 100_000
 _MAX_LINE = 4 * 1024 * 1024
@@ -38,6 +42,11 @@ _MAX_LINE = 4 * 1024 * 1024
 
 def main(arguments: list[str] | None = None) -> int:
     """Judge what is given; returns the exit status."""
+    given = sys.argv[1:] if arguments is None else arguments
+    if given and given[0] in _LEARNING:
+        from inference import learning_commands  # its database and progress bars are nothing for those who judge
+
+        return learning_commands.main(given)
     parser = argparse.ArgumentParser(prog="python -m inference", description="Judge photos and texts.")
     commands = parser.add_subparsers(dest="command", required=True)
     photos = commands.add_parser("photos", help="what photos show")

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from core.errors import Unavailable
+from inference.correction import Correction
 
 MODELS: Final = Path(__file__).with_name("models")
 LISTING: Final = "models.json"
@@ -35,7 +36,8 @@ class ModelUnavailable(Unavailable):
 class Model:
     """One file of weights with its entry in ``listing``.
 
-    ``name`` is the file's name and the first eight digits of its SHA-256. ``about`` is the entry: labels, sizes.
+    ``name`` is the file's name and the first eight digits of its SHA-256, and those of its corrections. ``about`` is
+    the entry: labels, sizes. ``corrections``: by task, what a district's labels have added.
     """
 
     def __init__(self, kind: str, folder: Path = MODELS, *, listing: str = LISTING) -> None:
@@ -63,3 +65,32 @@ class Model:
         except Exception as error:
             raise ModelUnavailable(path.name, f"onnxruntime refuses it: {error}") from error
         self.name = f"{path.stem}-{digest[:8]}"
+        self.corrections: dict[str, Correction] = {}
+        for task, file in entry.get("corrections", {}).items():
+            try:
+                self.corrections[task] = Correction.read(folder / file["file"], file["sha256"])
+            except (OSError, ValueError, KeyError) as error:
+                raise ModelUnavailable(str(file.get("file", task)), str(error) or type(error).__name__) from error
+            self.name += f"+{file['sha256'][:8]}"
+
+
+def verify(folder: Path) -> None:
+    """See that every file that ``folder``'s models.json lists is whole. Raises :class:`ModelUnavailable`.
+
+    Reads them once (some 12 MB) and opens none.
+    """
+    try:
+        entries = json.loads((folder / "models.json").read_text(encoding="utf-8"))
+        files = [file for entry in entries.values() for file in (entry, *entry.get("corrections", {}).values())]
+        listed = [(folder / file["file"], file["sha256"]) for file in files]
+    except OSError as error:
+        raise ModelUnavailable("models.json", f"not readable: {error.strerror or type(error).__name__}") from error
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ModelUnavailable("models.json", f"damaged: {type(error).__name__}") from error
+    for path, sha256 in listed:
+        try:
+            digest = hashlib.sha256(path.read_bytes()).hexdigest()
+        except OSError as error:
+            raise ModelUnavailable(path.name, f"not readable: {error.strerror or type(error).__name__}") from error
+        if digest != sha256:
+            raise ModelUnavailable(path.name, "damaged: its SHA-256 is not the one in models.json")

@@ -1,17 +1,93 @@
-"""The classifiers as the rest of the program uses them: opened on first use, in threads, and allowed to be missing."""
+"""The classifiers as the rest of the program uses them: opened on first use, in threads, and allowed to be missing.
+
+They can be exchanged while they are used: the new ones are opened beside the old ones and take over between two
+judgements. New ones that cannot be opened leave the old ones where they are.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import os
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
+from typing import Any, TypeVar
 
+import structlog
+
+from core.errors import AppError
 from inference.judgement import Judgement
-from inference.model_files import MODELS, ModelUnavailable
+from inference.model_files import MODELS, ModelUnavailable, verify
 from inference.photos import PhotoClassifier, Seen, combined
 from inference.texts import Task, TextClassifier
+
+log = structlog.get_logger(__name__)
+
+_Classifier = TypeVar("_Classifier", PhotoClassifier, TextClassifier)
+
+Observer = Callable[[str, Judgement], None]
+"""Told of each judgement: the task (``photos`` or one of the tasks of texts) and the answer. Called in any thread."""
+
+ShadowObserver = Callable[[str, Judgement, Judgement], None]
+"""Told of each judgement that the shadow gave as well: task, answer, the shadow's answer."""
+
+_SHADOW_WAITING = 32
+"""So many inputs may wait for the shadow; what comes while they do, it does not see."""
+
+
+class Classifiers:
+    """The classifiers of one folder, each opened when first used, and not tried again when that fails."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._opening = threading.Lock()
+        self._photos: PhotoClassifier | ModelUnavailable | None = None
+        self._texts: TextClassifier | ModelUnavailable | None = None
+
+    @property
+    def opened(self) -> bool:
+        """Whether any of them is open, so that its successor is wanted open too."""
+        return isinstance(self._photos, PhotoClassifier) or isinstance(self._texts, TextClassifier)
+
+    def photos(self) -> PhotoClassifier:
+        """The classifier of photos. Raises :class:`ModelUnavailable`."""
+        with self._opening:
+            if self._photos is None:
+                try:
+                    self._photos = PhotoClassifier(self.folder)
+                except ModelUnavailable as error:
+                    self._photos = error
+        return _usable(self._photos)
+
+    def texts(self) -> TextClassifier:
+        """The classifier of texts. Raises :class:`ModelUnavailable`."""
+        with self._opening:
+            if self._texts is None:
+                try:
+                    self._texts = TextClassifier(self.folder)
+                except ModelUnavailable as error:
+                    self._texts = error
+        return _usable(self._texts)
+
+    def see(self, data: bytes) -> Seen:
+        """See :meth:`PhotoClassifier.see`."""
+        return self.photos().see(data)
+
+    def classify(self, task: Task, messages: Sequence[tuple[str, str]]) -> list[Judgement]:
+        """See :meth:`TextClassifier.classify`."""
+        return self.texts().classify(task, messages)
+
+    def problems(self) -> list[str]:
+        """Why each that cannot be opened cannot."""
+        found = []
+        for open_one in (self.photos, self.texts):
+            try:
+                open_one()
+            except ModelUnavailable as error:
+                found.append(str(error))
+        return found
 
 
 class InferenceService:
@@ -19,25 +95,34 @@ class InferenceService:
 
     Every method raises :class:`ModelUnavailable` (503 ``INFERENCE_UNAVAILABLE``) while the weights cannot be opened,
     so that whoever asks can go on without an answer; ``unavailable`` tells why without asking for one. Weights
-    that could not be opened are not tried again: a mended file takes a restart.
+    that could not be opened are not tried again: a mended file takes a restart, or another model.
     """
 
     def __init__(self, folder: Path = MODELS, threads: int = 2) -> None:
-        self._folder = folder
         self._threads = ThreadPoolExecutor(threads, thread_name_prefix="inference")
-        self._opening = threading.Lock()
-        self._photos: PhotoClassifier | ModelUnavailable | None = None
-        self._texts: TextClassifier | ModelUnavailable | None = None
+        self._current = Classifiers(folder)
+        self._refused: str | None = None
+        self._shadow: Classifiers | None = None
+        self._shadow_thread: ThreadPoolExecutor | None = None
+        self._shadow_waiting = 0
+        self.observe: Observer = lambda _task, _answer: None
+        self.observe_shadow: ShadowObserver = lambda _task, _answer, _other: None
+
+    @property
+    def folder(self) -> Path:
+        """Where the classifiers in use come from."""
+        return self._current.folder
 
     async def photo(self, data: bytes) -> Judgement:
         """What one photo shows; raises what :func:`core.pictures.read_picture` raises for files that it refuses."""
-        return await asyncio.get_running_loop().run_in_executor(
-            self._threads, lambda: self._open_photos().classify(data)
-        )
+        return (await self.see(data)).judgement
 
     async def see(self, data: bytes) -> Seen:
         """What one photo shows and where it lies among photos; raises what :meth:`photo` raises."""
-        return await asyncio.get_running_loop().run_in_executor(self._threads, lambda: self._open_photos().see(data))
+        seen: Seen = await self._run(lambda: self._current.see(data))
+        self.observe("photos", seen.judgement)
+        self._ask_shadow("photos", [seen.judgement], lambda shadow: [shadow.see(data).judgement])
+        return seen
 
     async def photos(self, files: Sequence[bytes]) -> Judgement:
         """What the photos of one report show together; raises ValueError without photos."""
@@ -50,46 +135,91 @@ class InferenceService:
 
     async def texts(self, task: Task, messages: Sequence[tuple[str, str]]) -> list[Judgement]:
         """What each of the (title, text) pairs is about, in order."""
-        return await asyncio.get_running_loop().run_in_executor(
-            self._threads, lambda: self._open_texts().classify(task, messages)
-        )
+        answers: list[Judgement] = await self._run(lambda: self._current.classify(task, messages))
+        for answer in answers:
+            self.observe(task, answer)
+        self._ask_shadow(task, answers, lambda shadow: shadow.classify(task, messages))
+        return answers
 
     async def unavailable(self) -> list[str]:
-        """Why each classifier that cannot be opened cannot; empty when all is well."""
+        """Why each classifier that cannot be opened cannot, and what was to replace them; empty when all is well."""
+        problems: list[str] = await self._run(self._current.problems)
+        return [*problems, self._refused] if self._refused else problems
 
-        def reasons() -> list[str]:
-            found = []
-            for open_one in (self._open_photos, self._open_texts):
-                try:
-                    open_one()
-                except ModelUnavailable as error:
-                    found.append(str(error))
-            return found
+    async def switch(self, folder: Path) -> bool:
+        """Judge with the classifiers in ``folder`` from now on; False when those in use stay, because it is damaged.
 
-        return await asyncio.get_running_loop().run_in_executor(self._threads, reasons)
+        Whoever is being judged for meanwhile is not kept waiting: the new ones are opened in a thread of their own.
+        """
+        fresh = Classifiers(folder)
+
+        def ready() -> None:
+            verify(folder)
+            # A process that has opened none, because it never judges, opens none for this either.
+            if self._current.opened and (problems := fresh.problems()):
+                raise ModelUnavailable(folder.name, "; ".join(problems))
+
+        try:
+            await asyncio.to_thread(ready)
+        except ModelUnavailable as error:
+            refused = f"{folder.name} is not used: {error}"
+            if refused != self._refused:
+                log.error("inference.switch_refused", folder=folder.name, problem=str(error))
+            self._refused = refused
+            return False
+        self._current, self._refused = fresh, None
+        log.info("inference.switched", folder=folder.name)
+        return True
+
+    def refuse(self, problem: str | None) -> None:
+        """Say in :meth:`unavailable` what keeps another model from being used; None: nothing does."""
+        self._refused = problem
+
+    def set_shadow(self, folder: Path | None) -> None:
+        """Let the classifiers in ``folder`` judge the same inputs, unheard and when there is time; None: none do."""
+        self._shadow = None if folder is None else Classifiers(folder)
+        if folder is not None and self._shadow_thread is None:
+            self._shadow_thread = ThreadPoolExecutor(1, thread_name_prefix="shadow", initializer=_stand_back)
 
     def close(self) -> None:
         """Let the threads end."""
         self._threads.shutdown(wait=False, cancel_futures=True)
+        if self._shadow_thread is not None:
+            self._shadow_thread.shutdown(wait=False, cancel_futures=True)
 
-    def _open_photos(self) -> PhotoClassifier:
-        with self._opening:
-            if self._photos is None:
-                try:
-                    self._photos = PhotoClassifier(self._folder)
-                except ModelUnavailable as error:
-                    self._photos = error
-        if isinstance(self._photos, ModelUnavailable):
-            raise ModelUnavailable(self._photos.file, self._photos.reason)
-        return self._photos
+    async def _run(self, work: Callable[[], Any]) -> Any:
+        return await asyncio.get_running_loop().run_in_executor(self._threads, work)
 
-    def _open_texts(self) -> TextClassifier:
-        with self._opening:
-            if self._texts is None:
-                try:
-                    self._texts = TextClassifier(self._folder)
-                except ModelUnavailable as error:
-                    self._texts = error
-        if isinstance(self._texts, ModelUnavailable):
-            raise ModelUnavailable(self._texts.file, self._texts.reason)
-        return self._texts
+    def _ask_shadow(
+        self, task: str, answers: Sequence[Judgement], judge: Callable[[Classifiers], Sequence[Judgement]]
+    ) -> None:
+        shadow, thread = self._shadow, self._shadow_thread
+        if shadow is None or thread is None or self._shadow_waiting >= _SHADOW_WAITING:
+            return
+        self._shadow_waiting += 1
+
+        def work() -> None:
+            for answer, other in zip(answers, judge(shadow), strict=True):
+                self.observe_shadow(task, answer, other)
+
+        def done(ended: asyncio.Future[None]) -> None:
+            self._shadow_waiting -= 1
+            if not ended.cancelled() and (error := ended.exception()) is not None:
+                # Nobody waits for the shadow: what it cannot do is told once and asked of it no more.
+                log.error("inference.shadow_failed", error=str(error), kind=type(error).__name__)
+                if isinstance(error, AppError) and self._shadow is shadow:
+                    self._shadow = None
+
+        asyncio.get_running_loop().run_in_executor(thread, work).add_done_callback(done)
+
+
+def _usable(opened: _Classifier | ModelUnavailable) -> _Classifier:
+    if isinstance(opened, ModelUnavailable):
+        raise ModelUnavailable(opened.file, opened.reason)
+    return opened
+
+
+def _stand_back() -> None:
+    """Let this thread run when no other wants to. On Linux niceness is a thread's own."""
+    with suppress(OSError, AttributeError):
+        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), 19)

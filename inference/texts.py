@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Final, Literal, get_args
 
+import numpy as np
+from numpy.typing import NDArray
+
+from inference.correction import text_features
 from inference.judgement import Judgement, judgement
 from inference.model_files import MODELS, Model
 from inference.text_input import code_points
@@ -29,11 +33,18 @@ class TextClassifier:
     def __init__(self, folder: Path = MODELS) -> None:
         self._model = Model("texts", folder)
         self.session = self._model.session
+        self.name = self._model.name
         self.labels: dict[Task, tuple[str, ...]] = {task: tuple(self._model.about["labels"][task]) for task in TASKS}
 
     def classify(self, task: Task, messages: Sequence[tuple[str, str]]) -> list[Judgement]:
         """Judge (title, text) pairs, in order; 0.4 ms of CPU time each. A title may be empty, and so may a text."""
         judged: list[Judgement] = []
+        for rows in self.probabilities(task, messages):
+            judged += [judgement(self.labels[task], row, self._model.name) for row in rows]
+        return judged
+
+    def probabilities(self, task: Task, messages: Sequence[tuple[str, str]]) -> Iterator[NDArray[np.float32]]:
+        """The probabilities of each of :attr:`labels`, a few messages at a time, in order."""
         start = 0
         while start < len(messages):
             # Rows of a batch are filled up to the longest, so a batch is bounded by characters, not by messages.
@@ -45,6 +56,7 @@ class TextClassifier:
                 end += 1
             points = code_points(messages[start:end])
             (probabilities,) = self.session.run([task], {"code_points": points})
-            judged += [judgement(self.labels[task], row, self._model.name) for row in probabilities]
+            if (correction := self._model.corrections.get(task)) is not None:
+                probabilities = correction.apply(probabilities, text_features(points, correction.grams))
+            yield probabilities
             start = end
-        return judged

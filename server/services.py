@@ -6,7 +6,6 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import fields
 from datetime import time, timedelta
-from typing import Any
 
 from accounts import api_keys as api_keys_room
 from accounts import citizens as citizens_room
@@ -36,7 +35,7 @@ from core import metrics
 from core import photos as photos_room
 from core.audit import Audit, audit_database
 from core.cache import Cache
-from core.config import CONFIG_FILE, ConfigurationError, Settings
+from core.config import CONFIG_FILE, ConfigurationError, Settings, s3_options, store_url
 from core.database import connect, ensure_indexes, merge_indexes
 from core.encryption import Signer, Vault
 from core.files import FileStore
@@ -48,10 +47,15 @@ from core.serials import Serials
 from core.wechat import PushReceiver, WeChat
 from handlers.services import Services
 from inference import condition as condition_room
+from inference import drift as drift_room
 from inference import labels as labels_room
+from inference import promotions as promotions_room
 from inference.condition import InferenceCondition
+from inference.drift import Drift
+from inference.following import following
 from inference.hiding import PictureHider
 from inference.labels import LabelService
+from inference.promotions import Promotions
 from inference.seeing import PhotoSeeing
 from inference.service import InferenceService
 from notices import inbox as inbox_room
@@ -118,6 +122,8 @@ INDEXES = merge_indexes(
         photos_room.INDEXES,
         condition_room.INDEXES,
         labels_room.INDEXES,
+        drift_room.INDEXES,
+        promotions_room.INDEXES,
         sessions_room.INDEXES,
         staff_room.INDEXES,
         failures_room.INDEXES,
@@ -244,7 +250,7 @@ async def open_services(settings: Settings) -> AsyncIterator[tuple[Services, Rep
         people = ReportPeople(database, queries=queries, vault=vault, idempotency=idempotency)
         long_jobs = JobService(
             database,
-            FileStore.from_url(_store_url(settings.files.store), **_s3_options(settings)),
+            FileStore.from_url(store_url(settings.files.store), **s3_options(settings)),
             idempotency,
             lease=timedelta(seconds=settings.worker.lease_seconds),
             keep=timedelta(days=settings.files.keep_days),
@@ -260,11 +266,10 @@ async def open_services(settings: Settings) -> AsyncIterator[tuple[Services, Rep
         )
         long_jobs.register(REPORT_EXPORT, exports.run)
         scheme = IndicatorScheme(database, division=settings.reports.division)
-        statistics = Statistics(database)
+        statistics, api_keys = Statistics(database), ApiKeyService(database)
         intake = IntakeService(database, reports=reports, places=places, catalogue=catalogue)
         sheets = HotlineSheets(intake=intake, places=places, jobs=long_jobs, audit=audit, work=work)
         long_jobs.register(HOTLINE_IMPORT, sheets.run)
-        api_keys = ApiKeyService(database)
         services = Services(
             settings=settings,
             public_url=public_url(settings),
@@ -316,6 +321,8 @@ async def open_services(settings: Settings) -> AsyncIterator[tuple[Services, Rep
             ),
             hiding=PictureHider(photos, CONFIG_FILE.parent / settings.photos.detectors, settings.photos.blur_threads),
             labels=LabelService(database),
+            promotions=Promotions(database),
+            drift=Drift(database),
             lessons=ReportLessons(labels=LabelService(database), photos=photos),
             notices=notices,
             inbox=inbox,
@@ -376,7 +383,7 @@ async def open_services(settings: Settings) -> AsyncIterator[tuple[Services, Rep
                 signer=Signer(settings.keys.signing.get_secret_value()),
                 public_url=public_url(settings),
                 files=FileStore.from_url(
-                    _store_url(settings.snapshots.store), content_type="image/jpeg", **_s3_options(settings)
+                    store_url(settings.snapshots.store), content_type="image/jpeg", **s3_options(settings)
                 ),
                 division=settings.reports.division,
             ),
@@ -390,7 +397,9 @@ async def open_services(settings: Settings) -> AsyncIterator[tuple[Services, Rep
             wechat=wechat,
             audit=audit,
         )
-        yield services, jobs
+        # From here on the process judges with the model in force, and goes on doing so.
+        async with following(settings, database, inference):
+            yield services, jobs
     finally:
         sender.close()
         inference.close()
@@ -400,23 +409,4 @@ async def open_services(settings: Settings) -> AsyncIterator[tuple[Services, Rep
 
 
 def _photo_store(settings: Settings) -> PhotoStore:
-    return PhotoStore.from_url(_store_url(settings.photos.store), **_s3_options(settings))
-
-
-def _store_url(url: str) -> str:
-    scheme, _, path = url.partition(":")
-    if scheme == "file" and not path.startswith("/"):
-        # A relative folder lies in the project's, wherever the program was started.
-        return (CONFIG_FILE.parent / path).resolve().as_uri()
-    return url
-
-
-def _s3_options(settings: Settings) -> dict[str, Any]:
-    s3 = settings.photos.s3
-    return {
-        "endpoint": s3.endpoint,
-        "region": s3.region,
-        "access_key_id": s3.access_key_id,
-        "secret_access_key": s3.secret_access_key.get_secret_value() if s3.secret_access_key else None,
-        "virtual_hosted_style": s3.virtual_hosted_style,
-    }
+    return PhotoStore.from_url(store_url(settings.photos.store), **s3_options(settings))

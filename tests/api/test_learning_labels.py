@@ -31,7 +31,13 @@ async def test_a_correction_becomes_a_label_once_with_who_when_and_what_had_been
     await district.settled(number)
     await district.services.database["reports"].update_one(
         {"_id": number},
-        {"$set": {"suggestion": {"category": "manhole", "confidence": 0.7, "models": {"text": "texts-1"}}}},
+        {
+            "$set": {
+                "suggestion.category": "manhole",
+                "suggestion.confidence": 0.7,
+                "suggestion.models.text": "texts-1",
+            }
+        },
     )
     await district.action("dispatcher", number, "recategorise", category="street_light")
     report = await district.settled(number)
