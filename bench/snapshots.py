@@ -18,7 +18,6 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from datetime import timedelta
 from pathlib import Path
 
 import orjson
@@ -128,7 +127,7 @@ async def measure(
     cpu = {name: cpu_seconds(pids) - before[name] for name, pids in parts.items()}
     taken = services.database["snapshots"].aggregate(
         [
-            {"$match": {"received_at": {"$gte": began - timedelta(seconds=1)}}},
+            {"$match": {"received_at": {"$gte": began}}},
             {"$group": {"_id": {"$ifNull": ["$reason", "$state"]}, "n": {"$sum": 1}}},
         ]
     )
