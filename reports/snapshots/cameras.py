@@ -230,6 +230,12 @@ class CameraService:
             fixed = {"source": source, "code": camera.code, "active": True, "owed": []}
             change = {"$set": {**placed, "changed_at": now()}, "$setOnInsert": fixed, "$inc": {"version": 1}}
             writes.append(UpdateOne({"_id": camera_id}, change, upsert=True))
+        theirs = self._cameras.find({"_id": {"$in": [f"{source}:{c.code}" for _, c in rows]}}, {"areas": 1, "code": 1})
+        problems += [
+            {"field": "code", "problem": f"摄像机 {camera['code']} 登记在您的管辖范围之外"}
+            async for camera in theirs
+            if not within([camera["areas"][-1]], by.areas)
+        ]
         if problems:
             raise Invalid(
                 f"文件有 {len(problems)} 处需要改正，未导入任何摄像机。",

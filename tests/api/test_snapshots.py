@@ -12,13 +12,15 @@ import httpx
 import pytest
 import pytest_asyncio
 
+from accounts.models import NewStaff, Role
 from core.clock import now
 from core.config import Snapshots
 from core.errors import TooManyRequests
 from core.ids import new_id
+from places.models import Level
 from reports.snapshots.intake import SnapshotIntake
 from tests.api.support import fields, problem, until
-from tests.district import INSIDE, Client, District, good, location, picture
+from tests.district import INSIDE, PASSWORD, Client, District, good, location, picture
 
 
 class Source:
@@ -223,6 +225,40 @@ async def test_cameras_are_listed_changed_and_loaded_from_a_file_all_or_none(dis
         422,
         "OUTSIDE_DISTRICT",
     )
+
+
+@pytest_asyncio.fixture
+async def cameras_role(district):
+    """A role that keeps cameras and does nothing else. Nobody has such a one at first; a district may make it."""
+    key = f"cameras_{''.join(filter(str.isalpha, new_id()))}"
+    await district.services.staff.put_role(Role(key=key, name="摄像机管理", permissions=["cameras.manage"]))
+    yield key
+    await district.services.database["staff"].delete_many({"roles": key})
+    await district.services.database["roles"].delete_one({"_id": key})
+
+
+async def test_who_keeps_the_cameras_of_a_street_keeps_no_others(district, source, cameras_role):
+    services = district.services
+    streets = [area.code for area in await services.places.areas(Level.STREET)]
+    admin = await district.staff("admin")
+    (camera,) = (await admin.get("/cameras", source=source.key))["cameras"]
+    elsewhere = next(code for code in streets if code != camera["areas"][1])
+    name = f"keeper-{new_id()}"
+    await services.staff.create(NewStaff(username=name, name="管理", roles=[cameras_role], areas=[elsewhere]), PASSWORD)
+    keeper = await district.staff(name)
+    assert (await keeper.get("/cameras", source=source.key))["cameras"] == []
+    change = {"version": camera["version"], "active": False}
+    problem(await keeper.call("PATCH", f"/cameras/{camera['camera_id']}", json=change), 404, "NO_SUCH_CAMERA")
+    new = {"source": source.key, "code": "mine", "name": "路口", "location": location()}
+    problem(await keeper.call("POST", "/cameras", json=new), 422, "AREA_OUT_OF_REACH")
+    problem(await keeper.call("PATCH", f"/camera-sources/{source.key}", json={"version": 1}), 403, "DISTRICT_WIDE")
+    longitude, latitude = (await services.places.get(elsewhere)).centre
+    rows = f"code,name,longitude,latitude,crs,address\n{camera['code']},搬走,{longitude},{latitude},wgs84,\n"
+    moved = await keeper.call(
+        "POST", f"/camera-sources/{source.key}/cameras", files={"file": ("cameras.csv", rows.encode())}
+    )
+    problem(moved, 422, "BAD_CAMERA_FILE")
+    assert (await admin.get("/cameras", source=source.key))["cameras"] == [camera]
 
 
 async def test_a_source_that_sends_more_than_it_was_granted_is_told_to_come_again(district):
