@@ -7,8 +7,10 @@ follows from it.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from copy import copy
 from dataclasses import asdict, replace
 from datetime import datetime, timedelta
+from typing import Self
 
 import structlog
 from pymongo import ASCENDING, DESCENDING, GEOSPHERE, IndexModel, ReturnDocument
@@ -152,6 +154,17 @@ class ReportService:
         self.checks = checks
         self._policy = policy
         self._division = division
+
+    @property
+    def policy(self) -> Policy:
+        """How the district works."""
+        return self._policy
+
+    def under(self, policy: Policy) -> Self:
+        """The same service, for a district that dispatches as ``policy`` says."""
+        other = copy(self)
+        other._policy = policy
+        return other
 
     async def submit(
         self,

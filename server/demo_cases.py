@@ -24,12 +24,14 @@ STEP_TAKES = timedelta(minutes=2)
 class Step:
     """What a person does: the reporter, ``unit`` for whoever holds the case, or the staff of a role.
 
-    ``hours`` pass before it: working hours of staff, plain ones of the reporter.
+    ``hours`` pass before it: working hours of staff, plain ones of the reporter. ``two_level``: as where a district
+    dispatches by way of its streets, which the demo district does not, so that there is a case with a street too.
     """
 
     by: str
     action: str
     hours: int
+    two_level: bool = False
 
 
 _HANDLED = (Step("unit", "accept", 1), Step("unit", "handle", 3))
@@ -45,6 +47,8 @@ STORIES: dict[str, tuple[Step, ...]] = {
     "withdrawn": (Step("reporter", "withdraw", 4),),
     "void": (Step("intake", "void", 2),),
     "filed": (),
+    "at_street": (Step("dispatcher", "send_to_street", 1, two_level=True),),
+    "merged": (Step("dispatcher", "merge", 2),),
     "filed_noted": (Step("dispatcher", "note", 2),),
     "filed_by_intake": (Step("intake", "file", 1), Step("unit", "accept", 1)),
     "recategorised": (Step("dispatcher", "recategorise", 1), Step("unit", "accept", 1)),
@@ -101,6 +105,7 @@ class Case(_Strict):
     rating: Rating | None = None
     becomes: str | None = None
     unit: str | None = None
+    same_as: str | None = None
 
     @property
     def scene(self) -> str:

@@ -11,7 +11,7 @@ import random
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 
 from accounts.models import StaffSession
@@ -89,6 +89,9 @@ class Player:
         self._reporters = reporters
         self._staff = staff
         self._until = until
+        policy = replace(services.reports.policy, two_level=True)
+        self._two_level = services.reports.under(policy)
+        self._numbers: dict[str, str] = {}  # of the cases played so far, by their addresses
         self._notes, self._cases = (cases := read_cases()).handling_notes, cases.cases
 
     async def play(self, progress: Callable[[int, int], None]) -> None:
@@ -107,6 +110,7 @@ class Player:
             with time_travel():
                 for count, play in enumerate(plays, 1):
                     await self._play(play)
+                    self._numbers[play.case.address] = str(play.number)
                     progress(count, len(plays))
         finally:
             pool.shutdown(wait=False, cancel_futures=True)
@@ -120,7 +124,9 @@ class Player:
                 if play := by_text.get(listed["description"]):
                     report = await self._services.reports.get(listed["_id"])
                     play.number = report["_id"]
-                    play.taken = sum(entry["by"]["kind"] != "system" for entry in report["timeline"]) - 1
+                    # What another case has brought along was no step of this one.
+                    own = [e for e in report["timeline"] if e["action"] != "take_over"]
+                    play.taken = sum(entry["by"]["kind"] != "system" for entry in own) - 1
 
     async def _plays(self) -> list[_Play]:
         areas = self._services.places.areas
@@ -132,7 +138,9 @@ class Player:
         ]
 
     def _made_up(self, index: int, case: Case, grids: list[Area]) -> _Play:
-        chance = random.Random(index)
+        same = next((n for n, other in enumerate(self._cases) if other.address == case.same_as), index)
+        # Who reports what another has reported stands at the same place.
+        chance = random.Random(same)
         # Grids are about 1 km wide: 200 m around the centre is inside.
         centre = chance.choice(grids).centre
         place = _near(centre, 0.002, chance)
@@ -187,7 +195,8 @@ class Player:
             actor = play.reporter
         else:
             actor = self._staff[report["unit_id"] if step.by == "unit" else step.by]
-        row = self._services.reports.row(step.action, report, actor) or _row(step)
+        service = self._two_level if step.two_level else self._services.reports
+        row = service.row(step.action, report, actor) or _row(step)
         accepted = {*row.needs, *row.takes, *row.some_of}
         words = case.says.get(step.action)
         if step.action == "handle":
@@ -206,9 +215,10 @@ class Player:
             resolved=rating.resolved if rating else "partly" if "resolved" in row.needs else None,
             score=rating.score if rating else None,
             assignee=actor.staff_id if "assignee" in row.needs and isinstance(actor, StaffSession) else None,
+            into=self._numbers[case.same_as or ""] if "into" in row.needs else None,
             until=shanghai(play.moments[number]).date() + _SUSPENDED_FOR if "until" in row.needs else None,
         )
-        await self._services.reports.act(report["_id"], step.action, actor, given)
+        await service.act(report["_id"], step.action, actor, given)
 
 
 def _row(step: Step) -> Transition:

@@ -92,10 +92,6 @@ async def started(mongodb_url, redis_url, tmp_path_factory):
             await server.close_all_connections()
 
 
-# The demo district dispatches directly, and nobody reports the same twice in it.
-ELSEWHERE = {State.AT_STREET, State.MERGED}
-
-
 async def reports_of(services):
     return await services.database["reports"].find().to_list(None)
 
@@ -103,7 +99,7 @@ async def reports_of(services):
 async def test_every_state_has_a_case_and_the_rarer_actions_were_done_too(started):
     services, _, _ = started
     reports = await reports_of(services)
-    assert {report["state"] for report in reports} == set(State) - ELSEWHERE
+    assert {report["state"] for report in reports} == set(State)
     taken = {entry["action"] for report in reports for entry in report["timeline"]}
     assert taken >= {"request_suspension", "approve_suspension", "approve_extension", "assign", "urge", "reopen"}
     assert taken <= ACTIONS | {"submit", "warn"}
@@ -113,12 +109,25 @@ async def test_each_case_ends_where_its_story_says(started):
     """A story's name begins with the state that it leads to, or is one of these."""
     services, _, _ = started
     ends = {"supplemented": "submitted", "recategorised": "accepted", "refused": "filed", "reopened": "rework"}
+    ends |= {"at_street": "at_street"}
     ends |= {"filed_by_intake": "accepted", "refused_then_accepted": "accepted"}
     by_text = {report["description"]: report["state"] for report in await reports_of(services)}
     cases = read_cases().cases
     assert by_text.keys() == {case.text for case in cases}
     for case in cases:
         assert by_text[case.text] == ends.get(case.story, case.story.partition("_")[0]), case.text
+
+
+async def test_what_two_people_reported_is_one_case_and_one_waits_for_its_street(started):
+    services, _, _ = started
+    reports = {report["_id"]: report for report in await reports_of(services)}
+    (merged,) = [r for r in reports.values() if r["state"] == State.MERGED]
+    earlier = reports[merged["merged_into"]]
+    assert earlier["absorbed"] == [merged["_id"]]
+    assert earlier["areas"] == merged["areas"]
+    assert merged["reporter"]["citizen_id"] in earlier["followers"]
+    (waiting,) = [r for r in reports.values() if r["state"] == State.AT_STREET]
+    assert waiting["timeline"][-1]["action"] == "send_to_street"
 
 
 async def test_times_rise_within_a_case_and_none_is_in_the_future(started):
@@ -236,10 +245,11 @@ async def test_a_loading_killed_anywhere_is_finished_by_the_next_and_nothing_is_
         async with open_services(settings) as (services, _jobs):
             reports = await reports_of(services)
             assert len(reports) == len(read_cases().cases) == len({report["description"] for report in reports})
-            assert {report["state"] for report in reports} == set(State) - ELSEWHERE
+            assert {report["state"] for report in reports} == set(State)
             for report in reports:
                 story = next(case.story for case in read_cases().cases if case.text == report["description"])
-                people = [e["action"] for e in report["timeline"] if e["by"]["kind"] != "system"]
+                own = [e for e in report["timeline"] if e["action"] != "take_over"]
+                people = [e["action"] for e in own if e["by"]["kind"] != "system"]
                 assert people == ["submit", *(step.action for step in STORIES[story])]
                 assert not [debt for debt in report["owed"] if debt["kind"] == "route"]
             before = {
