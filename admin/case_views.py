@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import date
 from typing import Annotated, Literal
 
@@ -15,6 +16,7 @@ from reports.duplicates import likely_duplicates
 from reports.facts import units_of
 from reports.milestones import milestones
 from reports.models import Child, Given
+from reports.rules import STATE_NAMES, State
 
 Words = Annotated[PlainText, Field(min_length=1, max_length=500)]
 Key = Annotated[str, Field(min_length=1, max_length=40)]
@@ -86,6 +88,15 @@ class Standing(Answer):
     milestones: MilestonesView
 
 
+class RelatedCase(Answer):
+    """A case that belongs to this one, and how it stands; it can be opened by whom it is within reach of."""
+
+    number: str
+    how: Literal["merged_into", "parent", "child", "absorbed"] = Field(description="What it is to this one.")
+    state: State
+    state_name: str
+
+
 def standing(report: Document) -> Standing:
     """How the case stands."""
     request, person, through = report.get("request"), report.get("assignee"), milestones(report)
@@ -111,6 +122,14 @@ def duplicate_views(report: Document, staff: StaffSession) -> list[DuplicateView
     return [
         DuplicateView(number=d["number"], score=round(d["score"], 3), reasons=d["reasons"])
         for d in likely_duplicates(report, staff)
+    ]
+
+
+def related_views(found: Sequence[tuple[str, str, State]]) -> list[RelatedCase]:
+    """As :meth:`reports.queries.ReportQueries.related` gives them."""
+    return [
+        RelatedCase.model_validate({"number": number, "how": how, "state": state, "state_name": STATE_NAMES[state]})
+        for how, number, state in found
     ]
 
 

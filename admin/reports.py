@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 from tornado.httputil import HTTPFile
 
-from admin.case_views import ActionBody, DuplicateView, Standing, duplicate_views, standing
+from admin.case_views import ActionBody, DuplicateView, RelatedCase, Standing, duplicate_views, related_views, standing
 from admin.suggestion_views import RoutingView, SuggestionView, routing_view, suggestion_view
 from core.clock import now
 from core.debts import Document
@@ -209,6 +209,7 @@ class CaseDetail(CaseLine):
         description="As of when it came in, within reach, the likest first; `similar` has them as they are now."
     )
     absorbed: list[str] = Field(description="The cases that were merged into this one.")
+    related: list[RelatedCase] = Field(description="All of these, with the state that each is in.")
 
 
 class Look(Body):
@@ -278,8 +279,9 @@ class CaseHandler(BaseHandler):
         """The fields of a case in a list."""
         return case_line(self.services, report)
 
-    def detail(self, report: Document) -> CaseDetail:
+    async def detail(self, report: Document) -> CaseDetail:
         """The whole case, as this member of staff may see it."""
+        related = await self.services.queries.related(report)
         photos = self.services.photos
         reporter = report["reporter"]
         verdicts = report["text_verdicts"]
@@ -351,6 +353,7 @@ class CaseHandler(BaseHandler):
             open_checks=report.get("open_checks", []),
             duplicates=duplicate_views(report, self.staff),
             absorbed=report.get("absorbed", []),
+            related=related_views(related),
         )
 
 
@@ -383,7 +386,7 @@ class Case(CaseHandler):
     @operation("A case with everything", audience="staff", answer=CaseDetail, permission="report.view")
     async def get(self, number: str) -> CaseDetail:
         """With the actions open to whoever asks, now."""
-        return self.detail(await self.services.queries.for_staff(number, self.staff))
+        return await self.detail(await self.services.queries.for_staff(number, self.staff))
 
 
 class CaseAction(CaseHandler):
@@ -405,7 +408,7 @@ class CaseAction(CaseHandler):
             number, action, self.staff, body.given(), version=body.version, once=self.once
         )
         self.services.wake("reports")
-        return self.detail(report)
+        return await self.detail(report)
 
 
 class CaseContact(CaseHandler):

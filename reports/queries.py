@@ -202,6 +202,22 @@ class ReportQueries:
             report = dict(found)
         return report
 
+    async def related(self, report: Document) -> list[tuple[str, str, State]]:
+        """The cases that ``report`` was merged into or split from, was split into, or took in: (how, number, state).
+
+        How is ``merged_into``, ``parent``, ``child`` or ``absorbed``, in that order. One that is not made yet is left
+        out. Whoever reads the case learns of each how it stands and nothing else.
+        """
+        named = [(how, report.get(how)) for how in ("merged_into", "parent")]
+        named += [("child", number) for number in report.get("children", ())]
+        named += [("absorbed", number) for number in report.get("absorbed", ())]
+        numbers = [number for _, number in named if number is not None]
+        if not numbers:
+            return []
+        found = self._reports.find({"_id": {"$in": numbers}}, {"state": 1})
+        states = {other["_id"]: State(other["state"]) async for other in found}
+        return [(how, number, states[number]) for how, number in named if number is not None and number in states]
+
     async def for_staff(self, number: str, staff: StaffSession) -> Document:
         """A case within the staff member's reach. Raises :class:`NotFound`."""
         found = await self._reports.find_one({"_id": number}, {"grams": 0})

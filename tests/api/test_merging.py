@@ -14,8 +14,8 @@ from core.debts import owe
 from core.ids import new_id
 from reports import planning, relations
 from reports.rules import State
-from tests.api.support import accept_all, problem, until
-from tests.district import Client, District
+from tests.api.support import accept_all, collector, problem, until
+from tests.district import Client, District, open_district
 
 CASES, MERGES = 14, 50
 
@@ -186,6 +186,66 @@ async def test_what_its_citizen_adds_later_is_passed_on_along_the_chain(district
     answer = await citizens[2].call("DELETE", f"/reports/{c}/follow")
     assert answer.status_code == 204
     assert (await district.services.reports.get(a))["followers"] == [citizens[1].facts["citizen_id"]]
+
+
+async def test_a_case_whose_earlier_one_is_given_up_before_it_arrives_goes_its_own_way_again(
+    mongodb_url, redis_url, tmp_path
+):
+    """Between the merge and the worker's doing, the one who reported the earlier case takes it back."""
+    async with open_district(mongodb_url, redis_url, tmp_path, database=f"test_{new_id()}", worker=False) as place:
+        first, second = await place.citizen(), await place.citizen()
+        earlier = await place.submit(first, category="exposed_garbage", answers={})
+        later = await place.submit(second, category="exposed_garbage", answers={})
+
+        async def paid() -> None:
+            while await collector(place, "reports").settle_due():
+                pass
+
+        await place.action("intake", later, "merge", into=earlier, reason="同一处垃圾")
+        await first.post(f"/reports/{earlier}/withdrawal", {"reason": "已自行清理"})
+        await paid()
+        case = await (await place.staff("dispatcher")).get(f"/reports/{later}")
+        # Back in the intake, and from there by the rules as if it had never been merged.
+        assert (case["state"], case["unit"], case["merged_into"]) == ("dispatched", "sanitation", None)
+        assert case["related"] == []
+        assert case["due"]["due_at"] is not None
+        steps = [step["action"] for step in case["timeline"]]
+        assert steps[-3:] == ["unmerge", "file", "dispatch"]
+        mine = await second.get(f"/reports/{later}")
+        assert mine["merged"] is None
+        assert earlier in next(e["says"] for e in mine["timeline"] if e["action"] == "unmerge")
+        gone = await place.services.reports.get(earlier)
+        assert (gone["state"], gone.get("absorbed", []), gone["followers"]) == ("withdrawn", [], [])
+        # Paid again, as after a crash, nothing changes.
+        await place.services.database["reports"].update_one({"_id": later}, {"$push": {"owed": owe("absorb")}})
+        await paid()
+        assert [e["action"] for e in (await place.services.reports.get(later))["timeline"]] == steps
+
+
+async def test_staff_see_of_each_case_how_those_that_belong_to_it_stand(district):
+    _, earlier, _, later = await pair(district)
+    await merge(district, later, earlier)
+    await absorbed(district, later, earlier)
+    dispatcher = await district.staff("dispatcher")
+    split = {"children": [{"description": "路口另一侧的垃圾单独清理"}], "reason": "分两处"}
+    await dispatcher.post(f"/reports/{earlier}/actions/split", split)
+    (child,) = (await district.settled(earlier))["children"]
+    await district.settled(child)
+
+    async def related(number: str) -> dict[str, tuple[str, str]]:
+        found = (await dispatcher.get(f"/reports/{number}"))["related"]
+        return {r["how"]: (r["number"], r["state_name"]) for r in found}
+
+    assert await related(later) == {"merged_into": (earlier, "已立案")}
+    assert await related(earlier) == {"child": (child, "已立案"), "absorbed": (later, "已并案")}
+    assert await related(child) == {"parent": (earlier, "已立案")}
+    await district.action("dispatcher", child, "dispatch", unit="roads")
+    assert (await related(earlier))["child"] == (child, "已派遣")
+    # A unit sees how the whole stands, also while that is out of its reach.
+    await district.action("dispatcher", earlier, "dispatch", unit="sanitation")
+    roads = await district.staff("unit-roads")
+    assert (await roads.get(f"/reports/{child}"))["related"][0]["state"] == "dispatched"
+    problem(await roads.call("GET", f"/reports/{earlier}"), 404, "NO_SUCH_REPORT")
 
 
 async def test_a_case_that_others_rely_on_cannot_be_withdrawn(district):
