@@ -18,11 +18,14 @@ from pymongo import ASCENDING, IndexModel, UpdateOne
 from core.clock import SHANGHAI, now, shanghai
 from core.database import Database
 from core.debts import Document
-from core.metrics import JUDGEMENTS, SHADOW_JUDGEMENTS
+from core.metrics import CONFIDENCE, DISAGREEMENT, JUDGEMENTS, SHADOW_JUDGEMENTS, STABILITY
 from inference.judgement import Judgement
 
 INDEXES = {
-    "inference_days": [IndexModel([("day", ASCENDING)], name="day")],
+    "inference_days": [
+        IndexModel([("day", ASCENDING)], name="day"),
+        IndexModel([("model", ASCENDING), ("day", ASCENDING)], name="model"),
+    ],
     "inference_shadow_days": [IndexModel([("day", ASCENDING)], name="day")],
 }
 
@@ -123,6 +126,7 @@ class Drift:
                     "labels": labels,
                     "stability": stability(reference, labels) if day > first and labels else None,
                     **people,
+                    "disagreement": people["corrected"] / total if (total := sum(people.values())) else None,
                 }
             )
         return rows
@@ -172,6 +176,20 @@ class Drift:
             found[pair] = (first, mixes[pair])
         return found
 
+    async def measure(self) -> None:
+        """Put the figures of the last whole day into the gauges: of each task, those of the model that judged most."""
+        today = shanghai(now()).date()
+        rows = await self.days(today - timedelta(days=1), today)
+        for task in {row["task"] for row in rows}:
+            row = max((row for row in rows if row["task"] == task), key=lambda row: int(row["judged"]))
+            for gauge, value in (
+                (CONFIDENCE, row["confidence"]),
+                (STABILITY, row["stability"]),
+                (DISAGREEMENT, row["disagreement"]),
+            ):
+                if value is not None:
+                    gauge.labels(task).set(value)
+
 
 def stability(reference: Mapping[str, int], seen: Mapping[str, int]) -> float:
     """The population stability index of ``seen`` against ``reference``: sum of (q - p) ln(q / p) over the labels."""
@@ -184,12 +202,6 @@ def stability(reference: Mapping[str, int], seen: Mapping[str, int]) -> float:
         p, q = max(reference.get(label, 0) / before, _FLOOR), max(seen.get(label, 0) / after, _FLOOR)
         index += (q - p) * math.log(q / p)
     return index
-
-
-def yesterday() -> tuple[date, date]:
-    """The last whole day, as ``since`` and ``until``."""
-    today = shanghai(now()).date()
-    return today - timedelta(days=1), today
 
 
 def _today() -> str:

@@ -76,6 +76,12 @@ async def clear_snapshots(context: dict[str, Any]) -> int:
     return deleted
 
 
+async def measure_drift(context: dict[str, Any]) -> None:
+    """Put how the models did on the last whole day into the figures."""
+    services: Services = context["services"]
+    await services.drift.measure()
+
+
 async def count_jobs(context: dict[str, Any]) -> None:
     """Put the length of the queue into the figures."""
     QUEUED_JOBS.set(await context["queue"].count("queued"))
@@ -101,6 +107,7 @@ async def run_timetable(services: Services, settings: Settings) -> None:
             CronJob(trim_changes, cron="23 * * * *"),
             CronJob(remind_dormant_reports, cron="*/10 * * * *"),
             CronJob(clear_snapshots, cron="* * * * *", timeout=300),
+            CronJob(measure_drift, cron="*/10 * * * *"),
             CronJob(count_jobs, cron="* * * * *"),
         ],
         concurrency=2,
