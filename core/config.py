@@ -289,7 +289,7 @@ class Inference(_Section):
     follow_seconds: Annotated[float, Field(gt=0, le=60)] = 3.0
     threads: Annotated[int, Field(ge=1, le=64)] = 2
     check_seconds: Annotated[float, Field(gt=0, le=60)] = 10.0
-    automatic_at: Annotated[float, Field(gt=0, le=1.01)] = 0.92
+    automatic_at: Annotated[float, Field(gt=0, le=1.01)] = 0.96
     nothing_at: Annotated[float, Field(gt=0, le=1.01)] = 0.9
 
 

@@ -28,6 +28,8 @@ from tests.inference.support import DATA, needs_photos
 
 LAMPS = "整条街的路灯都不亮，晚上黑漆漆的，请尽快修理"
 """Words about what no photo class shows, so that they are sure with any photo."""
+SURE = 0.9
+"""The threshold of these districts. The one that is set by default moves with the models."""
 GARBAGE = "楼下垃圾堆成山了，苍蝇到处飞，两天没人收"
 
 
@@ -70,7 +72,8 @@ async def test_a_strip_too_narrow_to_see_is_not_tried_for_ever(district):
 async def place(mongodb_url, redis_url, tmp_path_factory):
     """A district of its own in which street lamps are the roads' business."""
     folder = tmp_path_factory.mktemp("suggestions")
-    async with open_district(mongodb_url, redis_url, folder, database=f"test_{new_id()}") as opened:
+    database, inference = f"test_{new_id()}", {"automatic_at": SURE}
+    async with open_district(mongodb_url, redis_url, folder, database=database, inference=inference) as opened:
         rule = RoutingRule(key="rule_lamps", order=9, name="路灯归口", categories=("street_light",), unit="roads")
         await opened.services.catalogue.put_rule(rule)
         yield opened
@@ -223,7 +226,7 @@ async def test_a_photo_of_nothing_makes_the_citizen_be_asked_once_and_the_answer
     mongodb_url, redis_url, tmp_path
 ):
     # However little a photo looks like nothing, it is enough here: which photos do is the network's business.
-    inference = {"nothing_at": 1e-9}
+    inference = {"nothing_at": 1e-9, "automatic_at": SURE}
     async with open_district(
         mongodb_url, redis_url, tmp_path, database=f"test_{new_id()}", inference=inference
     ) as district:
@@ -286,7 +289,7 @@ async def test_without_weights_reports_arrive_and_wait_and_are_judged_once_they_
         file.unlink()
     else:
         file.write_bytes(whole[:-1000])
-    inference = {"folder": str(weights), "check_seconds": 0.2}
+    inference = {"folder": str(weights), "check_seconds": 0.2, "automatic_at": SURE}
     async with open_district(
         mongodb_url, redis_url, tmp_path, database=f"test_{new_id()}", inference=inference, worker=False
     ) as district:

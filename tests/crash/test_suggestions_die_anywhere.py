@@ -22,7 +22,7 @@ async def place(mongodb_url, redis_url, tmp_path_factory):
     """A district without a worker, in which street lamps are the roads' business and photos are looked at."""
     folder = tmp_path_factory.mktemp("mortal-suggestions")
     async with open_district(
-        mongodb_url, redis_url, folder, database=f"test_{new_id()}", worker=False, inference={"enabled": True}
+        mongodb_url, redis_url, folder, database=f"test_{new_id()}", worker=False, inference={"automatic_at": 0.9}
     ) as opened:
         rule = RoutingRule(key="rule_lamps", order=9, name="路灯归口", categories=("street_light",), unit="roads")
         await opened.services.catalogue.put_rule(rule)
