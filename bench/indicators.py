@@ -127,6 +127,11 @@ async def make(database: Database, count: int, console: Console) -> None:
             for batch in _batches(cases(count, now() - timedelta(minutes=5))):
                 await reports.insert_many(batch, ordered=False)
                 bar.advance(task, len(batch))
+    await count_anew(database, console)
+
+
+async def count_anew(database: Database, console: Console) -> None:
+    """Have the statistics of ``database`` in place, and say what making them took; nothing where they are."""
     state = await database[STATE].find_one({"_id": STATE_ID}) or {}
     if state.get("generation") is None or state.get("format") != FORMAT:
         began = time.perf_counter()

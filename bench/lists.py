@@ -23,6 +23,7 @@ from rich.console import Console
 from rich.table import Table
 
 from accounts.models import StaffSession
+from bench.indicators import count_anew
 from bench.load import Load, Measured, request
 from bench.million import multiply
 from bench.stage import Stage, open_stage
@@ -218,6 +219,7 @@ async def main(options: argparse.Namespace) -> int:
         await demo.load(settings, sandbox)
         database = connect(str(settings.mongodb.url), settings.mongodb.database)
         await multiply(database, options.reports, INDEXES["reports"], console)
+        await count_anew(database, console)  # else the worker would do it while the lists are measured
         database.client.close()
 
     async with (

@@ -26,6 +26,9 @@ from reports.rules import Transition, rows
 from server.demo_cases import STORIES, Case, Step, moments, read_cases
 from server.demo_pictures import draw_scene
 
+BROUGHT = ("absorb", "take_over")
+"""What another case has brought along, which was no step of this one."""
+
 LEASE = timedelta(seconds=5)
 """For how long the loader's collector takes a debt."""
 
@@ -124,8 +127,7 @@ class Player:
                 if play := by_text.get(listed["description"]):
                     report = await self._services.reports.get(listed["_id"])
                     play.number = report["_id"]
-                    # What another case has brought along was no step of this one.
-                    own = [e for e in report["timeline"] if e["action"] != "take_over"]
+                    own = [e for e in report["timeline"] if e["action"] not in BROUGHT]
                     play.taken = sum(entry["by"]["kind"] != "system" for entry in own) - 1
 
     async def _plays(self) -> list[_Play]:

@@ -251,7 +251,7 @@ async def test_a_loading_killed_anywhere_is_finished_by_the_next_and_nothing_is_
             assert {report["state"] for report in reports} == set(State)
             for report in reports:
                 story = next(case.story for case in read_cases().cases if case.text == report["description"])
-                own = [e for e in report["timeline"] if e["action"] != "take_over"]
+                own = [e for e in report["timeline"] if e["action"] not in demo_play.BROUGHT]
                 people = [e["action"] for e in own if e["by"]["kind"] != "system"]
                 assert people == ["submit", *(step.action for step in STORIES[story])]
                 assert not [debt for debt in report["owed"] if debt["kind"] == "route"]
