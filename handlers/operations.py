@@ -35,6 +35,7 @@ PATH_PARAMETERS: dict[str, tuple[str, str]] = {
     "day": (r"\d{4}-\d{2}-\d{2}", "A date in Asia/Shanghai, e.g. 2026-10-01."),
     "indicator": (r"[a-z0-9_]{2,40}", "The key of an indicator, e.g. handling_rate."),
     "category_key": (r"[a-z0-9_]{2,40}", "The key of a category, e.g. exposed_garbage."),
+    "topic_id": (r"\d{20}", "The id of a topic: the number of the report that founded it."),
     "task_id": (r"[0-9a-hjkmnp-tv-z]{26}", "The id of a check on site."),
     "rule_key": (r"[a-z0-9_]{2,40}", "The key of a routing rule."),
     "notice_id": (r"[0-9a-hjkmnp-tv-z]{26}", "The id of a notice."),

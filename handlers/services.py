@@ -55,6 +55,7 @@ from reports.standard_library import StandardLibrary
 from reports.statistics import Statistics
 from reports.suggestions import Suggestions
 from reports.time_limits import TimeLimits
+from reports.topics import Topics
 from reports.unit_administration import UnitAdministration
 from webhooks.deliveries import Delivering
 from webhooks.service import WebhookService
@@ -101,6 +102,7 @@ class Services:
     reports: ReportService
     queries: ReportQueries
     duplicates: Duplicates
+    topics: Topics
     people: ReportPeople
     call_backs: CallBacks
     scheme: IndicatorScheme

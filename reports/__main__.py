@@ -1,8 +1,9 @@
 """The command line of reports.
 
 ``python -m reports document`` writes the table of transitions for people; ``rebuild-statistics`` counts everything
-anew; ``import-catalogue FILE`` and ``import-standards FILE`` bring CSV files in. The exit status is 0 when it is done,
-1 when it is refused (every reason is printed), and 2 when it could not be tried: no database, wrong arguments.
+anew; ``topics rebuild`` gives every report its topic anew; ``import-catalogue FILE`` and ``import-standards FILE``
+bring CSV files in. The exit status is 0 when it is done, 1 when it is refused (every reason is printed), and 2 when it
+could not be tried: no database, wrong arguments.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from reports.lifecycle_document import DOCUMENT, document
 from reports.recount import Recount
 from reports.standard_library import Plan, StandardLibrary
 from reports.standards import CATALOGUE, STANDARDS
+from reports.topic_keeping import TopicKeeper
 
 _IMPORTS = {"import-catalogue": CATALOGUE, "import-standards": STANDARDS}
 
@@ -54,6 +56,8 @@ def _parser() -> argparse.ArgumentParser:
     database.add_argument("--database", help="the database's name (default: the configured one)")
     commands = parser.add_subparsers(dest="command", required=True)
     commands.add_parser("document", help=f"write docs/{DOCUMENT.name} anew")
+    topics = commands.add_parser("topics", parents=[database], help="the hot topics: every report assigned anew")
+    topics.add_argument("what", choices=["rebuild"], help="rebuild: until it is done the old ones stand")
     commands.add_parser("rebuild-statistics", parents=[database], help="count every case anew; nobody waits meanwhile")
     for name, table in _IMPORTS.items():
         bring = commands.add_parser(
@@ -80,6 +84,12 @@ async def _on_database(options: argparse.Namespace) -> int:
                     lambda done, total: bar.update(task, completed=done, total=total)
                 )
                 said, status = f"Counted {counted} cases.", 0
+            elif options.command == "topics":
+                task = bar.add_task("assigning reports", total=None)
+                assigned = await TopicKeeper(database).rebuild(
+                    lambda done, total: bar.update(task, completed=done, total=total)
+                )
+                said, status = f"Assigned {assigned} reports.", 0
             else:
                 plan = await _import(database, options, bar)
                 said, status = _told(plan, options.file), int(bool(plan.problems))

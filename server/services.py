@@ -104,6 +104,7 @@ from reports.standard_library import StandardLibrary
 from reports.statistics import Statistics
 from reports.suggestions import Suggestions
 from reports.time_limits import TimeLimits
+from reports.topics import Topics
 from reports.unit_administration import UnitAdministration
 from server.permissions import known_permissions
 from webhooks import service as webhooks_room
@@ -346,6 +347,7 @@ async def open_services(settings: Settings) -> AsyncIterator[tuple[Services, Rep
                 metres=settings.reports.similar_metres,
                 days=settings.reports.similar_days,
             ),
+            topics=Topics(database, queries),
             people=people,
             call_backs=CallBacks(database, queries=queries),
             positions=StaffPositions(database, keep=timedelta(minutes=settings.side_tasks.position_minutes)),

@@ -31,6 +31,7 @@ from reports.merging import Merging
 from reports.recount import Recount
 from reports.side_task_jobs import SideTaskJobs
 from reports.splitting import Splitting
+from reports.topic_keeping import TopicKeeper
 from server.services import open_services, policy
 from server.timetable import run_timetable
 from webhooks.deliveries import Planner
@@ -136,6 +137,7 @@ class Worker:
         self._feed = Feed(
             services.database, reports_feed.SOURCE, lease_seconds=settings.feed.lease_seconds, announce=self._announce
         )
+        self._topics = TopicKeeper(services.database, lease_seconds=settings.feed.lease_seconds)
         self._changed = asyncio.Event()
         self._planner = Planner(services.database, lambda: services.wake("webhook_deliveries"))
         self._wake = {name: asyncio.Event() for name in by_collection}
@@ -147,6 +149,7 @@ class Worker:
             group.create_task(self._sealer.run(self._seal_seconds))
             group.create_task(self._recount.follow(self._gather_seconds))
             group.create_task(self._feed.run())
+            group.create_task(self._topics.run(self._gather_seconds))
             if self._services.settings.inference.enabled:
                 group.create_task(self._services.condition.run())
             group.create_task(self._planner.run(self._changed, self._sweep))

@@ -117,6 +117,7 @@ def address(route: Route, facts: dict[str, Any]) -> str:
         "source_key": "no_such_source",
         "camera_id": "no_such_source:1",
         "snapshot_id": new_id(),
+        "topic_id": "99010120261101000001",
     }
     assert values.keys() == PATH_PARAMETERS.keys(), "say here what a new path parameter may be"
     return route.path.format(**values)

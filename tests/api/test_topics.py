@@ -1,0 +1,301 @@
+"""Hot topics: every report has one, once, whoever dies; staff see those of their areas, and what makes them up."""
+
+from __future__ import annotations
+
+import asyncio
+import copy
+import itertools
+import random
+from collections.abc import Sequence
+from contextlib import asynccontextmanager
+from datetime import timedelta
+from typing import Any
+
+import pytest
+import pytest_asyncio
+
+from core.clock import now, shanghai
+from core.feed import Feed
+from core.ids import new_id
+from core.leadership import Leadership
+from places.models import Level
+from reports.__main__ import main
+from reports.feed import SOURCE
+from reports.topic_keeping import STATE, STATE_ID, TopicKeeper, collections
+from tests.api.support import problem
+from tests.district import INSIDE, District, location, open_district
+
+NOISE = "金港河边的工地深夜施工扰民，居民没法睡觉"
+LIGHT = "学府路两旁的路灯全都不亮，晚上走路看不见"
+BINS = "菜市场门口的垃圾桶满了没人清运，苍蝇很多"
+_SERIALS = itertools.count(1)
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="session")
+async def template(mongodb_url, redis_url, tmp_path_factory):
+    """A report as the product writes it, to be copied."""
+    folder = tmp_path_factory.mktemp("template")
+    async with open_district(mongodb_url, redis_url, folder, database=f"t_{new_id()}") as district:
+        number = await district.submit(await district.citizen())
+        return await district.settled(number)
+
+
+@pytest_asyncio.fixture
+async def place(mongodb_url, redis_url, tmp_path):
+    """A district of this test's own, with its worker."""
+    async with open_district(mongodb_url, redis_url, tmp_path, database=f"t_{new_id()}") as district:
+        yield district
+
+
+async def put(district: District, template: Any, text: str, *, hours: float = 0, **changes: Any) -> str:
+    """A report of ``hours`` ago, as if it had come in now."""
+    report = copy.deepcopy(template)
+    moment = now() - timedelta(hours=hours)
+    number = f"990101{shanghai(moment):%Y%m%d}8{next(_SERIALS):05d}"
+    for entry in report["timeline"]:
+        entry["id"] = new_id()
+    report |= {"_id": number, "created_at": moment, "updated_at": moment, "description": text, "owed": [], **changes}
+    await district.services.database["reports"].insert_one(report)
+    return number
+
+
+async def members(district: District) -> dict[str, Any]:
+    """By number, who is a member of a topic."""
+    database = district.services.database
+    state = await database[STATE].find_one({"_id": STATE_ID}) or {}
+    if not state.get("generation"):
+        return {}
+    _, found = collections(database, state["generation"])
+    return {m["_id"]: m async for m in found.find({})}
+
+
+async def until_members(district: District, numbers: Sequence[str], seconds: float = 60) -> dict[str, Any]:
+    async with asyncio.timeout(seconds):
+        for _ in itertools.count():
+            found = await members(district)
+            if set(numbers) <= found.keys():
+                return found
+            await asyncio.sleep(0.05)
+    raise AssertionError
+
+
+async def test_what_many_report_comes_first_with_its_figures_and_its_cases(place):
+    citizens = [await place.citizen() for _ in range(3)]
+    noise = [
+        await place.submit(c, description=f"{lead}{NOISE}{tail}", location=location(INSIDE[0] + 0.001 * n, INSIDE[1]))
+        for n, (c, lead, tail) in enumerate(zip(citizens, ("您好，", "", "今晚"), ("", "，求管管", ""), strict=True))
+    ]
+    light = [await place.submit(c, description=LIGHT) for c in citizens[:2]]
+    alone = await place.submit(citizens[0], description="公园长椅断了一条腿，请修一修")
+    await until_members(place, [*noise, *light, alone])
+    dispatcher = await place.staff("dispatcher")
+    first, second = (await dispatcher.get("/topics", period="day"))["topics"]
+    assert (first["count"], second["count"]) == (3, 2)
+    assert (first["last_day"], first["daily_before"], first["trend"]) == (3, 0, "new")
+    assert "金港河边的工地深夜施工扰民" in first["title"]
+    assert "路灯" in second["title"]
+    west, east = first["extent"]["south_west"]["longitude"], first["extent"]["north_east"]["longitude"]
+    assert (west, east) == pytest.approx((INSIDE[0], INSIDE[0] + 0.002))
+    one, two = [
+        await dispatcher.get(f"/topics/{first['topic']}/reports", size=2, **page)
+        for page in ({}, {"page": (await dispatcher.get(f"/topics/{first['topic']}/reports", size=2))["next_page"]})
+    ]
+    assert [r["number"] for r in one["reports"] + two["reports"]] == noise[::-1]
+    assert two["next_page"] is None
+    detail = await dispatcher.get(f"/topics/{first['topic']}")
+    assert detail["title"] == first["title"]
+    assert detail["days"] == [{"day": f"{shanghai(now()):%Y-%m-%d}", "count": 3}]
+    problem(await dispatcher.call("GET", "/topics/99010120261101000001"), 404, "NO_SUCH_TOPIC")
+    problem(await dispatcher.call("GET", "/topics", params={"page": "x"}), 400, "BAD_PAGE")
+
+
+async def test_the_trend_is_the_last_day_against_the_seven_before(place, template):
+    ages = {NOISE: (1, 2, 3, 30, 60), LIGHT: (5, 30, 50, 80, 100, 120, 140, 150), BINS: (30, 31, 32, 33, 60)}
+    numbers = [await put(place, template, text, hours=h) for text, hours in ages.items() for h in sorted(hours)[::-1]]
+    await until_members(place, numbers)
+    dispatcher = await place.staff("dispatcher")
+    found = {t["title"][:2]: t for t in (await dispatcher.get("/topics", period="week"))["topics"]}
+    assert {k: (t["count"], t["last_day"], t["trend"]) for k, t in found.items()} == {
+        "金港": (5, 3, "rising"), "学府": (8, 1, "steady"), "菜市": (5, 0, "falling")
+    }  # fmt: skip
+    assert found["金港"]["daily_before"] == pytest.approx(2 / 7, abs=0.01)
+    assert [t["title"][:2] for t in (await dispatcher.get("/topics", period="day"))["topics"]] == ["金港"]
+
+
+async def test_staff_of_a_street_see_their_own_figures_and_units_see_none(place, template):
+    one, two = (a.code for a in (await place.services.places.areas(Level.STREET))[:2])
+    district = one[:6]
+
+    async def at(street: str, **changes: Any) -> str:
+        areas = [district, street, f"{street}001", f"{street}001001"]
+        return await put(place, template, NOISE, areas=areas, **changes)
+
+    numbers = [await at(street) for street in (one, one, two, two, two)]
+    numbers += [await put(place, template, LIGHT, areas=[district, two]) for _ in range(2)]
+    found = await until_members(place, numbers)
+    topic = found[numbers[0]]["topic"]
+    assert topic == found[numbers[4]]["topic"]
+    centre, street = await place.staff("dispatcher"), await place.staff("street-dispatcher")
+    assert [t["count"] for t in (await centre.get("/topics"))["topics"]] == [5, 2]
+    assert [t["count"] for t in (await centre.get("/topics", area=two))["topics"]] == [3, 2]
+    assert [t["count"] for t in (await centre.get("/topics", category="none"))["topics"]] == []
+    assert [(t["topic"], t["count"]) for t in (await street.get("/topics"))["topics"]] == [(topic, 2)]
+    assert (await street.get("/topics", area=two))["topics"] == []
+    assert {r["number"] for r in (await street.get(f"/topics/{topic}/reports"))["reports"]} == set(numbers[:2])
+    assert (await street.get(f"/topics/{topic}"))["count"] == 2
+    problem(await street.call("GET", f"/topics/{found[numbers[-1]]['topic']}"), 404, "NO_SUCH_TOPIC")
+    problem(await (await place.staff("unit-roads")).call("GET", "/topics"), 403, "NO_PERMISSION")
+
+
+async def test_the_pages_of_a_ranking_hold_each_topic_once(place, template):
+    rng = random.Random(4)
+    letters = [chr(0x4E00 + n) for n in range(4000)]
+    texts = ["".join(rng.sample(letters, 14)) for _ in range(9)]
+    numbers = [await put(place, template, text) for n, text in enumerate(texts) for _ in range(2 + n % 3)]
+    await until_members(place, numbers)
+    dispatcher = await place.staff("dispatcher")
+    seen: list[Any] = []
+    page: dict[str, str] = {}
+    for _ in range(10):
+        answer = await dispatcher.get("/topics", size=2, **page)
+        seen += answer["topics"]
+        if answer["next_page"] is None:
+            break
+        page = {"page": answer["next_page"]}
+    assert len(seen) == len({t["topic"] for t in seen}) == 9
+    assert [t["count"] for t in seen] == sorted((t["count"] for t in seen), reverse=True)
+
+
+async def test_a_report_that_is_voided_counts_no_more_and_parts_of_a_case_never_do(place):
+    citizen = await place.citizen()
+    numbers = [await place.submit(citizen, description=NOISE) for _ in range(3)]
+    await until_members(place, numbers)
+    for number in numbers:
+        await place.settled(number)
+    dispatcher = await place.staff("dispatcher")
+    await place.action("dispatcher", numbers[1], "split", children=[{"description": NOISE}] * 2, reason="两个部门的事")
+    await place.action("dispatcher", numbers[0], "void", reason="不是我区的")
+    async with asyncio.timeout(30):
+        for _ in itertools.count():
+            (topic,) = (await dispatcher.get("/topics"))["topics"]
+            if topic["count"] == 2:
+                break
+            await asyncio.sleep(0.05)
+    assert {r["number"] for r in (await dispatcher.get(f"/topics/{topic['topic']}/reports"))["reports"]} == set(
+        numbers[1:]
+    )
+    children = (await place.settled(numbers[1]))["children"]
+    later = await place.submit(citizen, description=LIGHT)
+    assert set(children).isdisjoint(await until_members(place, [later]))
+
+
+def _varied(count: int, seed: int) -> list[str]:
+    rng = random.Random(seed)
+    more = ("请尽快处理", "已经好几天了", "希望重视", "没有人管", "谢谢", "孩子老人都受影响", "昨晚又这样")
+    return [rng.choice((NOISE, LIGHT, BINS)) + "，" + "，".join(rng.sample(more, 2)) for _ in range(count)]
+
+
+async def test_working_it_out_anew_comes_to_the_same(place, template):
+    numbers = [await put(place, template, text, hours=300 - n) for n, text in enumerate(_varied(150, 1))]
+    numbers += [await put(place, template, f"只有我说的事情{chr(0x4E00 + 7 * n)}", hours=2) for n in range(20)]
+    before = await until_members(place, numbers)
+    assert len({m["topic"] for m in before.values()}) >= 3, "the vocabulary has changed at 64 and 128 on the way"
+    database = place.services.database
+    kept = (await database[STATE].find_one({"_id": STATE_ID}))["generation"]
+    topics = {t["_id"]: t async for t in collections(database, kept)[0].find({})}
+    mongodb, name = place.settings.mongodb.url, database.name
+    assert await asyncio.to_thread(main, ["topics", "rebuild", "--mongodb-url", mongodb, "--database", name]) == 0
+    after = await members(place)
+    assert after == before
+    generation = (await database[STATE].find_one({"_id": STATE_ID}))["generation"]
+    assert generation != kept
+    assert {t["_id"]: t async for t in collections(database, generation)[0].find({})} == topics
+    names = await database.list_collection_names()
+    assert not [n for n in names if n.endswith(kept)], "the old generation is gone"
+    more = await put(place, template, NOISE)
+    assert (await until_members(place, [more], 60))[more]["topic"] in {m["topic"] for m in before.values()}
+
+
+async def test_only_one_rebuilds_at_a_time(place):
+    database = place.services.database
+    lease = Leadership(database[STATE], "rebuilding", seconds=60)
+    assert await lease.take()
+    arguments = ["topics", "rebuild", "--mongodb-url", place.settings.mongodb.url, "--database", database.name]
+    assert await asyncio.to_thread(main, arguments) == 1
+    await lease.release()
+    assert await asyncio.to_thread(main, arguments) == 0
+
+
+@asynccontextmanager
+async def keeping(*keepers: TopicKeeper):
+    tasks = [asyncio.create_task(k.run(0.01)) for k in keepers]
+    yield
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+
+
+class Dying(TopicKeeper):
+    """Ends in the middle of its work, before or after what it has worked out is stored, most of the time."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.deaths = 0
+        self._rng = random.Random(5)
+
+    async def _write(self, *args: Any, **kwargs: Any) -> None:
+        when = self._rng.choice(("before", "after", "not"))
+        if when != "before":
+            await super()._write(*args, **kwargs)
+        if when != "not":
+            self.deaths += 1
+            raise RuntimeError(f"it died {when} it was stored")
+
+
+async def test_whoever_dies_wherever_each_report_is_in_one_topic_once(mongodb_url, redis_url, tmp_path, template):
+    async def announce(_seq: int) -> None:
+        """Nobody waits for it."""
+
+    async with open_district(mongodb_url, redis_url, tmp_path, database=f"t_{new_id()}", worker=False) as place:
+        database = place.services.database
+        feed = asyncio.create_task(Feed(database, SOURCE, lease_seconds=5, announce=announce).run())
+        numbers = [await put(place, template, text, hours=3) for text in _varied(40, 2)]
+        keepers = [Dying(database, lease_seconds=0.4) for _ in range(2)]
+        async with keeping(*keepers):
+            for text in _varied(40, 3):
+                numbers.append(await put(place, template, text, hours=1))
+                await asyncio.sleep(0.02)
+            found = await until_members(place, numbers, 120)
+        feed.cancel()
+        await asyncio.gather(feed, return_exceptions=True)
+        assert sum(k.deaths for k in keepers) > 1
+        assert found.keys() == set(numbers)
+        assert sorted(m["n"] for m in found.values()) == list(range(len(numbers)))
+        state = await database[STATE].find_one({"_id": STATE_ID})
+        topics, _ = collections(database, state["generation"])
+        sizes = {t["_id"]: t["size"] async for t in topics.find({})}
+        assert sizes == {t: sum(m["topic"] == t for m in found.values()) for t in sizes}
+        assert sum(sizes.values()) == len(numbers)
+
+
+async def test_a_ranking_is_read_from_its_index_alone(place, template):
+    numbers = [await put(place, template, text, hours=n) for n, text in enumerate(_varied(30, 6))]
+    await until_members(place, numbers)
+    database = place.services.database
+    state = await database[STATE].find_one({"_id": STATE_ID})
+    _, kept = collections(database, state["generation"])
+    stages = [
+        {
+            "$match": {
+                "at": {"$gte": now() - timedelta(days=8)},
+                "counted": True,
+                "$and": [{"$or": [{"area": {"$gte": "990101", "$lt": "990101~"}}]}],
+            }
+        },
+        {"$group": {"_id": "$topic", "count": {"$sum": {"$cond": [{"$gte": ["$at", now()]}, 1, 0]}}}},
+    ]
+    command = {"aggregate": kept.name, "pipeline": stages, "cursor": {}, "hint": "ranking"}
+    told = await database.command({"explain": command, "verbosity": "executionStats"})
+    stats = told.get("executionStats") or told["stages"][0]["$cursor"]["executionStats"]
+    assert stats["totalKeysExamined"] >= len(numbers)
+    assert stats["totalDocsExamined"] == 0
