@@ -59,13 +59,18 @@ async def put(district: District, template: Any, text: str, *, hours: float = 0,
     return number
 
 
-async def members(district: District) -> dict[str, Any]:
-    """By number, who is a member of a topic."""
+async def in_place(district: District) -> tuple[Any, Any]:
+    """The topics and the members; None before there are any."""
     database = district.services.database
     state = await database[STATE].find_one({"_id": STATE_ID}) or {}
-    if not state.get("generation"):
+    return collections(database, state["generation"]) if state.get("generation") else (None, None)
+
+
+async def members(district: District) -> dict[str, Any]:
+    """By number, who is a member of a topic."""
+    _, found = await in_place(district)
+    if found is None:
         return {}
-    _, found = collections(database, state["generation"])
     return {m["_id"]: m async for m in found.find({})}
 
 
@@ -201,15 +206,16 @@ async def test_working_it_out_anew_comes_to_the_same(place, template):
     before = await until_members(place, numbers)
     assert len({m["topic"] for m in before.values()}) >= 3, "the vocabulary has changed at 64 and 128 on the way"
     database = place.services.database
-    kept = (await database[STATE].find_one({"_id": STATE_ID}))["generation"]
-    topics = {t["_id"]: t async for t in collections(database, kept)[0].find({})}
+    old, _ = await in_place(place)
+    kept = old.name.removeprefix("topics_")
+    topics = {t["_id"]: t async for t in old.find({})}
     mongodb, name = place.settings.mongodb.url, database.name
     assert await asyncio.to_thread(main, ["topics", "rebuild", "--mongodb-url", mongodb, "--database", name]) == 0
     after = await members(place)
     assert after == before
-    generation = (await database[STATE].find_one({"_id": STATE_ID}))["generation"]
-    assert generation != kept
-    assert {t["_id"]: t async for t in collections(database, generation)[0].find({})} == topics
+    new, _ = await in_place(place)
+    assert new.name != old.name
+    assert {t["_id"]: t async for t in new.find({})} == topics
     names = await database.list_collection_names()
     assert not [n for n in names if n.endswith(kept)], "the old generation is gone"
     more = await put(place, template, NOISE)
@@ -271,8 +277,7 @@ async def test_whoever_dies_wherever_each_report_is_in_one_topic_once(mongodb_ur
         assert sum(k.deaths for k in keepers) > 1
         assert found.keys() == set(numbers)
         assert sorted(m["n"] for m in found.values()) == list(range(len(numbers)))
-        state = await database[STATE].find_one({"_id": STATE_ID})
-        topics, _ = collections(database, state["generation"])
+        topics, _ = await in_place(place)
         sizes = {t["_id"]: t["size"] async for t in topics.find({})}
         assert sizes == {t: sum(m["topic"] == t for m in found.values()) for t in sizes}
         assert sum(sizes.values()) == len(numbers)
@@ -282,8 +287,7 @@ async def test_a_ranking_is_read_from_its_index_alone(place, template):
     numbers = [await put(place, template, text, hours=n) for n, text in enumerate(_varied(30, 6))]
     await until_members(place, numbers)
     database = place.services.database
-    state = await database[STATE].find_one({"_id": STATE_ID})
-    _, kept = collections(database, state["generation"])
+    _, kept = await in_place(place)
     stages = [
         {
             "$match": {
