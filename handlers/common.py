@@ -45,7 +45,7 @@ DEBT_KINDS = {
     "reports": (
         *("route", "check_text", "attach", "notify", "audit"),
         *("resume", "absorb", "warn", "offer_check", "cancel_checks", "move_checks"),
-        *("create_children", "tell_parent", "suggest", "learn"),
+        *("create_children", "tell_parent", "suggest", "find_duplicates", "learn"),
     ),
     "side_tasks": ("offer", "lapse", "expire", "tell_case", "audit"),
     "snapshots": ("sift", "open_case", "label", "audit"),
