@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from inference.model_files import DETECTORS, MODELS, Model
-from inference.regions import Region, distinct, scaled
+from inference.regions import Region, distinct, scaled, sides_for
 
 INPUT: Final = "picture"
 OUTPUTS: Final = ("heat", "sizes", "offsets")
@@ -34,7 +34,7 @@ class FaceDetector:
 
     def find(self, image: Image.Image) -> list[Region]:
         """The faces in an RGB picture, the surest first: some 150 ms of CPU time, never on the event loop."""
-        looks = [self._look(image, side) for side in SIDES]
+        looks = [self._look(image, side) for side in sides_for(image, SIDES)]
         boxes, scores = (np.concatenate(part) for part in zip(*looks, strict=True))
         return [Region("face", tuple(boxes[i].tolist()), float(scores[i])) for i in distinct(boxes, scores)]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final, Literal
 
@@ -40,12 +41,18 @@ class Scaled:
         return enlarged
 
 
+def sides_for(image: Image.Image, sides: Iterable[int]) -> list[int]:
+    """Those of ``sides`` that ``image`` is worth looking at in, as its longest one: at most twice what it is."""
+    most = max(image.size) * _ENLARGED
+    return list(dict.fromkeys(min(side, most) for side in sides))
+
+
 def scaled(image: Image.Image, side: int) -> Scaled:
-    """``image`` (RGB) with its longest side about ``side``, at most twice what it is, in whole steps of 32 pixels.
+    """``image`` (RGB) with its longest side about ``side``, in whole steps of 32 pixels.
 
     However long and narrow it is, the result has at most ``side`` squared pixels.
     """
-    factor = min(side / max(image.size), _ENLARGED)
+    factor = side / max(image.size)
     width, height = (max(round(length * factor / _STEP), 1) * _STEP for length in image.size)
     small = image.resize((width, height), Image.Resampling.BICUBIC, reducing_gap=2.0)
     values = np.ascontiguousarray(np.asarray(small, np.float32).transpose(2, 0, 1)[np.newaxis])

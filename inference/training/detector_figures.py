@@ -26,7 +26,7 @@ from inference.regions import Region
 
 _LONGEST = 2048
 FACE_WIDTHS = (16, 20, 24, 32, 48, 64, 96, 160, 320, 640)
-PLATE_WIDTHS = (32, 48, 64, 96, 160, 320, 640)
+PLATE_WIDTHS = (48, 64, 96, 160, 320)
 _PICTURES = 8  # of each width
 _EACH = 4  # laid into each picture, where they fit
 
@@ -75,6 +75,11 @@ def plate(random: np.random.Generator, font: Path, colour: str) -> Image.Image:
     flat = Image.new("RGBA", (width, 140), (0, 0, 0, 0))
     draw = ImageDraw.Draw(flat)
     draw.rounded_rectangle((0, 0, width - 1, 139), 10, fill=(*ground, 255))
+    if colour == "green":  # paler towards the top
+        pale = Image.new("RGBA", flat.size, (236, 246, 236, 255))
+        shares = Image.linear_gradient("L").point(lambda value: 255 - value).resize(flat.size)
+        flat = Image.composite(Image.composite(pale, flat, shares), flat, flat.getchannel("A"))
+        draw = ImageDraw.Draw(flat)
     draw.rounded_rectangle((6, 6, width - 7, 133), 8, outline=(*ink, 255), width=4)
     letters = [_PROVINCES[int(random.integers(len(_PROVINCES)))]]
     letters += [_CHARACTERS[int(i)] for i in random.integers(len(_CHARACTERS), size=count)]
@@ -193,7 +198,7 @@ def measure(data: Path, faces: Path, font: Path) -> None:
                 street = next(streets)
                 _counted(plate_detector, street, _laid(street, parts, random), count)
     for name, count in by_width.items():
-        console.print(name, count)
+        console.print(f"{name}: {count}")
     _elsewhere(data, random, face_detector, plate_detector, console)
 
 
