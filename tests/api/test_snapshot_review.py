@@ -203,14 +203,11 @@ async def test_a_reviewer_sees_and_decides_in_their_own_areas_alone(district, so
     assert (await near.post(f"/snapshots/{snapshot_id}/confirmation"))["report"]
 
 
-async def test_the_queue_is_paged_by_time_or_by_score(district):
-    source = await new_source(district, min_score=0.3)
-    ids = []
-    for label, score in (("graffiti", 0.95), ("manhole", 0.99), ("overflow_bin", 0.9), ("exposed_garbage", 0.97)):
-        found = await sifted(source, await source.taken(boxes=saw(label, score)))
-        ids.append((found["_id"], found["state"], found["score"]))
-    kept = [(i, score) for i, state, score in ids if state == "waiting"]
-    assert len(kept) >= 3, "a class of which the classifier itself is sure stands above what the camera says"
+async def test_the_queue_is_paged_by_time_or_by_score(district, source):
+    kept = []
+    for label in ("graffiti", "manhole", "overflow_bin", "exposed_garbage"):
+        found = await sifted(source, await source.taken(boxes=saw(label)), "waiting")
+        kept.append((found["_id"], found["score"]))
     intake = await district.staff("intake")
     assert [s["snapshot_id"] for s in await queue(intake, source)] == [i for i, _ in reversed(kept)]
     by_score = await queue(intake, source, order="score")
