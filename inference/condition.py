@@ -56,7 +56,7 @@ class InferenceCondition:
 
     async def look(self) -> None:
         """Look once, write it down, and call back what waited if all is well that was not, or was not known."""
-        found = await self._service.unavailable()
+        found = await self._service.unavailable(again=True)
         await self._workers.update_one({"_id": self._me}, {"$set": {"problems": found, "at": now()}}, upsert=True)
         if found != self._before and found:
             log.error("inference.unavailable", problems=found)

@@ -38,7 +38,7 @@ _SHADOW_WAITING = 32
 
 
 class Classifiers:
-    """The classifiers of one folder, each opened when first used, and not tried again when that fails."""
+    """The classifiers of one folder, each opened when first used; one that fails waits for :meth:`forget_failures`."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -79,6 +79,14 @@ class Classifiers:
         """See :meth:`TextClassifier.classify`."""
         return self.texts().classify(task, messages)
 
+    def forget_failures(self) -> None:
+        """Try those that could not be opened once more when they are next used: the file may have been mended."""
+        with self._opening:
+            if isinstance(self._photos, ModelUnavailable):
+                self._photos = None
+            if isinstance(self._texts, ModelUnavailable):
+                self._texts = None
+
     def problems(self) -> list[str]:
         """Why each that cannot be opened cannot."""
         found = []
@@ -95,7 +103,7 @@ class InferenceService:
 
     Every method raises :class:`ModelUnavailable` (503 ``INFERENCE_UNAVAILABLE``) while the weights cannot be opened,
     so that whoever asks can go on without an answer; ``unavailable`` tells why without asking for one. Weights
-    that could not be opened are not tried again: a mended file takes a restart, or another model.
+    that could not be opened are tried again when ``unavailable`` is asked to, which each worker does all the time.
     """
 
     def __init__(self, folder: Path = MODELS, threads: int = 2) -> None:
@@ -141,8 +149,13 @@ class InferenceService:
         self._ask_shadow(task, answers, lambda shadow: shadow.classify(task, messages))
         return answers
 
-    async def unavailable(self) -> list[str]:
-        """Why each classifier that cannot be opened cannot, and what was to replace them; empty when all is well."""
+    async def unavailable(self, *, again: bool = False) -> list[str]:
+        """Why each classifier that cannot be opened cannot, and what was to replace them; empty when all is well.
+
+        ``again``: try those that could not be opened once more.
+        """
+        if again:
+            self._current.forget_failures()
         problems: list[str] = await self._run(self._current.problems)
         return [*problems, self._refused] if self._refused else problems
 
