@@ -111,11 +111,11 @@ async def test_each_reason_filters_and_says_so_and_the_picture_goes_after_its_ti
 
 async def test_what_the_camera_saw_counts_as_the_source_names_it(district, of_nothing):
     source = await new_source(district, labels={"垃圾满溢": "overflow_bin"}, min_score=0.05)
-    found = await sifted(source, await source.taken(of_nothing, boxes=saw("垃圾满溢", 0.9)), "waiting")
+    found = await sifted(source, await source.taken(of_nothing, boxes=saw("垃圾满溢")), "waiting")
     p = found["judged"]["scores"]["overflow_bin"]
     assert (found["label"], found["judged"]["label"]) == ("overflow_bin", "none")
-    assert found["score"] == pytest.approx(1 - (1 - p) * (1 - 0.5 * 0.9), abs=1e-5)
-    assert found["boxes"] == saw("垃圾满溢", 0.9)
+    assert found["score"] == pytest.approx(1 - (1 - p) * (1 - 0.5), abs=1e-5)
+    assert found["boxes"] == saw("垃圾满溢")
     unheard = await sifted(source, await source.taken(of_nothing, boxes=saw("行人", 0.9)), "filtered")
     assert unheard["reason"] == "nothing"
 
