@@ -4,121 +4,28 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
-import random
 import signal
-import subprocess
 import sys
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-import pytest_asyncio
 
-from core.config import Settings
 from core.database import connect
 from core.errors import Conflict
-from core.ids import new_id
 from inference.comparison import compared, mcnemar
 from inference.correction import Correction, grams_of, text_features
 from inference.drift import JudgementCounts
 from inference.examples import Examples, divided, held_out
 from inference.fitting import fitted, minimised
-from inference.following import following
 from inference.labels import LabelService
-from inference.model_files import MODELS
-from inference.model_store import ModelStore
-from inference.promotions import Promotions, in_force
-from inference.service import InferenceService
+from inference.promotions import in_force
 from inference.text_input import code_points
 from inference.texts import TextClassifier
 from tests.api.support import until
+from tests.inference.learning_support import AT, BY, words
 from tests.inference.support import ROOT
-
-BY = {"kind": "staff", "id": "s1", "name": "王"}
-AT = datetime(2026, 3, 1, tzinfo=UTC)
-
-# In this district people call their street lights by a name that no other text uses, and the shops' goods by another.
-STREET_LIGHT = "青龙柱", ("又灭了", "不亮很久了", "晚上一闪一闪", "歪了没人管", "已经坏了三天")
-SHOPS = "摆摊墩", ("又占了人行道", "堵着门口", "天天摆出来", "太多走不过去", "占着盲道")
-WHERE = ("小区门口", "学校旁边", "菜场东侧", "桥头", "公园北门", "医院对面", "车站出口", "河边步道")
-
-
-def words(seed: int) -> tuple[str, str]:
-    """What somebody writes, and what it is about."""
-    rng = random.Random(seed)
-    (name, happens), label = rng.choice([(STREET_LIGHT, "street_light"), (SHOPS, "shop_encroachment")])
-    return f"{rng.choice(WHERE)}{rng.choice('一二三四五六七八九')}号的{name}{rng.choice(happens)}", label
-
-
-class Learning:
-    """A database of its own with labels, and the folders for models."""
-
-    def __init__(self, url: str, folder: Path) -> None:
-        self.url, self.name, self.folder = url, f"test_{new_id()}", folder
-        self.settings = Settings(
-            mongodb={"url": url, "database": self.name},
-            folders={"data": folder},
-            photos={"store": (folder / "photos").as_uri()},
-            snapshots={"store": (folder / "snapshots").as_uri()},
-            inference={"follow_seconds": 0.1},
-        )
-        self.database = connect(url, self.name)
-        self.promotions = Promotions(self.database)
-        self.store = ModelStore.of(self.settings)
-
-    async def labelled(self, count: int, *, wrong: bool = False) -> None:
-        """``count`` cases with labels; ``wrong``: mixed up in those that are learnt from, right in those held out."""
-        labels = LabelService(self.database)
-        for n in range(count):
-            number, (text, label) = f"R{n:05}", words(n)
-            report = {"_id": number, "description": text, "channel": "hotline", "reporter": {"citizen_id": None}}
-            await self.database["reports"].insert_one(report)
-            if wrong and not held_out(number):
-                label = "manhole"
-            await labels.record("text", {"report": number}, label, source="staff_corrected", by=BY, at=AT)
-
-    def run(self, *arguments: str, **more: Any) -> subprocess.CompletedProcess[str]:
-        """``python -m inference`` with ``arguments``, as an operator runs it."""
-        environment = {
-            **os.environ,
-            "MONGODB_URL": self.url,
-            "GONGZHI_MONGODB__DATABASE": self.name,
-            "GONGZHI_FOLDERS__DATA": str(self.folder),
-            "COLUMNS": "200",
-        }
-        return subprocess.run(
-            [sys.executable, "-m", "inference", *arguments],
-            cwd=ROOT, env=environment, capture_output=True, text=True, timeout=180, check=False, **more,
-        )  # fmt: skip
-
-    async def trained(self) -> str:
-        """A candidate, trained by the command."""
-        done = await asyncio.to_thread(self.run, "train")
-        assert done.returncode == 0, done.stderr
-        return done.stdout.split(":")[0]
-
-    @asynccontextmanager
-    async def judging(self) -> AsyncIterator[InferenceService]:
-        """A process's service, following what is promoted."""
-        service = InferenceService(MODELS)
-        try:
-            async with following(self.settings, self.database, service):
-                yield service
-        finally:
-            service.close()
-
-
-@pytest_asyncio.fixture
-async def learning(mongodb_url, tmp_path):
-    opened = Learning(mongodb_url, tmp_path)
-    yield opened
-    await opened.database.client.drop_database(opened.name)
-    opened.database.client.close()
 
 
 async def test_what_staff_corrected_is_learnt_found_better_promoted_without_a_restart_and_rolled_back(learning):
@@ -249,12 +156,8 @@ async def test_killed_at_any_moment_of_a_promotion_the_old_or_the_new_model_judg
     promotion = ["promote", candidate, "--force", "--reason", "试验"]
     outcomes = set()
     for tenths in (2, 6, 9, 12, 16, 30):
-        environment = {
-            **os.environ, "MONGODB_URL": learning.url, "GONGZHI_MONGODB__DATABASE": learning.name,
-            "GONGZHI_FOLDERS__DATA": str(learning.folder),
-        }  # fmt: skip
         running = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "inference", *promotion, cwd=ROOT, env=environment,
+            sys.executable, "-m", "inference", *promotion, cwd=ROOT, env=learning.environment,
             stdout=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.DEVNULL,
         )  # fmt: skip
         await asyncio.sleep(tenths / 10)
