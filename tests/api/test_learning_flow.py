@@ -51,7 +51,7 @@ async def test_corrections_change_what_the_running_district_suggests_and_are_tak
 
         async def ask() -> None:
             while True:
-                answers.append((await citizen.call("GET", "/reports/mine")).status_code)
+                answers.append((await citizen.call("GET", "/reports")).status_code)
                 await asyncio.sleep(0.01)
 
         asking = asyncio.create_task(ask())
