@@ -24,10 +24,7 @@ EARLIER_KEPT = 10
 """So many of the labels that a subject had before are kept with it."""
 
 INDEXES = {
-    "labels": [
-        IndexModel([("kind", ASCENDING), ("_id", ASCENDING)], name="kind"),
-        IndexModel([("kind", ASCENDING), ("at", ASCENDING)], name="kind_at"),
-    ]
+    "labels": [IndexModel([("kind", ASCENDING), ("at", ASCENDING)], name="kind_at")],
 }
 
 

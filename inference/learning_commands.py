@@ -176,14 +176,22 @@ class _Commands:
     async def status(self) -> int:
         """Tell what there is."""
         present, shadow = await self._promotions.present(), await self._promotions.shadow()
-        table = Table("model", "task", "trained", "labels", "held out", "")
+        table = Table("model", "task", "trained", "over", "labels", "held out", "")
         for about in self._store.all():
             says = "judges" if about["id"] == present else ""
             if shadow and shadow["candidate"] == about["id"]:
                 says = f"{says} shadow".strip()
-            row = (about["id"], about["task"], about["at"], str(about["learnt"]), str(about["held_out"]), says)
+            row = (
+                about["id"],
+                about["task"],
+                about["at"],
+                about["base"],
+                str(about["learnt"]),
+                str(about["held_out"]),
+                says,
+            )
             table.add_row(*row)
-        table.add_row(OWN, "", "", "", "", "judges" if present is None else "")
+        table.add_row(OWN, "", "", "", "", "", "judges" if present is None else "")
         self._out.print(table)
         for record in await self._promotions.history(before=None, size=20):
             self._out.print(

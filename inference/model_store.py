@@ -11,6 +11,7 @@ import json
 import os
 import re
 import shutil
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Self
@@ -21,6 +22,7 @@ from core.ids import new_id
 from inference.model_files import ModelUnavailable, verify
 
 _ID = re.compile(r"^[0-9a-f]{16}$")
+_STALE_SECONDS = 24 * 3600
 OWN = "own"
 """What stands for the product's own models where an id is shown or given."""
 
@@ -110,6 +112,7 @@ class ModelStore:
         target = self._folder / model_id
         if target.is_dir():
             return model_id
+        self._clear()
         making = self._folder / f".{new_id()}"
         making.mkdir(parents=True)
         try:
@@ -128,6 +131,12 @@ class ModelStore:
             shutil.rmtree(making, ignore_errors=True)
             raise
         return model_id
+
+    def _clear(self) -> None:
+        """Delete what trainings that were killed have left behind."""
+        for left in self._folder.glob(".*"):
+            if left.stat().st_mtime < time.time() - _STALE_SECONDS:
+                shutil.rmtree(left, ignore_errors=True)
 
     def _listed(self, model_id: str | None) -> dict[str, Any]:
         entries: dict[str, Any] = json.loads((self.verified(model_id) / "models.json").read_text(encoding="utf-8"))

@@ -35,7 +35,7 @@ async def suggested(district: District, citizen: Any) -> Any:
 async def test_corrections_change_what_the_running_district_suggests_and_are_taken_back(
     mongodb_url, redis_url, tmp_path
 ):
-    judging = {"inference": {"follow_seconds": 0.2}}
+    judging: dict[str, Any] = {"inference": {"follow_seconds": 0.2}}
     async with open_district(mongodb_url, redis_url, tmp_path, database=f"test_{new_id()}", **judging) as district:
         citizen = await district.citizen()
         _, own = await suggested(district, citizen)

@@ -12,8 +12,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from core.database import connect
+from core.database import connect, ensure_indexes
 from core.errors import Conflict
+from inference import labels as labels_room
 from inference.comparison import compared, mcnemar
 from inference.correction import Correction, grams_of, text_features
 from inference.drift import JudgementCounts
@@ -262,3 +263,13 @@ def test_a_history_undone_twice_leads_to_what_was_before_both():
 def test_an_even_split_proves_nothing_and_an_uneven_one_does():
     assert mcnemar(5, 5) == 1.0
     assert mcnemar(10, 0) == pytest.approx(2 / 1024)
+
+
+async def test_labels_are_found_by_their_index(learning):
+    await ensure_indexes(learning.database, labels_room.INDEXES)
+    await learning.labelled(40)
+    since = {"$gte": AT}
+    for query in ({"kind": "text", "withdrawn_at": None}, {"kind": {"$in": ["photo", "text"]}, "at": since}):
+        plan = await learning.database["labels"].find(query).sort("at", -1).explain()
+        assert "IXSCAN" in str(plan["queryPlanner"]["winningPlan"]), plan
+        assert "COLLSCAN" not in str(plan["queryPlanner"]["winningPlan"])

@@ -9,7 +9,7 @@ import json
 from PIL import Image, ImageDraw
 
 from core.ids import new_id
-from core.photo_store import PhotoStore
+from core.photo_store import FileName, PhotoStore
 from inference.labels import LabelService
 from inference.photos import Seen
 from tests.api.support import until
@@ -40,7 +40,8 @@ async def test_pictures_of_a_district_teach_what_they_show(learning: Learning):
     for n in range(200):
         data, label = picture(n)
         photo_id, number = new_id(), f"R{n:05}"
-        await store.put(photo_id, {"medium": data})
+        files: dict[FileName, bytes] = {"medium": data}
+        await store.put(photo_id, files)
         subject = {"report": number, "photo_id": photo_id}
         await labels.record("photo", subject, label, source="staff_corrected", by=BY, at=AT)
     gone = {"report": "GONE", "photo_id": new_id()}
