@@ -18,7 +18,7 @@ OUTPUTS: Final = ("places", "chances")
 
 SIDES: Final = (2048, 1280, 640)
 """The longest side in each look: a plate is found from some 60 pixels of it on, and up to about 400."""
-LOWEST: Final = 0.1
+LOWEST: Final = 0.05
 LOWEST_IN: Final = {2048: 0.2}
 """From here on it counts as a plate; in a look of that longest side. Low: what is no plate harms nobody."""
 _SHAPES: Final = (0.8, 8.0)

@@ -205,7 +205,7 @@ def measure(data: Path, faces: Path, font: Path) -> None:
 def _elsewhere(data: Path, random: np.random.Generator, faces: Any, plates: Any, console: Console) -> None:
     """What is blurred of photos as they are: mostly things, now and then a person or a car."""
     files = sorted((data / "photos").glob("*/*.jpg"))
-    chosen = random.choice(len(files), 400, replace=False).tolist()
+    chosen = random.choice(len(files), 200, replace=False).tolist()
     touched, areas = {"face": 0, "plate": 0}, []
     for number in track(chosen, "photos"):
         photo = Image.open(files[number]).convert("RGB")
