@@ -48,7 +48,7 @@ def main() -> int:
             asyncio.run(_seed(settings, options.file))
             return 0
         if command == "blur":
-            asyncio.run(_blur(settings))
+            asyncio.run(blur(settings))
             return 0
         log.configure(settings.log.level, settings.log.format)
         if command == "app":
@@ -88,7 +88,8 @@ async def _seed(settings: Settings, file: Path | None) -> None:
             print(f"Put {len(given.units)} units and {len(given.rules)} routing rules.")
 
 
-async def _blur(settings: Settings) -> None:
+async def blur(settings: Settings) -> None:
+    """Give the workers photos that have no public picture until there are none left."""
     from rich.progress import track
 
     from server.services import open_services

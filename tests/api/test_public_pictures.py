@@ -11,8 +11,9 @@ import pytest_asyncio
 
 from core.ids import new_id
 from inference.model_files import MODELS
+from server.__main__ import blur
 from tests.api.open311_support import ask, form, hand_in
-from tests.api.support import fields, problem, until
+from tests.api.support import collector, fields, later, problem, until
 from tests.district import INSIDE, Client, District, good, location, open_district, picture
 from tests.portraits import FACE, PLATE, detail, jpeg, pixels, with_face, with_plate
 
@@ -233,3 +234,31 @@ async def test_a_photo_whose_file_is_damaged_stays_withheld(mongodb_url, redis_u
         link = district.services.photos.link(photo_id, "large")
         problem(await district.http.get(link), 404, "PHOTO_NOT_READY")
         assert good(await citizen.call("GET", f"/reports/{number}"))["photos"]
+
+
+async def test_the_command_has_stored_photos_blurred_and_says_when_it_is_done(mongodb_url, redis_url, tmp_path, capsys):
+    async with open_district(mongodb_url, redis_url, tmp_path, database=f"t_{new_id()}") as district:
+        _, number, photo_id = await reported(district, jpeg(with_face()))
+        await district.services.database["photos"].update_many({}, {"$unset": {"blurred": ""}})
+        await blur(district.settings)
+        assert "1 photos had no public picture" in capsys.readouterr().out
+        await ready(district, number, photo_id)
+        link = district.services.photos.link(photo_id, "large")
+        assert detail(await fetched(district, link), FACE) < SMOOTH
+
+
+async def test_readiness_tells_of_photos_that_wait_for_too_long(mongodb_url, redis_url, tmp_path):
+    async with open_district(mongodb_url, redis_url, tmp_path, database=f"t_{new_id()}", worker=False) as district:
+        await (await district.citizen()).photo()
+
+        async def told() -> bool:
+            answer = await district.nobody("").get("/readyz")
+            return any("人脸和车牌" in warning for warning in answer["warnings"])
+
+        assert not await told()
+        with later(minutes=16):
+            assert await told()
+        while await collector(district, "photos").settle_due():
+            pass
+        with later(minutes=16):
+            assert not await told()
