@@ -89,7 +89,7 @@ def assign(count: int, days: int, pool: Sequence[str], console: Console) -> None
             stage = stage_of(n)
             model.vocabulary = Vocabulary.of(recent[-16_384:])
             recent = recent[-16_384:]
-        if n % 20 == 0:
+        if n % 200 == 0:
             model.let_go(item.at - timedelta(days=QUIET_DAYS + 3))
         topic, _ = model.assign(item)
         took = time.process_time() - begin

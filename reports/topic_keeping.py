@@ -207,8 +207,9 @@ class TopicKeeper:
                 continue
             longitude, latitude = report["location"]["coordinates"]
             item = Item(number, report["created_at"], report["description"], report["category"], longitude, latitude)
-            if not added or len(added) % 20 == 0:
+            if len(added) % 20 == 0:
                 await asyncio.sleep(0)
+            if not added:
                 standing.model.let_go(item.at - timedelta(days=QUIET_DAYS) - _OUT_OF_ORDER)
             topic, fit = standing.model.assign(item)
             changed[topic.id] = topic

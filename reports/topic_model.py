@@ -16,6 +16,7 @@ from array import array
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from heapq import nsmallest
 from itertools import pairwise
 from typing import Any, Final
 from zlib import crc32
@@ -27,7 +28,7 @@ BUCKETS: Final = 1 << 18
 CHARACTERS: Final = 120
 """What a report is about stands at its beginning; the rest is what it led to, and whom one has told before."""
 REPORT_TERMS: Final = 120
-TOPIC_TERMS: Final = 64
+TOPIC_TERMS: Final = 80
 JOINS: Final = 0.18
 """From this likeness on a report belongs to a topic."""
 QUIET_DAYS: Final = 30
@@ -41,7 +42,11 @@ _UNLIKE_CATEGORY: Final = 0.85
 # the district would be one topic. Half of what it takes off is taken at 1,000 m.
 _FAR: Final = 0.4
 _NEAR_METRES: Final = 1000.0
-_CROWDED: Final = 3000  # topics with one term: it tells none of them from another
+# Topics are looked for by terms that no more than this share of all reports has, once so many are known: what many have
+# in common leads to too many topics. The best that are found are then compared by all terms.
+_LEADS: Final = 0.02
+_KNOWN: Final = 4096
+_COMPARED: Final = 32
 _TITLE: Final = (6, 26)  # characters
 _PARTS = re.compile(r"(?:[，。！？；、,.!?;\s（）()【】“”\"~～…]|(?<!\d)[：:]|[：:](?!\d))+")
 _PREAMBLE = re.compile(
@@ -84,6 +89,13 @@ class Vocabulary:
         for term in terms_of(text[:CHARACTERS]):
             self._counts[term] += 1
 
+    def leading(self, vector: dict[int, float]) -> list[int]:
+        """The terms of ``vector`` by which topics are looked for."""
+        if self.documents < _KNOWN:
+            return list(vector)
+        most = self.documents * _LEADS
+        return [term for term in vector if self._counts[term] <= most]
+
     def packed(self) -> bytes:
         """The counts, as the constructor takes them."""
         return self._counts.tobytes()
@@ -114,7 +126,8 @@ class Topic:
     """What is reported again and again. ``_id`` is the number of the report that founded it."""
 
     id: str
-    terms: dict[int, float]
+    keys: array[int]
+    weights: array[float]
     category: str | None
     longitude: float
     latitude: float
@@ -126,18 +139,30 @@ class Topic:
     fit: float = 0.0
     norm: float = field(default=0.0, repr=False)
 
+    @property
+    def terms(self) -> dict[int, float]:
+        """Its terms with their weights, heaviest first. Kept as two arrays: there are tens of thousands of topics."""
+        return dict(zip(self.keys, self.weights, strict=True))
+
+    def weigh(self, terms: dict[int, float]) -> None:
+        """Give it the heaviest of ``terms``."""
+        heaviest = sorted(terms.items(), key=lambda pair: (-pair[1], pair[0]))[:TOPIC_TERMS]
+        self.keys = array("I", (term for term, _ in heaviest))
+        self.weights = array("d", (weight for _, weight in heaviest))
+        self.norm = math.sqrt(sum(weight * weight for weight in self.weights)) or 1.0
+
     def stored(self) -> dict[str, Any]:
         """As a document."""
         kept = ("category", "longitude", "latitude", "first_at", "last_at", "size", "title", "typical", "fit")
-        terms = {"keys": list(self.terms), "weights": list(self.terms.values())}
+        terms = {"keys": list(self.keys), "weights": list(self.weights)}
         return {"_id": self.id, "terms": terms, **{name: getattr(self, name) for name in kept}}
 
     @classmethod
     def of(cls, stored: dict[str, Any]) -> Topic:
         """From its document."""
-        terms = dict(zip(stored["terms"]["keys"], stored["terms"]["weights"], strict=True))
-        made = cls(id=stored["_id"], terms=terms, **{k: v for k, v in stored.items() if k not in ("_id", "terms")})
-        made.norm = _norm(terms)
+        kept = {name: value for name, value in stored.items() if name not in ("_id", "terms")}
+        made = cls(id=stored["_id"], keys=array("I"), weights=array("d"), **kept)
+        made.weigh(dict(zip(stored["terms"]["keys"], stored["terms"]["weights"], strict=True)))
         return made
 
 
@@ -150,7 +175,7 @@ class TopicModel:
         self._with: dict[int, list[str]] = {}
         for topic in topics:
             self.topics[topic.id] = topic
-            self._enter(topic.id, topic.terms)
+            self._enter(topic.id, topic.keys)
 
     def assign(self, item: Item) -> tuple[Topic, float]:
         """The topic of the report, which has taken it in, and how like they are; it may have been founded by it."""
@@ -158,57 +183,56 @@ class TopicModel:
         topic, likeness = self.likest(item, vector)
         if topic is None or likeness < JOINS:
             topic = Topic(
-                item.number, vector, item.category, item.longitude, item.latitude, item.at, item.at,
-                title=title_of(item.text, vector), typical=item.number, fit=JOINS, norm=_norm(vector),
+                item.number, array("I"), array("d"), item.category, item.longitude, item.latitude, item.at, item.at,
+                title=title_of(item.text, vector), typical=item.number, fit=JOINS,
             )  # fmt: skip
+            topic.weigh(vector)
             self.topics[topic.id] = topic
-            self._enter(topic.id, vector)
+            self._enter(topic.id, topic.keys)
             return topic, 1.0
-        self._take_in(topic, item, vector, likeness)
+        self._take_in(topic, item, vector)
         return topic, likeness
 
     def let_go(self, before: datetime) -> list[str]:
         """Forget the topics to which nothing has come since ``before``; their ids."""
         over = [topic.id for topic in self.topics.values() if topic.last_at < before]
         for topic_id in over:
-            self._leave(topic_id, self.topics.pop(topic_id).terms)
+            self._leave(topic_id, self.topics.pop(topic_id).keys)
         return over
 
     def likest(self, item: Item, vector: dict[int, float] | None = None) -> tuple[Topic | None, float]:
         """The living topic that the report is most like, and how much; None where there is none that it may be of."""
         if vector is None:
             vector = self.vocabulary.vector(item.text)
-        dots: dict[str, float] = {}
-        for term, weight in vector.items():
-            holders = self._with.get(term, ())
-            if len(holders) > _CROWDED:
-                continue
-            for topic_id in holders:
-                dots[topic_id] = dots.get(topic_id, 0.0) + weight * self.topics[topic_id].terms[term]
-        best, most = None, 0.0
+        said: dict[str, float] = {}
+        for term in self.vocabulary.leading(vector):
+            weight = vector[term]
+            for topic_id in self._with.get(term, ()):
+                said[topic_id] = said.get(topic_id, 0.0) + weight * weight
         quiet = timedelta(days=QUIET_DAYS)
-        for topic_id, dot in dots.items():
+        alive = ((-share, t) for t, share in said.items() if abs(item.at - self.topics[t].last_at) <= quiet)
+        best, most = None, 0.0
+        for _, topic_id in sorted(nsmallest(_COMPARED, alive), key=lambda pair: pair[1]):
             topic = self.topics[topic_id]
-            likeness = dot / topic.norm
-            if likeness < JOINS or likeness < most or abs(item.at - topic.last_at) > quiet:
-                continue
+            dot = sum(weight * vector.get(term, 0.0) for term, weight in zip(topic.keys, topic.weights, strict=True))
+            likeness = dot / topic.norm * _nearness(item, topic)
             if item.category != topic.category and item.category is not None and topic.category is not None:
                 likeness *= _UNLIKE_CATEGORY
-            likeness *= _nearness(item, topic)
-            if likeness > most or (likeness == most and best is not None and topic_id < best.id):
+            if likeness > most:
                 best, most = topic, likeness
         return best, most
 
-    def _take_in(self, topic: Topic, item: Item, vector: dict[int, float], likeness: float) -> None:
-        self._leave(topic.id, topic.terms)
+    def _take_in(self, topic: Topic, item: Item, vector: dict[int, float]) -> None:
+        before = set(topic.keys)
         days = max((item.at - topic.last_at) / timedelta(days=1), 0.0)
         kept = 0.5 ** (days / _HALF_LIFE_DAYS)
         terms = {term: weight * kept for term, weight in topic.terms.items()}
         for term, weight in vector.items():
             terms[term] = terms.get(term, 0.0) + weight
-        heaviest = sorted(terms.items(), key=lambda pair: (-pair[1], pair[0]))[:TOPIC_TERMS]
-        topic.terms = dict(heaviest)
-        topic.norm = _norm(topic.terms)
+        topic.weigh(terms)
+        now = set(topic.keys)
+        self._leave(topic.id, before - now)
+        self._enter(topic.id, now - before)
         topic.size += 1
         topic.last_at = max(topic.last_at, item.at)
         topic.first_at = min(topic.first_at, item.at)
@@ -216,10 +240,10 @@ class TopicModel:
         topic.longitude += (item.longitude - topic.longitude) * share
         topic.latitude += (item.latitude - topic.latitude) * share
         topic.category = topic.category or item.category
-        fit = sum(weight * topic.terms.get(term, 0.0) for term, weight in vector.items()) / topic.norm
+        present = topic.terms
+        fit = sum(weight * present.get(term, 0.0) for term, weight in vector.items()) / topic.norm
         if fit > topic.fit:
-            topic.fit, topic.typical, topic.title = fit, item.number, title_of(item.text, topic.terms)
-        self._enter(topic.id, topic.terms)
+            topic.fit, topic.typical, topic.title = fit, item.number, title_of(item.text, present)
 
     def _enter(self, topic_id: str, terms: Iterable[int]) -> None:
         for term in terms:
@@ -255,7 +279,3 @@ def title_of(text: str, terms: dict[int, float]) -> str:
 def _nearness(item: Item, topic: Topic) -> float:
     metres = distance(LonLat(item.longitude, item.latitude), LonLat(topic.longitude, topic.latitude))
     return _FAR + (1 - _FAR) / (1 + (metres / _NEAR_METRES) ** 2)
-
-
-def _norm(terms: dict[int, float]) -> float:
-    return math.sqrt(sum(weight * weight for weight in terms.values())) or 1.0
