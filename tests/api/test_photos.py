@@ -167,7 +167,7 @@ async def test_only_what_wechat_passes_is_shown_to_other_citizens(district, citi
 
 
 async def test_a_verdict_that_comes_after_the_report_reaches_it(district, citizen):
-    await district.control("POST", "/settings", {"verdict_delay_s": 0.6})
+    await district.control("POST", "/settings", {"verdict_delay_s": 5})
     try:
         photo = await citizen.photo()
         asked = await until(
