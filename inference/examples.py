@@ -24,7 +24,7 @@ Task = Literal["category", "photos"]
 KINDS: dict[Task, str] = {"category": "text", "photos": "photo"}
 HELD_OUT_SHARE = 5
 """One case in so many is held out."""
-MAX_LABELS = 20_000
+MAX_LABELS = 10_000
 """The newest labels that are learnt from."""
 
 
