@@ -64,7 +64,7 @@ class AreaOverview:
             return contents, None
         query: Document = {"areas": code, "state": {"$in": OPEN}}
         if by.unit_id is not None:
-            query["unit_id"] = by.unit_id
+            query["$or"] = [{"unit_id": by.unit_id}, {"units.unit_id": by.unit_id}]
         # By state: what is open is a small part of all cases, what lies in a district is all of them.
         return contents, await self._reports.count_documents(query, limit=MOST_COUNTED, hint="state")
 

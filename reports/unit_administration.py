@@ -72,8 +72,8 @@ class UnitAdministration:
 
     async def _check_unused(self, key: str) -> None:
         rules = [rule["name"] async for rule in self._rules.find({"unit": key, "deleted_at": None}, {"name": 1})]
-        # Each by its index, named: among a million cases others look as good and are not. The second is partial, and
-        # refuses a question that is not put in its words.
+        # Each by its index, named: among a million cases others look as good and are not. The second is partial: asked
+        # in other words than its own, it would have cases go unseen.
         leads = {"unit_id": key, "state": {"$in": OPEN}}
         helps = {"units.unit_id": key, "units.1.unit_id": {"$exists": True}, "unit_id": {"$ne": key}}
         cases = await self._reports.count_documents(leads, limit=1000, hint="unit_state")
