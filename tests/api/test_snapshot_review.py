@@ -87,6 +87,8 @@ async def test_a_confirmed_snapshot_becomes_a_case_that_goes_the_way_of_every_ca
     case = await intake.get(f"/reports/{number}")
     assert (case["reporter"], case["channel"]) == ("摄像机：解放路口东", "camera")
     (photo,) = case["photos"]
+    blurred = {"_id": photo["photo_id"], "blurred.at": {"$exists": True}}
+    await until(lambda: district.services.database["photos"].find_one(blurred))
     for size, longest in (("large", 1600), ("medium", 800), ("thumb", 200)):
         image = Image.open(io.BytesIO((await district.http.get(photo[size])).content))
         assert max(image.size) == longest
