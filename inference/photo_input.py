@@ -24,7 +24,7 @@ PHOTO_CLASSES: Final = (
 )
 """In the order of the network's outputs. ``none``: no problem to be seen, or not a usable photo."""
 
-SIDE: Final = 192
+SIDE: Final = 224
 DECODED_SIDE: Final = 288
 """The longest side that is asked of the decoder: that of the photos learnt from."""
 

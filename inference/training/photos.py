@@ -42,7 +42,10 @@ VIEWS = 3
 DIRECTIONS = 64
 """Of the embedding."""
 
-KEPT = 0.85
+TRAINED_SIDE = 192
+"""Smaller than what the product looks at: things stand larger in the cuts that are learnt from than in whole photos."""
+
+KEPT = 0.6
 """The share of what was learnt in the weights that are delivered, the rest being the start's (WiSE-FT)."""
 
 
@@ -108,9 +111,9 @@ def view_features(network: Network, photos: PhotoSet, work: Path) -> list[NDArra
             def make(part: list[int], view: int = view) -> Tensor:
                 return values(
                     [
-                        squeezed(photos.pixels[i], SIDE)
+                        squeezed(photos.pixels[i], TRAINED_SIDE)
                         if view == 0
-                        else augmented(photos.pixels[i], SIDE, np.random.default_rng((view, i)))
+                        else augmented(photos.pixels[i], TRAINED_SIDE, np.random.default_rng((view, i)))
                         for i in part
                     ]
                 )
@@ -184,7 +187,7 @@ def fine_tune(
 
         def make(step: int, epoch: int = epoch, order: NDArray[np.int64] = order) -> Tensor:
             own = np.random.default_rng((3, epoch, step))
-            return values([augmented(photos.pixels[i], SIDE, own) for i in order[step].tolist()])
+            return values([augmented(photos.pixels[i], TRAINED_SIDE, own) for i in order[step].tolist()])
 
         losses = []
         for part, made in track(
