@@ -40,8 +40,8 @@ bench: setup  ## measure it; ARGS="--help" lists the measurements
 	$(BIN)/python -m bench $(ARGS)
 	$(BIN)/python -m bench.clock
 	$(BIN)/python -m bench.live
-	$(BIN)/python -m bench.snapshots
 	$(BIN)/python -m bench.inference
+	$(BIN)/python -m bench.snapshots
 
 docs: setup  ## write docs/ anew where it is made from the code
 	$(BIN)/python -m reports document
