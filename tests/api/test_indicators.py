@@ -13,6 +13,7 @@ import pytest
 
 from core.clock import now, shanghai
 from tests.api.support import problem
+from tests.api.support import until as become
 from tests.district import Client, District, good, location
 
 ALONE = (113.2400, 23.1450)
@@ -26,7 +27,13 @@ def period(days: int = 40) -> dict[str, str]:
 
 
 async def counted(district: District, seconds: float = 20.0) -> None:
-    """Come back when everything that has been written until now is counted."""
+    """Come back when everything that has been written, and what the worker still owes for it, is counted."""
+    reports = district.services.database["reports"]
+
+    async def all_paid() -> bool:
+        return not await reports.count_documents({"owed": {"$elemMatch": {"due_at": {"$lte": now()}}}})
+
+    await become(all_paid)
     written = now()
     states = district.services.database["statistics_state"]
     async with asyncio.timeout(seconds):
@@ -72,6 +79,7 @@ async def cases(district):
 
 
 async def test_every_number_is_a_list_of_that_many_cases(district, cases):
+    await counted(district)
     assessor = await district.staff("assessor")
     for by in ("unit", "street", "grid", "person", "category"):
         answer = await assessor.get("/indicators", by=by, **period())

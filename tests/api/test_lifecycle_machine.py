@@ -250,7 +250,8 @@ class Lifecycle(RuleBasedStateMachine):
             kinds.append("audit")
         elif not call.given.keys().isdisjoint({"note", "reason"}):
             kinds.append("check_text")
-        assert sorted(debt["kind"] for debt in stored["owed"]) == sorted(kinds)
+        # What is learnt of a category changes nothing of the case, and has tests of its own.
+        assert sorted(debt["kind"] for debt in stored["owed"] if debt["kind"] != "learn") == sorted(kinds)
         assert answer.json()["state"] == self.case.state
         assert (entry["action"], entry["label"], entry["shown"]) == (row.action, row.label, row.shown)
         assert (entry["reason"], entry["note"]) == (call.given.get("reason"), call.given.get("note"))
@@ -494,4 +495,5 @@ def test_whoever_does_whatever_the_case_goes_only_the_ways_of_the_table(machine)
     else:
         assert len(taken) >= 0.5 * len(WAYS)
     assert tally.keys() >= REFUSALS
-    assert min(tally["done"], tally["409 STALE_STATE"]) >= RUNS[machine.two_level]
+    assert tally["done"] >= RUNS[machine.two_level]
+    assert tally["409 STALE_STATE"] >= RUNS[machine.two_level] // 2
