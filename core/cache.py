@@ -95,7 +95,9 @@ class Cache:
         """Whether the server answers within ``seconds``."""
         try:
             async with asyncio.timeout(seconds):
-                return bool(await self.redis.ping())
+                answered = bool(await self.redis.ping())
+                _heed_cancellation()
+                return answered
         except (RedisError, OSError, TimeoutError):
             return False
 
@@ -109,10 +111,12 @@ class Cache:
         keys = [f"limit:{{{subject}}}:{a.name}" for a in allowances]
         arguments = [x for a in allowances for x in (a.count, a.seconds)]
         try:
-            return int(await self._limit(keys=keys, args=arguments))
+            wait = int(await self._limit(keys=keys, args=arguments))
         except (RedisError, OSError) as error:
             log.warning("limits.unreachable", error=type(error).__name__)
-            return 0
+            wait = 0
+        _heed_cancellation()
+        return wait
 
     def publish_soon(self, channel: str, message: str) -> None:
         """Publish within a few milliseconds, without waiting; the same message asked for again until then is one."""
@@ -132,6 +136,7 @@ class Cache:
             await self.redis.publish(channel, message)
         except (RedisError, OSError) as error:
             log.warning("publish.unreachable", channel=channel, error=type(error).__name__)
+        _heed_cancellation()
 
     async def listen(self, *channels: str) -> AsyncIterator[tuple[str, str]]:
         """(channel, message) pairs for as long as the caller iterates; reconnects by itself, losing what it missed."""
@@ -140,6 +145,7 @@ class Cache:
                 async with self.redis.pubsub(ignore_subscribe_messages=True) as subscription:
                     await subscription.subscribe(*channels)
                     while True:
+                        _heed_cancellation()
                         with contextlib.suppress(TimeoutError):
                             message = await subscription.get_message(timeout=30.0)
                             if message is not None:
@@ -147,3 +153,14 @@ class Cache:
             except (RedisError, OSError) as error:
                 log.warning("listen.reconnect", error=type(error).__name__)
                 await asyncio.sleep(1.0)
+
+
+def _heed_cancellation() -> None:
+    """End the task here if it has been told to.
+
+    redis-py sends by ``asyncio.wait_for``, and that of Python 3.11 drops a cancellation that comes just as it is done:
+    what loops over calls to Redis would go on for ever.
+    """
+    task = asyncio.current_task()
+    if task is not None and task.cancelling():
+        raise asyncio.CancelledError
