@@ -92,6 +92,8 @@ class RoleAdministration:
         """Have a retired role given again; the role after it."""
         before = await self._seen(key, version)
         self._check(by, before["permissions"], held=before["permissions"])
+        if before.get("retired_at") is None:
+            return before
         return await self._put(by, "role.restore", before, version, {"retired_at": None})
 
     async def _check_unused(self, key: str) -> None:

@@ -14,6 +14,7 @@ from core.versions import version_of
 from handlers.base import BaseHandler
 from handlers.models import Answer, Body, Moment, PlainText
 from handlers.operations import operation
+from handlers.services import Services
 
 Name = Annotated[PlainText, Field(min_length=1, max_length=40)]
 Permissions = Annotated[list[Annotated[str, Field(pattern=r"^[a-z_.]{2,60}$")]], Field(max_length=200)]
@@ -68,6 +69,10 @@ def _view(role: Document, held_by: int) -> RoleAccount:
     )
 
 
+async def _account(services: Services, key: str) -> RoleAccount:
+    return next(_view(*row) for row in await services.roles.list() if row[0]["_id"] == key)
+
+
 class StaffRoles(BaseHandler):
     """``/roles``."""
 
@@ -112,7 +117,7 @@ class StaffRole(BaseHandler):
         wanted = body.model_dump(exclude_none=True, exclude={"version"})
         await self.services.roles.change(self.staff, role_key, body.version, wanted)
         self.services.wake("roles")
-        return next(_view(*row) for row in await self.services.roles.list() if row[0]["_id"] == role_key)
+        return await _account(self.services, role_key)
 
 
 class RoleRetiring(BaseHandler):
@@ -148,6 +153,6 @@ class RoleRestoring(BaseHandler):
     )
     async def post(self, role_key: str, body: Seen) -> RoleAccount:
         """With the permissions that it had."""
-        role = await self.services.roles.restore(self.staff, role_key, body.version)
+        await self.services.roles.restore(self.staff, role_key, body.version)
         self.services.wake("roles")
-        return _view(role, 0)
+        return await _account(self.services, role_key)

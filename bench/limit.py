@@ -130,7 +130,7 @@ class Snapshots(Bare):
             settings["snapshot"] = await self.database["snapshots"].find_one()
         snapshot_id = new_id()
         picture = self.request.files["picture"][0].body
-        await self.services.snapshots.intake.files.put(snapshot_id, "limit.img", picture, title="")
+        await self.services.snapshots.intake.files.keep(snapshot_id, "limit.img", picture)
         await self.database["limit_snapshots"].insert_one({**settings["snapshot"], "_id": snapshot_id})
         self.say({"snapshot_id": snapshot_id})
 

@@ -65,15 +65,22 @@ class FileStore:
 
         When this returns, it survives a loss of power. Raises ``ValueError`` for what is no id or no name.
         """
-        key = _key(owner, name)
         try:
             length, digest = await asyncio.to_thread(_measured, content)
+        except OSError as error:
+            raise _unavailable() from error
+        await self.keep(owner, name, content)
+        return StoredFile(name, title, length, digest)
+
+    async def keep(self, owner: str, name: str, content: bytes | Path) -> None:
+        """Keep ``content`` as :meth:`put` does, for who knows already what it is."""
+        key = _key(owner, name)
+        try:
             await obstore.put_async(self._store, key, content)
             if self._folder:
                 await asyncio.to_thread(sync, self._folder, [key])
         except (BaseError, OSError) as error:
             raise _unavailable() from error
-        return StoredFile(name, title, length, digest)
 
     async def pieces(self, owner: str, name: str) -> AsyncIterator[bytes]:
         """The file in pieces of about a quarter of a megabyte. Raises :class:`NotFound` before the first."""
@@ -87,8 +94,14 @@ class FileStore:
             raise _unavailable() from error
 
     async def read(self, owner: str, name: str) -> bytes:
-        """The whole file, for small ones. Raises :class:`NotFound`."""
-        return b"".join([piece async for piece in self.pieces(owner, name)])
+        """The whole file at once, for small ones. Raises :class:`NotFound`."""
+        try:
+            found = await obstore.get_async(self._store, _key(owner, name))
+            return bytes(await found.bytes_async())
+        except (FileNotFoundError, ValueError) as error:
+            raise _gone() from error
+        except (BaseError, OSError) as error:
+            raise _unavailable() from error
 
     async def fetch(self, owner: str, name: str, to: Path) -> None:
         """Copy the file to ``to``. Raises :class:`NotFound`."""

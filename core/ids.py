@@ -17,7 +17,15 @@ ID_PATTERN = r"^[0-9a-hjkmnp-tv-z]{26}$"
 
 def new_id() -> str:
     """A new id: 26 characters matching :data:`ID_PATTERN`."""
-    value = (time.time_ns() // 1_000_000) << 80 | secrets.randbits(80)
+    return _written((time.time_ns() // 1_000_000) << 80 | secrets.randbits(80))
+
+
+def first_id(milliseconds: int) -> str:
+    """What no id made from that moment on is below, in milliseconds of the machine's own clock since 1970."""
+    return _written(milliseconds << 80)
+
+
+def _written(value: int) -> str:
     return "".join([_PAIRS[(value >> shift) & 1023] for shift in _SHIFTS])
 
 

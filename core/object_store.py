@@ -60,16 +60,28 @@ def open_store(
     raise ValueError(f"things are kept at file:///folder or s3://bucket/prefix, not at {url!r}")
 
 
+# Subfolders whose names this process has brought to the disk. They are never removed, and there are some thousand.
+_known_parents: set[Path] = set()
+
+
 def sync(folder: Path, keys: Iterable[str]) -> None:
     """Bring files, and the names by which they are found, from the system's memory to the disk.
 
     obstore writes each file under a passing name and renames it, so no reader sees half of one, but it never syncs.
     """
     files = [folder / key for key in keys]
-    for path in dict.fromkeys((*files, *(file.parent for file in files), folder)):
-        with suppress(FileNotFoundError):  # deleted meanwhile, or never there
-            descriptor = os.open(path, os.O_RDONLY)
-            try:
-                os.fsync(descriptor)
-            finally:
-                os.close(descriptor)
+    parents = {file.parent for file in files}
+    for path in dict.fromkeys((*files, *parents)):
+        _flush(path)
+    if not files or not parents <= _known_parents:
+        _flush(folder)
+        _known_parents.update(parents)
+
+
+def _flush(path: Path) -> None:
+    with suppress(FileNotFoundError):  # deleted meanwhile, or never there
+        descriptor = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)

@@ -9,6 +9,8 @@ from datetime import UTC, datetime
 
 from core.errors import BadRequest
 
+_LARGEST = 2**53
+
 
 def page_mark(at: datetime, row_id: str) -> str:
     """The mark of the row ``row_id`` of the moment ``at``."""
@@ -38,6 +40,8 @@ def read_number_mark(mark: str) -> tuple[float, str]:
         number, row_id = json.loads(base64.urlsafe_b64decode(mark + "=" * (-len(mark) % 4)))
         if not isinstance(row_id, str) or isinstance(number, bool) or not isinstance(number, int | float):
             raise ValueError("not a mark of ours")
+        if not abs(number) < _LARGEST:  # nor what is no number: NaN
+            raise ValueError("no number of ours")
         return float(number), row_id
     except (ValueError, TypeError, OverflowError, binascii.Error) as error:
         raise BadRequest("翻页标记不正确，请从第一页重新查看。", code="BAD_PAGE") from error

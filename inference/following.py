@@ -44,7 +44,7 @@ class ModelFollower:
         self._looks = 0
         self._wanted: str | None = None
         self._shadow: str | None = None
-        self._refused = False
+        self._refused = self._shadow_refused = False
         service.observe = counts.judged
         service.observe_shadow = counts.shadowed
 
@@ -56,30 +56,35 @@ class ModelFollower:
                 await self._counts.flush()
             except PyMongoError as error:
                 log.warning("inference.database", error=type(error).__name__)
+            except Exception:
+                log.exception("inference.following_failed")  # and goes on: the model in use stays
             await asyncio.sleep(self._every)
 
     async def look(self) -> None:
         """Ask once, and exchange what is to be exchanged."""
         self._looks += 1
         wanted = await self._promotions.present()
-        if wanted != self._wanted or (self._refused and self._looks % _AGAIN == 0):
+        again = self._looks % _AGAIN == 0
+        if wanted != self._wanted or (self._refused and again):
             self._wanted = wanted
             self._refused = not await self._service.switch(self._store.folder(wanted))
         shadow = await self._promotions.shadow()
         candidate = shadow["candidate"] if shadow else None
-        if candidate != self._shadow:
+        if candidate != self._shadow or (self._shadow_refused and again):
             self._shadow = candidate
-            await self._set_shadow(candidate)
+            self._shadow_refused = not await self._set_shadow(candidate)
 
-    async def _set_shadow(self, candidate: str | None) -> None:
+    async def _set_shadow(self, candidate: str | None) -> bool:
         if candidate is None:
             self._service.set_shadow(None)
-            return
+            return True
         try:
             self._service.set_shadow(await asyncio.to_thread(self._store.verified, candidate))
         except (ModelUnavailable, AppError) as error:
             log.error("inference.shadow_refused", candidate=candidate, error=str(error))
             self._service.set_shadow(None)
+            return False
+        return True
 
 
 @asynccontextmanager

@@ -107,7 +107,7 @@ class PictureHider:
         self._detectors: tuple[FaceDetector, PlateDetector] | None = None
 
     def hide(self, data: bytes) -> Hidden:
-        """What the public may see of a photo, from its large JPEG: 0.3 s of CPU time, never on the event loop.
+        """What the public may see of a photo, from its large JPEG: half a second of a core or more, in a thread.
 
         Raises :class:`ModelUnavailable` without detectors, and :class:`Invalid` for what is no picture.
         """
@@ -154,14 +154,6 @@ class PictureHider:
             "changed": bool(hidden.sizes),
         }
         return Payment(Amendment(set={"blurred": kept}, owe=[owe("tell_blurred")]))
-
-    async def unavailable(self) -> str | None:
-        """Why pictures cannot be blurred now; None when they can."""
-        try:
-            await asyncio.to_thread(self._opened)
-        except ModelUnavailable as error:
-            return str(error)
-        return None
 
 
 def _pause(attempt: int) -> timedelta:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import re
 import shutil
 import time
@@ -19,6 +18,7 @@ from typing import Any, Self
 from core.config import CONFIG_FILE, Settings
 from core.errors import NotFound
 from core.ids import new_id
+from core.object_store import sync
 from inference.model_files import ModelUnavailable, verify
 
 _ID = re.compile(r"^[0-9a-f]{16}$")
@@ -123,10 +123,9 @@ class ModelStore:
             (making / "models.json").write_text(listed, encoding="utf-8")
             told = json.dumps({"id": model_id, **about}, ensure_ascii=False, indent=1)
             (making / "candidate.json").write_text(told, encoding="utf-8")
-            for path in (*making.iterdir(), making):
-                _sync(path)
+            sync(making, [path.name for path in making.iterdir()])
             making.rename(target)
-            _sync(self._folder)
+            sync(self._folder, [])
         except BaseException:
             shutil.rmtree(making, ignore_errors=True)
             raise
@@ -141,11 +140,3 @@ class ModelStore:
     def _listed(self, model_id: str | None) -> dict[str, Any]:
         entries: dict[str, Any] = json.loads((self.verified(model_id) / "models.json").read_text(encoding="utf-8"))
         return entries
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -102,7 +102,7 @@ class Promotions:
         stack = in_force(records)
         if len(stack) < 2:
             raise Conflict("现在用的就是产品自带的模型，没有可以撤销的替换。", code="NOTHING_TO_ROLL_BACK")
-        return await self._add(await self.latest(), "rollback", stack[-2], by, reason)
+        return await self._add(records[-1], "rollback", stack[-2], by, reason)
 
     async def _add(
         self,

@@ -17,7 +17,6 @@ from typing import Any, TypeVar
 
 import structlog
 
-from core.errors import AppError
 from inference.judgement import Judgement
 from inference.model_files import MODELS, ModelUnavailable, verify
 from inference.photos import PhotoClassifier, Seen, combined
@@ -33,8 +32,8 @@ Observer = Callable[[str, Judgement], None]
 ShadowObserver = Callable[[str, Judgement, Judgement], None]
 """Told of each judgement that the shadow gave as well: task, answer, the shadow's answer."""
 
-_SHADOW_WAITING = 32
-"""So many inputs may wait for the shadow; what comes while they do, it does not see."""
+_SHADOW_WAITING = 4
+"""So many inputs, of up to 10 MB, may wait for the shadow; what comes while they do, it does not see."""
 
 
 class Classifiers:
@@ -59,7 +58,7 @@ class Classifiers:
                     self._photos = PhotoClassifier(self.folder)
                 except ModelUnavailable as error:
                     self._photos = error
-        return _usable(self._photos)
+            return _usable(self._photos)
 
     def texts(self) -> TextClassifier:
         """The classifier of texts. Raises :class:`ModelUnavailable`."""
@@ -69,7 +68,7 @@ class Classifiers:
                     self._texts = TextClassifier(self.folder)
                 except ModelUnavailable as error:
                     self._texts = error
-        return _usable(self._texts)
+            return _usable(self._texts)
 
     def see(self, data: bytes) -> Seen:
         """See :meth:`PhotoClassifier.see`."""
@@ -154,9 +153,14 @@ class InferenceService:
 
         ``again``: try those that could not be opened once more.
         """
-        if again:
-            self._current.forget_failures()
-        problems: list[str] = await self._run(self._current.problems)
+        current = self._current
+
+        def look() -> list[str]:
+            if again:
+                current.forget_failures()  # waits while one is being opened, which takes seconds
+            return current.problems()
+
+        problems: list[str] = await self._run(look)
         return [*problems, self._refused] if self._refused else problems
 
     async def switch(self, folder: Path) -> bool:
@@ -183,10 +187,6 @@ class InferenceService:
         self._current, self._refused = fresh, None
         log.info("inference.switched", folder=folder.name)
         return True
-
-    def refuse(self, problem: str | None) -> None:
-        """Say in :meth:`unavailable` what keeps another model from being used; None: nothing does."""
-        self._refused = problem
 
     def set_shadow(self, folder: Path | None) -> None:
         """Let the classifiers in ``folder`` judge the same inputs, unheard and when there is time; None: none do."""
@@ -220,7 +220,7 @@ class InferenceService:
             if not ended.cancelled() and (error := ended.exception()) is not None:
                 # Nobody waits for the shadow: what it cannot do is told once and asked of it no more.
                 log.error("inference.shadow_failed", error=str(error), kind=type(error).__name__)
-                if isinstance(error, AppError) and self._shadow is shadow:
+                if self._shadow is shadow:
                     self._shadow = None
 
         asyncio.get_running_loop().run_in_executor(thread, work).add_done_callback(done)

@@ -150,6 +150,11 @@ def _place_exact(s: Situation) -> bool:
     return bool(s.report.get("place_precision", "exact") == "exact")
 
 
+def _answerable(s: Situation) -> bool:
+    asked = any(entry["action"] == "ask_supplement" for entry in s.report["timeline"])
+    return not asked and s.report["reporter"]["citizen_id"] is not None
+
+
 @dataclass(frozen=True)
 class FactRule:
     """A fact: its test, how the document says it, and how it is refused where it does not hold."""
@@ -253,6 +258,12 @@ FACTS: dict[Fact, FactRule] = {
         "only an area is known, in whose middle it is drawn",
         "PLACE_EXACT",
         "这个案件已有准确位置，更改位置请写明理由。",
+    ),
+    "answerable": FactRule(
+        _answerable,
+        "a citizen reported it, and has not been asked before",
+        "NOBODY_TO_ASK",
+        "没有可以补充情况的上报人，或已经请其补充过。",
     ),
     "place_exact": FactRule(_place_exact, "its point is known", "PLACE_ROUGH", "这个案件还没有准确位置。"),
 }

@@ -62,11 +62,11 @@ class ReportJobs:
             return Payment()  # staff have to read it first: filing is what makes it public
         if state is State.SUBMITTED and not self._reports.checks.files_by_itself(report):
             return Payment(*self._reports.checks.asked_by_rule(report))  # a check on site comes first
-        unmoved = {"state": state, "category": report["category"], "unit_id": None, "areas": report["areas"]}
+        unmoved = {"state": state, "unit_id": None, "version": report["version"]}
         amendment = Amendment()
         if state is State.SUBMITTED:
             by = System(_FILED_BY.get(report["channel"], "已选择类别，自动立案"))
-            filing = await self._step("file", report, by, Given(category=report["category"]))
+            filing = await self._reports.step("file", report, by, Given(category=report["category"]))
             # The row of filing owes the routing that is being done here.
             filing.owe = [d for d in filing.owe if d["kind"] != "route"]
             amendment = amendment.also(filing)
@@ -74,24 +74,19 @@ class ReportJobs:
         rule = first_match(await self._catalogue.rules(), report)
         to_street = System("本区实行两级派遣")
         if self._reports.row("send_to_street", report, to_street) is not None:
-            amendment = amendment.also(await self._step("send_to_street", report, to_street, Given()))
+            amendment = amendment.also(await self._reports.step("send_to_street", report, to_street, Given()))
         elif unit := debt.get("unit"):  # whoever split the case has said who is to have this part
             why = "拆分时指定的处置部门"
-            amendment = amendment.also(await self._step("dispatch", report, System(why), Given(unit=unit, reason=why)))
+            amendment = amendment.also(
+                await self._reports.step("dispatch", report, System(why), Given(unit=unit, reason=why))
+            )
         elif rule is not None:
             why = f"按派遣规则「{rule.name}」"
-            dispatch = await self._step("dispatch", report, System(why), Given(unit=rule.unit, reason=why))
+            dispatch = await self._reports.step("dispatch", report, System(why), Given(unit=rule.unit, reason=why))
             dispatch.push["timeline"][0]["given"]["rule"] = rule.key
             amendment = amendment.also(dispatch)
         # At once: what else is owed may wait for WeChat or for the classifiers, and the unit is to wait for neither.
         return Payment(amendment, condition=unmoved, prompt=True)
-
-    async def _step(self, action: str, report: Document, by: System, given: Given) -> Amendment:
-        """A step of the system's that is open on ``report``."""
-        row = self._reports.row(action, report, by)
-        assert row is not None, action  # noqa: S101 - a gap in the table: the debt stays, and the log tells
-        amendment, _ = await self._reports.plan(row, report, by, given)
-        return amendment
 
     async def pay_resume(self, report: Document, _debt: Document) -> Payment:
         """Let the clock of a suspended case go on: the date has come until which it was to stand still."""

@@ -15,25 +15,22 @@ from inference.labels import LabelService, Source
 from inference.photos import NO_PROBLEM
 from inference.suggestion import PHOTO_CATEGORY
 from reports.models import Actor, CameraFinding
-
-_SAYS = frozenset({"file", "recategorise", "settle", "dispatch", "pass_on", "redispatch", "close"})
-_TAKES_BACK = frozenset({"return_to_intake", "void"})
+from reports.vocabulary import Transition
 
 _CLASSES = Counter(PHOTO_CATEGORY.values())
 _ONLY_CLASS = {category: label for label, category in PHOTO_CATEGORY.items() if _CLASSES[category] == 1}
 _ONLY_CLASS.pop("other", None)  # whatever else a case of "other" is about, no photo class says
 
 
-def lessons(action: str, actor: Actor, entry: Document, category: str | None) -> list[Document]:
+def lessons(row: Transition, actor: Actor, entry: Document, category: str | None) -> list[Document]:
     """The debt of a step by ``actor`` that says, or takes back, what a case of ``category`` after it is about."""
-    if not isinstance(actor, StaffSession):
+    if row.teaches is None or not isinstance(actor, StaffSession):
         return []
-    if action in _TAKES_BACK:
-        return [owe("learn", category=None, at_entry=entry["at"], by=actor.named(), corrected=False)]
-    if action not in _SAYS or category is None:
+    said = None if row.teaches == "nothing" else category
+    if said is None and row.teaches != "nothing":
         return []
-    corrected = action == "recategorise"
-    return [owe("learn", category=category, at_entry=entry["at"], by=actor.named(), corrected=corrected)]
+    corrected = row.teaches == "correction"
+    return [owe("learn", category=said, at_entry=entry["at"], by=actor.named(), corrected=corrected)]
 
 
 class ReportLessons:
@@ -64,8 +61,10 @@ class ReportLessons:
             judged=judged,
             model=(suggested or {}).get("models", {}).get("text"),
         )
-        if report["channel"] == CameraFinding.channel:
-            return Payment()  # what a snapshot shows, its reviewer has said: one picture, one label
+        # One picture, one label: what a snapshot shows, its reviewer has said, and the picture of a case that was split
+        # shows what each of its parts is about.
+        if report["channel"] in (CameraFinding.channel, "split"):
+            return Payment()
         for photo in await self._photos.seen(photos):
             await self._photo(number, photo["_id"], photo.get("seen"), category, debt, len(photos))
         return Payment()

@@ -369,7 +369,7 @@ def _debts(
             if name in change and change[name] != report.get(name)
         }
         debts.append(owe("audit", entry=entry["id"], changes=changes, asked=origin().stored()))
-    debts += lessons(row.action, actor, entry, change.get("category", report["category"]))
+    debts += lessons(row, actor, entry, change.get("category", report["category"]))
     if given.photos:
         debts.append(owe("attach", photos=list(given.photos)))
     if isinstance(actor, Reporter) and (given.note or given.reason):

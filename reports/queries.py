@@ -19,7 +19,13 @@ from reports.rules import OPEN, State
 from reports.search import query_grams
 
 # What a list leaves out; the timeline and the index's character pairs are most of a document's bytes.
-_LISTED = {"grams": 0, "timeline": 0, "owed": 0, "notices": 0, "given_location": 0, "photo_facts": 0, "answers": 0}
+_LISTED = dict.fromkeys(
+    (
+        *("grams", "timeline", "owed", "notices", "given_location", "photo_facts", "answers"),
+        *("suggestion", "routing"),
+    ),
+    0,
+)
 _WITH_TIMELINE = {name: 0 for name in _LISTED if name != "timeline"}
 # What citizens' lists show, and nothing else: reading the rest would cost more than the search for it.
 _LINES = dict.fromkeys(

@@ -54,15 +54,15 @@ TRANSITIONS: tuple[Transition, ...] = (
     Transition(
         "file", "立案", (S.SUBMITTED,), ("staff", "system"), S.FILED, "已立案，类别：{category}",
         needs=("category",), takes=("condition", "note"), clock="starts", tells="filed", owes=("route",),
-        marks=("filed",), publishes=True, free_of=("checks",),
+        marks=("filed",), publishes=True, free_of=("checks",), teaches="category",
     ),
     Transition(
         "recategorise", "改类别", (S.SUBMITTED, S.FILED), ("staff",), None, "类别改为：{category}",
-        needs=("category",), takes=("condition", "reason"), clock="restarts", owes=("route",),
+        needs=("category",), takes=("condition", "reason"), clock="restarts", owes=("route",), teaches="correction",
     ),
     Transition(
         "return_to_intake", "退回受理", (S.FILED,), ("staff",), S.SUBMITTED, "退回重新受理：{reason}",
-        needs=("reason",), clears=("category",), clock="cancels",
+        needs=("reason",), clears=("category",), clock="cancels", teaches="nothing",
     ),
     # The point (定位) of a case of which only an area was known, or of which it was wrong: until the case is handled.
     # Before it is dispatched the rules look at it again; afterwards the unit keeps it, unless it is dispatched anew.
@@ -82,12 +82,12 @@ TRANSITIONS: tuple[Transition, ...] = (
     Transition(
         "dispatch", "派遣", (S.FILED,), ("staff", "system"), S.DISPATCHED, "已派遣至{units}",
         only=("direct", "first_dispatch"), needs=("unit",), takes=("co_units", "note", "reason"), tells="dispatched",
-        marks=("dispatched",),
+        marks=("dispatched",), teaches="category",
     ),
     Transition(
         "dispatch", "派遣", (S.FILED,), ("staff", "system"), S.DISPATCHED, "重新派遣至{units}",
         only=("direct", "dispatched_before"), needs=("unit", "reason"), takes=("co_units", "note"), tells="dispatched",
-        marks=("dispatched",),
+        marks=("dispatched",), teaches="category",
     ),
     Transition(
         "send_to_street", "交办街道", (S.FILED,), ("staff", "system"), S.AT_STREET, "已交办{street}",
@@ -96,12 +96,12 @@ TRANSITIONS: tuple[Transition, ...] = (
     Transition(
         "pass_on", "街道派遣", (S.AT_STREET,), ("staff",), S.DISPATCHED, "{street}已派遣至{units}",
         only=("first_dispatch",), needs=("unit",), takes=("co_units", "note", "reason"), tells="dispatched",
-        marks=("dispatched",),
+        marks=("dispatched",), teaches="category",
     ),
     Transition(
         "pass_on", "街道派遣", (S.AT_STREET,), ("staff",), S.DISPATCHED, "{street}重新派遣至{units}",
         only=("dispatched_before",), needs=("unit", "reason"), takes=("co_units", "note"), tells="dispatched",
-        marks=("dispatched",),
+        marks=("dispatched",), teaches="category",
     ),
     Transition(
         "return_to_district", "退回区中心", (S.AT_STREET,), ("staff",), S.FILED, "{street}退回区中心：{reason}",
@@ -110,7 +110,7 @@ TRANSITIONS: tuple[Transition, ...] = (
     Transition(
         "redispatch", "改派", (S.DISPATCHED, *_WORKING), ("staff",), S.DISPATCHED, "改派至{units}：{reason}",
         needs=("unit", "reason"), takes=("co_units", "note"), clears=("request",), tells="dispatched",
-        marks=("dispatched",),
+        marks=("dispatched",), teaches="category",
     ),
     # Handling (处置) by the lead unit and its co-units
     Transition(
@@ -178,7 +178,7 @@ TRANSITIONS: tuple[Transition, ...] = (
     # Verification and closing
     Transition(
         "close", "结案", (S.HANDLED,), ("staff",), S.CLOSED, "核查通过，已结案",
-        takes=("note", "photos"), tells="closed", marks=("closed",), free_of=("checks", "children"),
+        takes=("note", "photos"), tells="closed", marks=("closed",), free_of=("checks", "children"), teaches="category",
     ),
     Transition(
         "rework", "返工", (S.HANDLED, *_OVER), ("staff",), S.REWORK, "核查未通过，{unit}返工：{reason}",
@@ -212,12 +212,12 @@ TRANSITIONS: tuple[Transition, ...] = (
     Transition(
         "settle", "自行处置", (S.SUBMITTED,), ("staff",), S.CLOSED, "采集员已现场处置，结案",
         only=("own_finding",), needs=("category", "unit", "note", "photos"), tells="closed", settles=("route",),
-        marks=("filed", "handled", "closed"),
+        marks=("filed", "handled", "closed"), teaches="category",
     ),
     # Ends without handling
     Transition(
         "void", "作废", _BEFORE_DISPATCH, ("staff",), S.VOID, "不予立案：{reason}",
-        needs=("reason",), clock="cancels", free_of=("children",),
+        needs=("reason",), clock="cancels", free_of=("children",), teaches="nothing",
     ),
     Transition(
         "withdraw", "撤回", _BEFORE_DISPATCH, ("reporter",), S.WITHDRAWN, "上报人已撤回",
@@ -264,7 +264,7 @@ TRANSITIONS: tuple[Transition, ...] = (
     # Beside the way
     Transition(
         "ask_supplement", "请补充", (S.SUBMITTED,), ("system",), None, "请补充：{reason}",
-        needs=("reason",),
+        only=("answerable",), needs=("reason",),
     ),
     Transition(
         "supplement", "补充", OPEN, ("reporter",), None, "上报人补充了情况",

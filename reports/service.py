@@ -408,6 +408,13 @@ class ReportService:
         """The change that ``row`` makes to ``report``, and the timeline entry in it: see :meth:`Planner.plan`."""
         return await self._planner.plan(row, report, actor, given)
 
+    async def step(self, action: str, report: Document, by: System, given: Given) -> Amendment:
+        """A step of the system's that is open on ``report``. Write it on the version that was read."""
+        row = self.row(action, report, by)
+        assert row is not None, action  # noqa: S101 - a gap in the table: the debt stays, and the log tells
+        amendment, _ = await self.plan(row, report, by, given)
+        return amendment
+
     async def mark_late(self) -> int:
         """Mark the cases whose time limit has passed unhandled; how many. Called by the timetable, may be repeated."""
         result = await self._reports.update_many(

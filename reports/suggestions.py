@@ -34,6 +34,7 @@ from reports.service import ReportService
 
 _HISTORY = timedelta(days=365)
 _ASKING = "从照片看不出问题所在，请补拍一张能看清问题的照片，或写明是什么问题、在什么位置"
+_SHOWN_NOTHING = System("照片没有看出问题")
 
 
 @dataclass(frozen=True)
@@ -111,13 +112,14 @@ class Suggestions:
         amendment = Amendment(set={"suggestion": suggested})
         if not waits:
             return Payment(amendment)
-        unmoved: Document = {"state": State.SUBMITTED, "category": None}
+        # The version too: what has been added or asked for meanwhile is looked at first.
+        unmoved: Document = {"state": State.SUBMITTED, "category": None, "version": report["version"]}
         if suggested["automatic"]:
             by = System(f"按照片和文字识别为「{names[offered[0]]}」（把握 {suggested['confidence']:.0%}），自动立案")
-            amendment = amendment.also(await self._step("file", report, by, Given(category=offered[0])))
-        elif self._shows_nothing(photo) and _may_be_asked(report):
-            by = System("照片没有看出问题")
-            amendment = amendment.also(await self._step("ask_supplement", report, by, Given(reason=_ASKING)))
+            amendment = amendment.also(await self._reports.step("file", report, by, Given(category=offered[0])))
+        elif self._shows_nothing(photo) and self._reports.row("ask_supplement", report, _SHOWN_NOTHING) is not None:
+            asking = await self._reports.step("ask_supplement", report, _SHOWN_NOTHING, Given(reason=_ASKING))
+            amendment = amendment.also(asking)
         return Payment(amendment, condition=unmoved)
 
     def _is_sure(self, report: Document, *, suggested_of: str, found: Suggestion) -> bool:
@@ -161,13 +163,6 @@ class Suggestions:
             reasons.append("没有派遣规则适用于这个类别和位置，请人工选择处置部门")
         return reasons
 
-    async def _step(self, action: str, report: Document, by: System, given: Given) -> Amendment:
-        """A step of the system's that is open on ``report``."""
-        row = self._reports.row(action, report, by)
-        assert row is not None, action  # noqa: S101 - a gap in the table: the debt stays, and the log tells
-        amendment, _ = await self._reports.plan(row, report, by, given)
-        return amendment
-
 
 def _photos(report: Document) -> list[str]:
     """The photos of the reporter's: those that came with the report, and with what was added."""
@@ -181,12 +176,6 @@ def _words(report: Document) -> str:
 
 def _added(report: Document) -> list[Document]:
     return [e for e in report["timeline"] if e["action"] == "supplement" and e["by"]["kind"] == "reporter"]
-
-
-def _may_be_asked(report: Document) -> bool:
-    """Whether there is a citizen who can answer and has not been asked before: once is enough."""
-    asked = any(entry["action"] == "ask_supplement" for entry in report["timeline"])
-    return not asked and report["reporter"]["citizen_id"] is not None
 
 
 def _rounded(chance: float) -> float:

@@ -22,7 +22,7 @@ from datetime import datetime, timedelta
 from typing import Any, Final
 
 import structlog
-from pymongo import ASCENDING, DESCENDING, IndexModel, ReplaceOne, WriteConcern
+from pymongo import ASCENDING, DESCENDING, IndexModel, ReplaceOne, UpdateOne, WriteConcern
 from pymongo.errors import PyMongoError
 from pymongo.read_concern import ReadConcern
 
@@ -144,8 +144,9 @@ class TopicKeeper:
                     await self._catch_up(standing)
                 submitted = [c["number"] for c in changes if c["action"] == "submit"]
                 gone = [c["number"] for c in changes if c.get("to") in _UNCOUNTED]
+                moved = [c["number"] for c in changes if c["action"] == "locate"]
                 seq = changes[-1]["_id"]
-                await self._take_in(standing, submitted, gone=gone, fence={"seq": seq})
+                await self._take_in(standing, submitted, gone=gone, moved=moved, fence={"seq": seq})
             if len(changes) < _BATCH:
                 await asyncio.sleep(pause)
                 await self._fenced({}, generation=generation)  # another may have been put in place
@@ -165,13 +166,23 @@ class TopicKeeper:
         voided = {"created_at": {"$gte": since}, "state": {"$in": list(_UNCOUNTED)}}
         async for numbers in _in_batches(self._reports.find(voided, {"_id": 1})):
             await self._take_in(standing, [], gone=numbers)
+        moved = {"created_at": {"$gte": since}, "timeline.action": "locate"}
+        async for numbers in _in_batches(self._reports.find(moved, {"_id": 1})):
+            await self._take_in(standing, [], moved=numbers)
         await self._fenced({"seq": seq}, generation=standing.generation)
         return seq
 
     async def _take_in(
-        self, standing: _Standing, numbers: Sequence[str], *, gone: Sequence[str] = (), fence: Document | None = None
+        self,
+        standing: _Standing,
+        numbers: Sequence[str],
+        *,
+        gone: Sequence[str] = (),
+        moved: Sequence[str] = (),
+        fence: Document | None = None,
     ) -> int:
-        """Give the reports ``numbers`` that have none their topics; how many. ``gone`` are counted no more.
+        """Give the reports ``numbers`` that have none their topics; how many. ``gone`` are counted no more, ``moved``
+        where they lie now.
 
         With ``fence`` that is written in the state too, and everything only while this process leads.
         """
@@ -180,14 +191,19 @@ class TopicKeeper:
         known = {m["_id"] async for m in members.find({"_id": {"$in": wanted}}, {"_id": 1})}
         wanted = [n for n in wanted if n not in known]
         taken = 0
-        while wanted or gone or fence:
+        while wanted or gone or moved or fence:
             # The vocabulary changes at certain numbers of members: what comes after is another batch.
             room = _next_stage(standing.n) - standing.n
             part, wanted = wanted[: min(room, _BATCH)], wanted[min(room, _BATCH) :]
             last = not wanted
             added, topics = await self._assign(standing, part)
             await self._write(
-                standing, added, topics, gone=list(gone) if last else [], fence=(fence or {}) if last else {}
+                standing,
+                added,
+                topics,
+                gone=list(gone) if last else [],
+                places=await self._places_of(moved) if last else {},
+                fence=(fence or {}) if last else {},
             )
             taken += len(added)
             standing.n += len(added)
@@ -219,14 +235,19 @@ class TopicKeeper:
                     "n": standing.n + len(added),
                     "topic": topic.id,
                     "at": item.at,
-                    "area": report["areas"][-1],
+                    **_place(report),
                     "category": item.category,
-                    "location": [longitude, latitude],
                     "fit": round(fit, 4),
                     "counted": report["state"] not in _UNCOUNTED,
                 }
             )
         return added, changed
+
+    async def _places_of(self, numbers: Sequence[str]) -> dict[str, Document]:
+        if not numbers:
+            return {}
+        found = self._reports.find({"_id": {"$in": list(numbers)}}, {"areas": 1, "location": 1})
+        return {report["_id"]: _place(report) async for report in found}
 
     async def _write(
         self,
@@ -235,6 +256,7 @@ class TopicKeeper:
         topics: dict[str, Topic],
         *,
         gone: list[str],
+        places: dict[str, Document],
         fence: Document,
     ) -> None:
         kept, members = collections(self._database, standing.generation)
@@ -251,6 +273,9 @@ class TopicKeeper:
                 await kept.bulk_write(writes, ordered=False, session=session)
             if gone:
                 await members.update_many({"_id": {"$in": gone}}, {"$set": {"counted": False}}, session=session)
+            if places:
+                moves = [UpdateOne({"_id": number}, {"$set": place}) for number, place in places.items()]
+                await members.bulk_write(moves, ordered=False, session=session)
 
         async with await self._database.client.start_session() as session:
             await session.with_transaction(
@@ -378,3 +403,8 @@ async def _in_batches(cursor: Any) -> AsyncIterator[list[str]]:
             numbers = []
     if numbers:
         yield numbers
+
+
+def _place(report: Document) -> Document:
+    """What a member keeps of where its report lies, which is moved when staff set its point."""
+    return {"area": report["areas"][-1], "location": report["location"]["coordinates"]}

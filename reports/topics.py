@@ -6,7 +6,6 @@ takes: nothing that is stored can be wrong, and a street's staff see the street'
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Final, Literal
@@ -16,7 +15,7 @@ from core.clock import now
 from core.database import Database
 from core.debts import Document
 from core.errors import Forbidden, NotFound
-from core.paging import page_mark, read_mark
+from core.paging import number_mark, page_mark, read_mark, read_number_mark
 from reports.queries import ReportQueries
 from reports.topic_keeping import STATE, STATE_ID, collections
 
@@ -27,8 +26,6 @@ LEAST: Final = 2
 """Reports that make a topic: one person alone is none."""
 _BEFORE_DAYS: Final = 7
 _SERIES_DAYS: Final = 30
-_MARK = re.compile(r"(\d{1,9}):(\d{20})")
-_EPOCH = datetime.fromtimestamp(0).astimezone()
 
 
 @dataclass(frozen=True)
@@ -100,7 +97,7 @@ class Topics:
             {"$limit": size + 1},
         ]
         rows = [row async for row in members.aggregate(stages, hint="ranking")]
-        more = page_mark(_EPOCH, f"{rows[size - 1]['count']}:{rows[size - 1]['_id']}") if len(rows) > size else None
+        more = number_mark(rows[size - 1]["count"], rows[size - 1]["_id"]) if len(rows) > size else None
         rows = rows[:size]
         ids = [row["_id"] for row in rows]
         documents = {t["_id"]: t async for t in kept.find({"_id": {"$in": ids}}, {"terms": 0})}
@@ -204,9 +201,7 @@ def _inside(code: str) -> Document:
 def _after(page: str | None) -> Document:
     if page is None:
         return {}
-    _, mark = read_mark(page)
-    found = _MARK.fullmatch(mark)
-    count, topic_id = (int(found[1]), found[2]) if found else (0, "")
+    count, topic_id = read_number_mark(page)
     return {"$or": [{"count": {"$lt": count}}, {"count": count, "_id": {"$gt": topic_id}}]}
 
 

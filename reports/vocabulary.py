@@ -76,7 +76,7 @@ Fact = Literal[
     "by_lead", "by_part", "parts_done", "direct", "street_first", "by_street", "not_by_street", "first_dispatch",
     "dispatched_before", "in_time", "extension_left", "nothing_asked", "extension_asked", "suspension_asked",
     "appeal_asked", "was_late", "never_appealed", "not_urged_lately", "closed_lately", "dormant",
-    "own_finding", "place_rough", "place_exact",
+    "own_finding", "place_rough", "place_exact", "answerable",
 ]  # fmt: skip
 
 NEED_NAMES: dict[Need, str] = {
@@ -140,6 +140,8 @@ class Transition:
     more. ``marks`` is what it writes into the case's milestones. ``publishes``: staff who do it have read the case and
     seen its photos, which makes one that a partner handed on public. ``free_of``: what must not be on the case, by the
     names of :data:`HINDRANCES`. ``checks``: it asks for a check on site, or calls off those that are open.
+    ``teaches``: what a member of staff who does it has said of the case: that it is of its category, that it was taken
+    for another, or that what was said before of its category holds no more.
     """
 
     action: str
@@ -167,6 +169,7 @@ class Transition:
     publishes: bool = False
     free_of: tuple[str, ...] = ()
     checks: Literal["asks", "cancels"] | None = None
+    teaches: Literal["category", "correction", "nothing"] | None = None
 
     @property
     def permission(self) -> str:

@@ -2,7 +2,7 @@
 
 DATA holds ``texts/`` and ``photos/`` as ``inference/models/README.md`` describes them. Run it with what
 ``inference/training/requirements.txt`` lists, from the root of the repository, at a low priority (``nice -n 19``):
-it takes minutes of two cores for texts, an hour or more for photos, and photos go on where they were stopped.
+on one idle core it takes minutes for texts and some forty for photos, which go on where they were stopped.
 """
 
 from __future__ import annotations

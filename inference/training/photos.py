@@ -2,9 +2,10 @@
 
 1. Several augmented views of every photo go once through ImageNet's network.
 2. A linear head is fitted to the features that it gives for them.
-3. The whole network is trained from there, on views made anew each time and with photos mixed (a head that starts at
-   random would first pull the features out of shape). What is kept is between the start and the moving average of
-   what was learnt: it knows the sources nearly as well, and has forgotten less of the rest of the world.
+3. All that mixes channels is trained from there (see :mod:`inference.training.photo_network`), on views made anew each
+   time and with photos mixed (a head that starts at random would first pull the features out of shape). What is kept
+   is between the start and the moving average of what was learnt: it knows the sources nearly as well, and has
+   forgotten less of the rest of the world.
 4. The whole is put together as one graph, made int8, and calibrated on photos that it did not learn from.
 
 Every step leaves its result in the work folder and is skipped when that is there.

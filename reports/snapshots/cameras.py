@@ -33,6 +33,7 @@ from inference.photos import NO_PROBLEM
 from places.coordinates import CRS
 from places.models import Position
 from places.service import PlaceService
+from reports.placing import given_location, place_names
 from reports.snapshots.models import CAMERA_CODE
 
 PROBLEMS: Final = tuple(label for label in PHOTO_CLASSES if label != NO_PROBLEM)
@@ -264,12 +265,9 @@ class CameraService:
             "name": camera.name,
             "address": camera.address,
             "location": {"type": "Point", "coordinates": [longitude, latitude]},
-            "given_location": {
-                "coordinates": [camera.position.longitude, camera.position.latitude],
-                "crs": camera.position.crs,
-            },
+            "given_location": given_location(camera.position),
             "areas": located.areas,
-            "place": located.model_dump(mode="json", include={"district", "street", "community", "grid"}),
+            "place": place_names(located),
         }
 
     async def _read(self, what: str, key: str, collection: Any, query: Document) -> Document | None:

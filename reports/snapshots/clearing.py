@@ -36,7 +36,9 @@ class Clearing:
         deleted = 0
         while deleted < limit:
             moment = now()
-            due = self._snapshots.find({"file_until": {"$lte": moment}}, {"file": 1}).limit(_AT_ONCE)
+            # What a decision still owes is made of the picture.
+            over = {"file_until": {"$lte": moment}, "owed.kind": {"$nin": ["open_case", "label"]}}
+            due = self._snapshots.find(over, {"file": 1}).limit(_AT_ONCE)
             found = await due.to_list(_AT_ONCE)
             if not found:
                 break

@@ -72,10 +72,7 @@ class SnapshotIntake:
         room = min(length if length is not None else MAX_BYTES, MAX_BYTES)
         if self._receiving + room > self._settings.receiving_mb << 20:
             raise _later("正在接收的抓拍太多", "BUSY", 1)
-        wait = await self._cache.take(f"source:{source['_id']}", [Allowance("snapshots", source["per_minute"], 60)])
-        if wait:
-            raise _later("发送太频繁", "SOURCE_RATE", -(-wait // 1000))
-        self._receiving += room
+        self._receiving += room  # at once: others are let in while the cache is asked
         left = False
 
         def leave() -> None:
@@ -84,6 +81,13 @@ class SnapshotIntake:
                 left = True
                 self._receiving -= room
 
+        try:
+            allowance = Allowance("snapshots", source["per_minute"], 60)
+            if wait := await self._cache.take(f"source:{source['_id']}", [allowance]):
+                raise _later("发送太频繁", "SOURCE_RATE", -(-wait // 1000))
+        except BaseException:
+            leave()
+            raise
         return Admission(source, leave)
 
     async def take(self, source: Document, snapshot: NewSnapshot, data: bytes) -> Document:
@@ -102,7 +106,7 @@ class SnapshotIntake:
         # The file comes first: a document never promises one that is not there. Its name follows from what it holds, so
         # the same snapshot sent again after a crash finds the place of its own, and another never takes it.
         file = f"{picture.sha256[:24]}.img"
-        await self.files.put(document_id, file, data, title="")
+        await self.files.keep(document_id, file, data)
         facts = {"kind": picture.kind, "width": picture.width, "height": picture.height, "sha256": picture.sha256}
         document = new_snapshot(document_id, snapshot, camera, file=file, picture={**facts, "bytes": len(data)})
         try:

@@ -52,6 +52,8 @@ class SnapshotLabels:
         """The id of the photo that keeps the picture of a rejected snapshot; None when the picture has gone."""
         photo_id: str | None = snapshot["photo_id"]
         if photo_id is None:
+            if snapshot["file"] is None:
+                return None
             try:
                 data = await self._files.read(snapshot["_id"], snapshot["file"])
             except NotFound:

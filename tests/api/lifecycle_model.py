@@ -400,7 +400,10 @@ class Model:
         case.state = row.to or case.state
         told = [self.reporter, *case.followers] if row.tells else []
         case.notices += [(str(row.tells), person) for person in told]
-        return [*row.owes, *waits, *checks, *moving, *["notify"] * len(told), *["attach"] * ("photos" in given)]
+        said = who in STAFF and (row.teaches == "nothing" or (row.teaches is not None and case.category is not None))
+        learnt = ["learn"] if said else []
+        owed = [*row.owes, *learnt, *waits, *checks, *moving]
+        return [*owed, *["notify"] * len(told), *["attach"] * ("photos" in given)]
 
     def _condition(self, given: dict[str, Any], before: str | None) -> Condition | None:
         key = given.get("category", before)

@@ -166,7 +166,7 @@ class Lifecycle(RuleBasedStateMachine):
         if self.case.open_children and random.random() < 0.5:
             self._end_children()
             return
-        match random.choices(("open", "spoilt", "anything", "follow", "time"), (10, 4, 4, 1, 1))[0]:
+        match random.choices(("open", "spoilt", "anything", "follow", "time"), (10, 6, 4, 1, 1))[0]:
             case "open" | "spoilt" as kind:
                 # What ends the walk, or leads nowhere, comes seldom.
                 dull = {"void", "withdraw", "note", "supplement", "urge"} if random.random() < 0.8 else set()
@@ -206,7 +206,7 @@ class Lifecycle(RuleBasedStateMachine):
     def _spoilt(self, random: Random, call: Call) -> Call:
         """``call`` with one thing wrong (or not, where it happens to be taken)."""
         given, version = dict(call.given), call.version
-        wrong = random.choice(("missing", "superfluous", "unknown", "unknown", "stale", "stale", "extra", "signed out"))
+        wrong = random.choice(("missing", "superfluous", *["unknown"] * 2, *["stale"] * 4, "extra", "signed out"))
         if wrong == "missing" and given:
             del given[random.choice(sorted(given))]
         elif wrong == "superfluous":
@@ -250,8 +250,7 @@ class Lifecycle(RuleBasedStateMachine):
             kinds.append("audit")
         elif not call.given.keys().isdisjoint({"note", "reason"}):
             kinds.append("check_text")
-        # What is learnt of a category changes nothing of the case, and has tests of its own.
-        assert sorted(debt["kind"] for debt in stored["owed"] if debt["kind"] != "learn") == sorted(kinds)
+        assert sorted(debt["kind"] for debt in stored["owed"]) == sorted(kinds)
         assert answer.json()["state"] == self.case.state
         assert (entry["action"], entry["label"], entry["shown"]) == (row.action, row.label, row.shown)
         assert (entry["reason"], entry["note"]) == (call.given.get("reason"), call.given.get("note"))
@@ -495,5 +494,4 @@ def test_whoever_does_whatever_the_case_goes_only_the_ways_of_the_table(machine)
     else:
         assert len(taken) >= 0.5 * len(WAYS)
     assert tally.keys() >= REFUSALS
-    assert tally["done"] >= RUNS[machine.two_level]
-    assert tally["409 STALE_STATE"] >= RUNS[machine.two_level] // 2
+    assert min(tally["done"], tally["409 STALE_STATE"]) >= RUNS[machine.two_level]

@@ -196,6 +196,7 @@ async def test_a_browser_shows_the_page_and_asks_nobody_else(district):
         await page.goto(f"{district.url}/docs")
         for tag in ("Citizen: reports", "Staff: cases", "System"):
             await page.get_by_text(tag, exact=True).first.wait_for(timeout=60_000)
+        await page.wait_for_load_state("networkidle")
         assert await page.title() == "共治接口文档"
         assert await page.get_by_text("共治 Gongzhi API").count() == 1
         await browser.close()

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import shutil
+from datetime import timedelta
 from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
 import pytest_asyncio
 
+from core.clock import now
 from core.ids import new_id
 from inference.model_files import MODELS
 from server.__main__ import blur
@@ -256,6 +258,9 @@ async def test_readiness_tells_of_photos_that_wait_for_too_long(mongodb_url, red
             return any("人脸和车牌" in warning for warning in answer["warnings"])
 
         assert not await told()
+        dated_back = {"$set": {"created_at": now() - timedelta(hours=3)}}
+        await district.services.database["photos"].update_many({}, dated_back)
+        assert not await told(), "what is dated back has not waited since then"
         with later(minutes=16):
             assert await told()
         while await collector(district, "photos").settle_due():

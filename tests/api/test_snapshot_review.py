@@ -128,8 +128,12 @@ async def test_of_two_reviewers_one_wins_and_one_who_clicks_twice_gets_the_same_
     assert len({a.json()["report"] for a in won}) == 1
     assert len(await cases_of(district, source)) == (1 if stored["state"] == "confirmed" else 0)
     assert len(won) == (3 if stored["state"] == "confirmed" else 1)
-    decided = await district.services.database["audit"].count_documents({"object.id": snapshot_id})
-    assert decided <= 1
+
+    async def paid() -> bool:
+        return not (await source.document(snapshot_id))["owed"]
+
+    await until(paid)
+    assert await district.services.database["audit"].count_documents({"object.id": snapshot_id}) == 1
 
 
 async def test_a_rejected_snapshot_says_what_it_really_shows_and_is_rejected_once(district, source):

@@ -342,6 +342,8 @@ async def test_a_role_is_retired_when_nobody_has_it_and_is_then_given_to_nobody(
     restored = await admin.post(f"/roles/{key}/restore", {"version": 2})
     assert (restored["retired_at"], restored["permissions"]) == (None, ["report.view"])
     await made(admin, roles=[key])
+    again = await admin.post(f"/roles/{key}/restore", {"version": restored["version"]})
+    assert (again["version"], again["held_by"]) == (restored["version"], 1), "what is not retired is not changed"
 
 
 async def test_a_retired_role_grants_nothing_to_whom_it_was_given_at_that_moment(district, admin):

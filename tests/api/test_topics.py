@@ -18,11 +18,12 @@ from core.clock import now, shanghai
 from core.feed import Feed
 from core.ids import new_id
 from core.leadership import Leadership
+from core.paging import number_mark
 from places.models import Level
 from reports.__main__ import main
 from reports.feed import SOURCE
 from reports.topic_keeping import STATE, STATE_ID, TopicKeeper, collections
-from tests.api.support import problem
+from tests.api.support import problem, until
 from tests.district import INSIDE, District, location, open_district
 
 NOISE = "金港河边的工地深夜施工扰民，居民没法睡觉"
@@ -111,7 +112,27 @@ async def test_what_many_report_comes_first_with_its_figures_and_its_cases(place
     assert detail["title"] == first["title"]
     assert detail["days"] == [{"day": f"{shanghai(now()):%Y-%m-%d}", "count": 3}]
     problem(await dispatcher.call("GET", "/topics/99010120261101000001"), 404, "NO_SUCH_TOPIC")
-    problem(await dispatcher.call("GET", "/topics", params={"page": "x"}), 400, "BAD_PAGE")
+    others = [(await dispatcher.get(f"/topics/{first['topic']}/reports", size=2))["next_page"]]
+    for page in ("x", *others, *(number_mark(n, first["topic"]) for n in (float("inf"), float("nan"), 1e300))):
+        problem(await dispatcher.call("GET", "/topics", params={"page": page}), 400, "BAD_PAGE")
+
+
+async def test_a_case_whose_point_is_set_counts_where_it_lies_then(place):
+    citizen = await place.citizen()
+    number = await place.submit(citizen, description=BINS)
+    before = (await until_members(place, [number]))[number]
+    await place.settled(number)
+    elsewhere = (113.2400, 23.1450)
+    await place.action("dispatcher", number, "locate", location=location(*elsewhere), reason="群众指错了位置")
+
+    async def moved() -> Any:
+        found = (await members(place))[number]
+        return found if found["area"] != before["area"] else None
+
+    after = await until(moved)
+    report = await place.services.reports.get(number)
+    assert (after["area"], after["location"]) == (report["areas"][-1], report["location"]["coordinates"])
+    assert after["topic"] == before["topic"]
 
 
 async def test_the_trend_is_the_last_day_against_the_seven_before(place, template):

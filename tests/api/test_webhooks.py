@@ -198,12 +198,17 @@ async def test_who_fails_for_long_is_paused_and_what_was_given_up_is_sent_again_
 
         await until(planned, 60)
         hooks = town.services.database["webhooks"]
-        before = receiver.requests
-        for hours in (1, 10, 25):
+
+        async def noted() -> bool:  # what came of every request so far: it must not be noted at a later hour
+            found = await hooks.find_one({"_id": webhook["webhook_id"]})
+            return found is not None and found["failures"] == receiver.requests
+
+        before = 0
+        for hours in (0, 1, 10, 25):
             with later(hours=hours):
 
                 async def tried(least: int = before) -> bool:
-                    return receiver.requests > least
+                    return receiver.requests > least and await noted()
 
                 await until(tried, 60)
                 before = receiver.requests

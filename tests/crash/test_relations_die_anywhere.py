@@ -58,7 +58,7 @@ async def at_every_call(place: District, moment: Any, prepare: Prepare, check: C
     await check(place, facts)
     for at in range(1, len(alive.calls) + 1):
         facts = await prepare(place)
-        with Mortal(at, moment).lifetime():
+        with Mortal(at, moment, spared=2).lifetime():
             await settle(place)
         with unmoved_clock():
             wait(seconds=LEASE_SECONDS + 1)

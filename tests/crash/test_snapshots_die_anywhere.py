@@ -12,19 +12,14 @@ from core.ids import new_id
 from tests.api.test_snapshot_sifting import SEEN, saw
 from tests.api.test_snapshots import Source, new_source
 from tests.crash.mortal import Mortal, unmoved_clock, wait
-from tests.crash.test_reports_die_anywhere import LEASE_SECONDS, settle
-from tests.district import District, good, location, open_district
+from tests.crash.test_reports_die_anywhere import LEASE_SECONDS, place, settle
+from tests.district import District, good, location
 
 DIVISION = "990101"
 REVIEWER = StaffSession("s1", "审核员", ("intake",), frozenset({"snapshot.review"}), (DIVISION,), None)
 
 
-@pytest_asyncio.fixture(scope="module")
-async def place(mongodb_url, redis_url, tmp_path_factory):
-    """A district without a worker: the tests turn the collectors by hand."""
-    folder = tmp_path_factory.mktemp("mortal")
-    async with open_district(mongodb_url, redis_url, folder, database=f"test_{new_id()}", worker=False) as opened:
-        yield opened
+__all__ = ["place"]  # the fixture
 
 
 @pytest_asyncio.fixture(scope="module")
@@ -73,7 +68,7 @@ async def test_whatever_call_a_confirmation_dies_at_there_is_one_case(place, sou
     assert len(alive.calls) >= 6, "read, decided, photo, number, case, written down"
     for at in range(1, len(alive.calls) + 1):
         snapshot_id = await waiting()
-        with Mortal(at, moment).lifetime():
+        with Mortal(at, moment, spared=2).lifetime():
             await confirmed(place, snapshot_id)
         decided = (await source.document(snapshot_id))["state"] == "confirmed"
         with unmoved_clock():
@@ -102,7 +97,7 @@ async def test_whatever_call_sifting_dies_at_a_snapshot_waits_or_is_counted_once
     assert (await source.document(first))["repeats"] == 1
     for at in range(1, len(alive.calls) + 1):
         first, second = await two()
-        with Mortal(at, moment).lifetime():
+        with Mortal(at, moment, spared=2).lifetime():
             await settle(place, "snapshots")
         with unmoved_clock():
             wait(seconds=LEASE_SECONDS + 1)

@@ -5,16 +5,11 @@ from __future__ import annotations
 import pytest
 import pytest_asyncio
 
-from core.debts import Collector
 from core.ids import new_id
-from reports.models import RoutingRule
-from server.worker import payers
-from tests.api.support import collector, until
+from tests.api.test_suggestions import LAMPS, SURE, lamps_go_to_the_roads
 from tests.crash.mortal import Mortal, unmoved_clock, wait
+from tests.crash.test_reports_die_anywhere import LEASE_SECONDS, judged, settle
 from tests.district import District, open_district
-
-LEASE_SECONDS = 30
-LAMPS = "整条街的路灯都不亮，晚上黑漆漆的，请尽快修理"
 
 
 @pytest_asyncio.fixture(scope="module")
@@ -22,39 +17,20 @@ async def place(mongodb_url, redis_url, tmp_path_factory):
     """A district without a worker, in which street lamps are the roads' business and photos are looked at."""
     folder = tmp_path_factory.mktemp("mortal-suggestions")
     async with open_district(
-        mongodb_url, redis_url, folder, database=f"test_{new_id()}", worker=False, inference={"automatic_at": 0.9}
+        mongodb_url, redis_url, folder, database=f"test_{new_id()}", worker=False, inference={"automatic_at": SURE}
     ) as opened:
-        rule = RoutingRule(key="rule_lamps", order=9, name="路灯归口", categories=("street_light",), unit="roads")
-        await opened.services.catalogue.put_rule(rule)
+        await lamps_go_to_the_roads(opened)
         await opened.services.inference.unavailable()  # weights are opened before the first death, not in it
         yield opened
-
-
-async def settle(place: District, name: str) -> None:
-    """One worker, one document and one debt at a time, until nothing is due."""
-    one_by_one = Collector(
-        place.services.database[name], payers(place.services, place.jobs)[name], lease=collector(place, name)._lease,
-        concurrency=1,
-    )  # fmt: skip
-    for _ in range(100):
-        if not await one_by_one.settle_due():
-            return
-    raise AssertionError("there is always something due")
 
 
 async def submitted(place: District, *, seen: bool) -> tuple[str, str]:
     """A report without a category, whose photo has been judged by WeChat, and seen or not: (number, photo)."""
     citizen = await place.citizen()
     photo_id = await citizen.photo()
-    photos = place.services.database["photos"]
     if seen:
         await settle(place, "photos")
-
-        async def judged() -> bool:
-            photo = await photos.find_one({"_id": photo_id})
-            return photo is not None and photo["check"]["verdict"] != "pending"
-
-        await until(judged)
+        await judged(place, photo_id)
         await settle(place, "photos")
     return await place.submit(citizen, description=LAMPS, category=None, photo_ids=[photo_id]), photo_id
 
@@ -78,7 +54,7 @@ async def test_whatever_call_a_worker_dies_at_a_report_is_filed_by_its_suggestio
     await check_done_once(place, number)
     for at in range(1, len(alive.calls) + 1):
         number, _ = await submitted(place, seen=True)
-        with Mortal(at, moment).lifetime():
+        with Mortal(at, moment, spared=2).lifetime():
             await settle(place, "reports")
         with unmoved_clock():
             wait(seconds=LEASE_SECONDS + 1)

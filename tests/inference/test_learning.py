@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from pymongo.errors import InvalidOperation
 
 from core.database import connect, ensure_indexes
 from core.errors import Conflict
@@ -173,18 +174,21 @@ async def test_killed_at_any_moment_of_a_promotion_the_old_or_the_new_model_judg
             assert ("+" in model) == (present == candidate)
     records = await learning.promotions.history(before=None, size=20)
     assert len(records) <= 1, "once it is done it is not done again"
-    assert outcomes
+    assert None in outcomes, "the first was killed before anything was done"
+    if candidate not in outcomes:
+        assert (await asyncio.to_thread(learning.run, *promotion)).returncode == 0
+    assert await learning.promotions.present() == candidate
 
 
-async def test_of_two_promotions_at_once_one_is_made_and_the_other_told(learning):
+async def test_of_promotions_at_once_each_is_made_or_told(learning):
     done = await asyncio.gather(
         *(learning.promotions.promote(name, by=BY, force=True, reason="试验") for name in ("a" * 16, "b" * 16)),
         return_exceptions=True,
     )
-    assert (
-        sorted(type(d).__name__ for d in done) == ["Conflict", "dict"]
-        or len(await learning.promotions.history(before=None, size=5)) == 2
-    )
+    made = [d for d in done if isinstance(d, dict)]
+    assert made
+    assert all(isinstance(d, Conflict) and d.code == "MODEL_CHANGED" for d in done if d not in made)
+    assert len(await learning.promotions.history(before=None, size=5)) == len(made)
     with pytest.raises(Conflict, match="已经在用"):
         await learning.promotions.promote((await learning.promotions.present()) or "", by=BY, force=True, reason="x")
 
@@ -199,7 +203,7 @@ async def test_a_model_in_shadow_is_counted_and_changes_no_answer(learning):
         assert "+" not in answer.model
         found = await until(lambda: counts.find_one({"judged": {"$gte": 1}}))
         assert found["shadow"].startswith(found["model"] + "+")
-        assert found["agreed"] in (0, 1)
+        assert found["agreed"] <= found["judged"] == 1
         assert (await asyncio.to_thread(learning.run, "shadow", "off")).returncode == 0
     assert learning.store.about(candidate)["learnt"] > 0
 
@@ -209,7 +213,7 @@ async def test_counts_that_could_not_be_written_are_written_later(learning):
     answer = TextClassifier().classify("category", [("", "路灯不亮")])[0]
     counts.judged("category", answer)
     learning.database.client.close()
-    with pytest.raises(Exception, match=r"."):
+    with pytest.raises(InvalidOperation):
         await counts.flush()
     learning.database = connect(learning.url, learning.name)
     counts._days = learning.database["inference_days"]
