@@ -24,8 +24,9 @@ from accounts.staff import StaffService
 from core import audit
 from core.audit import Audit, audit_database
 from core.clock import shanghai
+from core.command_line import database_options, opened_database
 from core.config import ConfigurationError, load_settings
-from core.database import connect, ensure_indexes, merge_indexes
+from core.database import ensure_indexes, merge_indexes
 from core.errors import AppError
 
 
@@ -51,9 +52,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m accounts", description="Staff accounts, roles and API keys.")
-    database = argparse.ArgumentParser(add_help=False)
-    database.add_argument("--mongodb-url", help="the database server (default: the configured one)")
-    database.add_argument("--database", help="the database's name (default: the configured one)")
+    database = database_options()
     commands = parser.add_subparsers(dest="command", required=True)
 
     create = commands.add_parser("create-staff", parents=[database], help="make a staff account")
@@ -105,11 +104,7 @@ def _password(options: argparse.Namespace) -> str:
 
 async def _run(options: argparse.Namespace, password: str) -> None:
     settings = load_settings()
-    url = options.mongodb_url or settings.mongodb.url
-    if url is None:
-        raise ConfigurationError("no database: give --mongodb-url, or set MONGODB_URL")
-    database = connect(url, options.database or settings.mongodb.database)
-    try:
+    with opened_database(settings, options) as database:
         await ensure_indexes(database, merge_indexes([sessions.INDEXES, staff.INDEXES, api_keys.INDEXES]))
         await ensure_indexes(audit_database(settings, database), audit.INDEXES)
         records = Audit.of(settings, database)
@@ -120,8 +115,6 @@ async def _run(options: argparse.Namespace, password: str) -> None:
             await _load_roles(service)
         else:
             await _keys(ApiKeyService(database), records, options)
-    finally:
-        database.client.close()
 
 
 async def _create(service: StaffService, records: Audit, options: argparse.Namespace, password: str) -> None:

@@ -20,8 +20,9 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from core.clock import shanghai
+from core.command_line import database_options, opened_database
 from core.config import ConfigurationError, Settings, load_settings
-from core.database import connect, ensure_indexes
+from core.database import ensure_indexes
 from core.errors import AppError
 from inference.candidates import Candidates
 from inference.examples import KINDS, Examples
@@ -57,9 +58,7 @@ def main(arguments: list[str]) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m inference", description="Learn from corrections.")
-    database = argparse.ArgumentParser(add_help=False)
-    database.add_argument("--mongodb-url", help="the database server (default: the configured one)")
-    database.add_argument("--database", help="the database's name (default: the configured one)")
+    database = database_options()
     commands = parser.add_subparsers(dest="command", required=True)
     parsers = {name: commands.add_parser(name, parents=[database], help=text) for name, text in COMMANDS.items()}
     parsers["train"].add_argument("--task", choices=tuple(KINDS), default="category")
@@ -77,11 +76,7 @@ def _parser() -> argparse.ArgumentParser:
 
 async def _on_database(options: argparse.Namespace) -> int:
     settings = load_settings()
-    url = options.mongodb_url or settings.mongodb.url
-    if url is None:
-        raise ConfigurationError("no database: give --mongodb-url, or set MONGODB_URL")
-    database = connect(url, options.database or settings.mongodb.database)
-    try:
+    with opened_database(settings, options) as database:
         await ensure_indexes(database, INDEXES)
         commands = _Commands(
             settings,
@@ -92,8 +87,6 @@ async def _on_database(options: argparse.Namespace) -> int:
         )
         run: Callable[[], Awaitable[int]] = getattr(commands, options.command)
         return await run()
-    finally:
-        database.client.close()
 
 
 class _Commands:

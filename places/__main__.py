@@ -15,8 +15,9 @@ from pymongo.errors import PyMongoError
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
 
+from core.command_line import database_options, opened_database
 from core.config import ConfigurationError, load_settings
-from core.database import Database, connect
+from core.database import Database
 from places.coordinates import CRS
 from places.importer import ImportBusy, ImportRefused, import_areas
 from places.models import Level
@@ -42,9 +43,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m places", description="The map: districts, streets, communities, grids."
     )
-    database = argparse.ArgumentParser(add_help=False)
-    database.add_argument("--mongodb-url", help="the database server (default: the configured one)")
-    database.add_argument("--database", help="the database's name (default: the configured one)")
+    database = database_options()
     commands = parser.add_subparsers(dest="command", required=True)
 
     bring = commands.add_parser("import", parents=[database], help="import a GeoJSON FeatureCollection, all or nothing")
@@ -64,15 +63,9 @@ def _parser() -> argparse.ArgumentParser:
 
 
 async def _run(options: argparse.Namespace) -> int:
-    settings = load_settings().mongodb
-    url = options.mongodb_url or settings.url
-    if url is None:
-        raise ConfigurationError("no database: give --mongodb-url, or set MONGODB_URL")
-    database = connect(url, options.database or settings.database)
-    try:
+    settings = load_settings()
+    with opened_database(settings, options) as database:
         await (_import(database, options) if options.command == "import" else _list(database, options))
-    finally:
-        database.client.close()
     return 0
 
 

@@ -18,8 +18,9 @@ from pymongo.errors import PyMongoError
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from core.command_line import database_options, opened_database
 from core.config import ConfigurationError, load_settings
-from core.database import Database, connect
+from core.database import Database
 from core.errors import AppError
 from reports.lifecycle_document import DOCUMENT, document
 from reports.recount import Recount
@@ -51,9 +52,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m reports", description="The table of transitions; the statistics; imports."
     )
-    database = argparse.ArgumentParser(add_help=False)
-    database.add_argument("--mongodb-url", help="the database server (default: the configured one)")
-    database.add_argument("--database", help="the database's name (default: the configured one)")
+    database = database_options()
     commands = parser.add_subparsers(dest="command", required=True)
     commands.add_parser("document", help=f"write docs/{DOCUMENT.name} anew")
     topics = commands.add_parser("topics", parents=[database], help="the hot topics: every report assigned anew")
@@ -70,31 +69,22 @@ def _parser() -> argparse.ArgumentParser:
 
 
 async def _on_database(options: argparse.Namespace) -> int:
-    settings = load_settings().mongodb
-    url = options.mongodb_url or settings.url
-    if url is None:
-        raise ConfigurationError("no database: give --mongodb-url, or set MONGODB_URL")
-    database = connect(url, options.database or settings.database)
+    settings = load_settings()
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    try:
-        with Progress(*columns, console=Console(stderr=True)) as bar:
-            if options.command == "rebuild-statistics":
-                task = bar.add_task("counting cases", total=None)
-                counted = await Recount(database).rebuild(
-                    lambda done, total: bar.update(task, completed=done, total=total)
-                )
-                said, status = f"Counted {counted} cases.", 0
-            elif options.command == "topics":
-                task = bar.add_task("assigning reports", total=None)
-                assigned = await TopicKeeper(database).rebuild(
-                    lambda done, total: bar.update(task, completed=done, total=total)
-                )
-                said, status = f"Assigned {assigned} reports.", 0
-            else:
-                plan = await _import(database, options, bar)
-                said, status = _told(plan, options.file), int(bool(plan.problems))
-    finally:
-        database.client.close()
+    with opened_database(settings, options) as database, Progress(*columns, console=Console(stderr=True)) as bar:
+        if options.command == "rebuild-statistics":
+            task = bar.add_task("counting cases", total=None)
+            counted = await Recount(database).rebuild(lambda done, total: bar.update(task, completed=done, total=total))
+            said, status = f"Counted {counted} cases.", 0
+        elif options.command == "topics":
+            task = bar.add_task("assigning reports", total=None)
+            assigned = await TopicKeeper(database).rebuild(
+                lambda done, total: bar.update(task, completed=done, total=total)
+            )
+            said, status = f"Assigned {assigned} reports.", 0
+        else:
+            plan = await _import(database, options, bar)
+            said, status = _told(plan, options.file), int(bool(plan.problems))
     print(said, file=sys.stderr if status else sys.stdout)
     return status
 

@@ -22,8 +22,9 @@ from core.audit.macs import Macs
 from core.audit.seals import expire
 from core.audit.verification import Found, verify
 from core.clock import now, shanghai
+from core.command_line import database_options, opened_database
 from core.config import ConfigurationError, Settings, load_settings
-from core.database import Database, connect, ensure_indexes
+from core.database import Database, ensure_indexes
 
 _COMMANDS = {
     "prepare": "create the collections and their indexes, with a database user who may; once",
@@ -46,10 +47,10 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m core.audit", description="The audit log: is it whole?")
-    there = argparse.ArgumentParser(add_help=False)
-    there.add_argument("--mongodb-url", help="the database (default: MONGODB_URL)")
     commands = parser.add_subparsers(dest="command", required=True)
-    parsers = {name: commands.add_parser(name, parents=[there], help=text) for name, text in _COMMANDS.items()}
+    parsers = {
+        name: commands.add_parser(name, parents=[database_options()], help=text) for name, text in _COMMANDS.items()
+    }
     for name in ("verify", "expire"):
         parsers[name].add_argument("--anchor", help="a seal from the worker's log (audit.sealed) that must be in it")
     return parser
@@ -57,11 +58,7 @@ def _parser() -> argparse.ArgumentParser:
 
 async def _run(options: argparse.Namespace) -> int:
     settings = load_settings()
-    url = options.mongodb_url or settings.mongodb.url
-    if url is None:
-        raise ConfigurationError("no database: give --mongodb-url, or set MONGODB_URL")
-    database = connect(url, settings.mongodb.database)
-    try:
+    with opened_database(settings, options) as database:
         log = audit_database(settings, database)
         if options.command == "prepare":
             await ensure_indexes(log, INDEXES)
@@ -76,8 +73,6 @@ async def _run(options: argparse.Namespace) -> int:
         if options.command == "expire":
             await _expire(log, macs, settings, database)
         return 0
-    finally:
-        database.client.close()
 
 
 async def _verify(log: Database, macs: Macs, anchor: str | None) -> Found:

@@ -25,6 +25,7 @@ def main() -> int:
         if command == "photos":
             one.add_argument("--work", type=Path, required=True, help="a folder for caches and checkpoints (1 GB)")
             one.add_argument("--epochs", type=int, default=12, help="of training; 0 fits the head alone (12)")
+            one.add_argument("--leave-out", metavar="SOURCE", nargs="+", default=[], help="measure it without these")
     thresholds = commands.add_parser("thresholds", help="from which confidence on a report may be filed by itself")
     thresholds.add_argument("data", type=Path, help="the folder with the material")
     detectors = commands.add_parser("detectors", help="convert the detectors of faces and number plates")
@@ -55,7 +56,7 @@ def main() -> int:
     else:
         from inference.training.photos import train_photos
 
-        train_photos(options.data, options.work, options.target, options.epochs)
+        train_photos(options.data, options.work, options.target, options.epochs, options.leave_out)
     return 0
 
 

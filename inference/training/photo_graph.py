@@ -5,7 +5,6 @@ EfficientNet-Lite has neither squeeze-and-excitation nor swish, and was made to 
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -112,31 +111,3 @@ def whole_graph(
             "embedding": (graph.node("LpNormalization", along, axis=1, p=2), likeness.shape[1]),
         }
     )
-
-
-def quantise(source: Path, target: Path, batches: list[NDArray[np.uint8]]) -> None:
-    """Int8 weights by channel and uint8 activations, their ranges taken from ``batches`` of pixels."""
-    from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
-    from onnxruntime.quantization.shape_inference import quant_pre_process
-
-    class Reader(CalibrationDataReader):
-        def __init__(self) -> None:
-            self.left = iter(batches)
-
-        def get_next(self) -> dict[str, NDArray[np.uint8]] | None:
-            batch = next(self.left, None)
-            return None if batch is None else {"pixels": batch}
-
-    ready = target.with_suffix(".ready")
-    quant_pre_process(str(source), str(ready), skip_symbolic_shape=True)
-    quantize_static(
-        str(ready),
-        str(target),
-        Reader(),
-        quant_format=QuantFormat.QDQ,
-        per_channel=True,
-        activation_type=QuantType.QUInt8,
-        weight_type=QuantType.QInt8,
-        op_types_to_quantize=["Conv", "Add", "Clip"],
-    )
-    ready.unlink()

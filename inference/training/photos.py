@@ -14,7 +14,7 @@ Every step leaves its result in the work folder and is skipped when that is ther
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,8 +32,9 @@ from torch.nn import functional
 
 from inference.photo_input import PHOTO_CLASSES, SIDE
 from inference.training.figures import calibration_error, fitted_temperature, macro_f1, softmax
+from inference.training.int8 import int8
 from inference.training.photo_data import PhotoSet, augmented, draws, read_photos, squeezed
-from inference.training.photo_graph import quantise, whole_graph
+from inference.training.photo_graph import whole_graph
 from inference.training.photo_network import FEATURES, Network, pretrained_body
 from inference.training.texts import write
 
@@ -64,10 +65,10 @@ class Schedule:
     average: float = 0.995
 
 
-def _session(file: Path) -> Any:
+def _session(model: onnx.ModelProto) -> Any:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
-    return onnxruntime.InferenceSession(str(file), options, providers=["CPUExecutionProvider"])
+    return onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
 
 
 def _samples(photos: PhotoSet, count: int) -> list[NDArray[np.uint8]]:
@@ -263,14 +264,13 @@ def likeness(network: Network, photos: PhotoSet, chosen: NDArray[np.int64]) -> N
     return np.vstack([slopes, -middle @ slopes]).astype(np.float32)
 
 
-def deliver(network: Network, sharpness: float, photos: PhotoSet, work: Path, target: Path) -> dict[str, Any]:
+def deliver(network: Network, sharpness: float, photos: PhotoSet, target: Path) -> dict[str, Any]:
     """Put the graph together, make it int8, judge the photos kept for validation with it, and write it."""
     slopes = network.head.weight.detach().numpy().T * sharpness
     offsets = network.head.bias.detach().numpy() * sharpness
     alike = likeness(network, photos, np.flatnonzero(~photos.is_val))
-    whole, small = work / "photos.onnx", work / "photos-int8.onnx"
-    onnx.save(whole_graph(network.body, (slopes, offsets), alike), str(whole))
-    quantise(whole, small, _samples(photos, 128))
+    whole = whole_graph(network.body, (slopes, offsets), alike)
+    small = int8(whole, "pixels", _samples(photos, 128), ("Conv", "Add", "Clip"))
     kept = np.flatnonzero(photos.is_val)
     session = _session(small)
     chances = np.concatenate(
@@ -280,7 +280,7 @@ def deliver(network: Network, sharpness: float, photos: PhotoSet, work: Path, ta
         ]
     )
     figures = val_figures(chances, photos.labels[kept])
-    write(target, "photos", onnx.load(str(small)), {"labels": list(PHOTO_CLASSES), "side": SIDE}, figures)
+    write(target, "photos", small, {"labels": list(PHOTO_CLASSES), "side": SIDE}, figures)
     return figures
 
 
@@ -299,21 +299,43 @@ def val_figures(chances: NDArray[np.floating], labels: NDArray[np.int64]) -> dic
     }
 
 
-def train_photos(data: Path, work: Path, target: Path, epochs: int = Schedule.epochs) -> dict[str, Any]:
-    """All the steps, the third for ``epochs``; returns the int8 graph's figures on the photos kept to validate."""
+def train_photos(
+    data: Path, work: Path, target: Path, epochs: int = Schedule.epochs, leave_out: Sequence[str] = ()
+) -> dict[str, Any]:
+    """All the steps, the third for ``epochs``; returns the int8 graph's figures on the photos kept to validate.
+
+    With ``leave_out``, names of sources, nothing is written: trained without those, the network is asked what their
+    photos show, and the share that it recognises of each class and source is returned.
+    """
     torch.set_num_threads(1)
     console = Console()
     photos = read_photos(data / "photos", work)
-    chosen, kept = np.flatnonzero(~photos.is_val), np.flatnonzero(photos.is_val)
+    left = np.array([source in leave_out for source in photos.sources])
+    chosen, kept = np.flatnonzero(~photos.is_val & ~left), np.flatnonzero(photos.is_val & ~left)
     network = Network(pretrained_body())
     network.head = fit_head(view_features(network, photos, work), photos, chosen)
     start = {name: p.detach().clone() for name, p in network.named_parameters()}
     before = val_figures(softmax(judged(network, photos, kept)), photos.labels[kept])
     console.print(f"linear head: macro-F1 {before['macro_f1']}")
     if epochs:
-        learnt = fine_tune(network, photos, chosen, Schedule(epochs), work / "network.pt")
+        without = f"-without-{'-'.join(sorted(leave_out))}".replace("/", "_") if leave_out else ""
+        learnt = fine_tune(network, photos, chosen, Schedule(epochs), work / f"network{without}.pt")
         network.load_state_dict(network.state_dict() | between(start, learnt, KEPT))
-    logits = judged(network, photos, kept)
-    figures = deliver(network, fitted_temperature(logits, photos.labels[kept]), photos, work, target)
+    if leave_out:
+        figures = recognised(network, photos, np.flatnonzero(left))
+    else:
+        logits = judged(network, photos, kept)
+        figures = deliver(network, fitted_temperature(logits, photos.labels[kept]), photos, target)
     console.print(figures)
     return figures
+
+
+def recognised(network: Network, photos: PhotoSet, chosen: NDArray[np.int64]) -> dict[str, Any]:
+    """By class and source of the ``chosen`` photos: how many there are, and the share that got their class."""
+    right = judged(network, photos, chosen).argmax(1) == photos.labels[chosen]
+    kinds = [f"{PHOTO_CLASSES[photos.labels[i]]}, {photos.sources[i]}" for i in chosen.tolist()]
+    found: dict[str, Any] = {}
+    for kind in sorted(set(kinds)):
+        these = np.array([each == kind for each in kinds])
+        found[kind] = {"photos": int(these.sum()), "recognised": round(float(right[these].mean()), 3)}
+    return found

@@ -1,0 +1,34 @@
+"""What the commands that work on the database share: the options that name it, and opening it."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from core.config import ConfigurationError, Settings
+from core.database import Database, connect
+
+
+def database_options() -> argparse.ArgumentParser:
+    """A parent for parsers of commands that work on the database."""
+    options = argparse.ArgumentParser(add_help=False)
+    options.add_argument("--mongodb-url", help="the database server (default: the configured one)")
+    options.add_argument("--database", help="the database's name (default: the configured one)")
+    return options
+
+
+@contextmanager
+def opened_database(settings: Settings, options: argparse.Namespace) -> Iterator[Database]:
+    """The database that ``options`` or else ``settings`` name, closed afterwards.
+
+    Raises :class:`ConfigurationError` where neither names a server.
+    """
+    url = options.mongodb_url or settings.mongodb.url
+    if url is None:
+        raise ConfigurationError("no database: give --mongodb-url, or set MONGODB_URL")
+    database = connect(url, options.database or settings.mongodb.database)
+    try:
+        yield database
+    finally:
+        database.client.close()
