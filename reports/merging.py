@@ -51,19 +51,21 @@ class Merging:
                 if before is not report:
                     raise Postponed("the case before the end of the chain is about to be given back")
                 return Payment(await self._give_back(report, end), condition=still)
-            brought = [e for e in _evidence(report, end, now()) if not _has(end, e["id"])]
+            moment = now()
+            brought = [e for e in _evidence(report, end, moment) if not _has(end, e["id"])]
             if arrived and not brought:
                 break
-            if await self._bring(report, end, None if arrived else arrival, brought):
+            if await self._bring(report, end, None if arrived else arrival, brought, moment):
                 break
         else:
             raise Postponed("the case at the end of the chain keeps changing", timedelta(seconds=1))
         # Whoever followed follows the other case now, where they may also stop.
         return Payment(Amendment(set={"followers": []}), condition={**still, "followers": report["followers"]})
 
-    async def _bring(self, report: Document, end: Document, arrival: Document | None, brought: list[Document]) -> bool:
+    async def _bring(
+        self, report: Document, end: Document, arrival: Document | None, brought: list[Document], moment: datetime
+    ) -> bool:
         """Write it on the case at the end, unless that has changed since it was read; whether it was written."""
-        moment = now()
         entries = [*([_told(arrival, report, end, moment)] if arrival else []), *brought]
         photos = list(dict.fromkeys(p for e in brought for p in e["photos"]))
         people = _people(report) if arrival else []

@@ -9,7 +9,7 @@ from xml.etree import ElementTree as ET
 
 import httpx
 
-from tests.api.support import until
+from tests.api.support import blurred, until
 from tests.district import INSIDE, District, good
 
 HERE = "/open311/v2"
@@ -81,9 +81,9 @@ async def public_report(here: District, **fields: Any) -> str:
     number = await here.submit(await here.citizen(), **fields)
     assert (await here.settled(number))["public"]
 
-    async def photos_shown() -> bool:
-        report = await here.services.reports.get(number)
-        return set(report["photo_verdicts"].values()) == {"pass"} and len(report["photos_blurred"]) > 0
+    async def passed() -> bool:
+        return set((await here.services.reports.get(number))["photo_verdicts"].values()) == {"pass"}
 
-    await until(photos_shown)
+    await until(passed)
+    await blurred(here, number)
     return number

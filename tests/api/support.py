@@ -95,6 +95,12 @@ async def until(holds: Callable[[], Awaitable[Any]], seconds: float = 15.0) -> A
             await asyncio.sleep(0.02)
 
 
+async def blurred(district: District, number: str) -> None:
+    """Wait until a photo of the case has its public picture."""
+    reports = district.services.database["reports"]
+    await until(lambda: reports.find_one({"_id": number, "photos_blurred": {"$ne": {}}}))
+
+
 def collector(district: District, name: str) -> Collector:
     """What the worker settles the collection ``name`` with, to be turned by hand."""
     return Collector(

@@ -166,7 +166,7 @@ class Lifecycle(RuleBasedStateMachine):
         if self.case.open_children and random.random() < 0.5:
             self._end_children()
             return
-        match random.choices(("open", "spoilt", "anything", "follow", "time"), (10, 6, 4, 1, 1))[0]:
+        match random.choices(("open", "spoilt", "anything", "follow", "time"), (10, 7, 4, 1, 1))[0]:
             case "open" | "spoilt" as kind:
                 # What ends the walk, or leads nowhere, comes seldom.
                 dull = {"void", "withdraw", "note", "supplement", "urge"} if random.random() < 0.8 else set()
@@ -206,7 +206,9 @@ class Lifecycle(RuleBasedStateMachine):
     def _spoilt(self, random: Random, call: Call) -> Call:
         """``call`` with one thing wrong (or not, where it happens to be taken)."""
         given, version = dict(call.given), call.version
-        wrong = random.choice(("missing", "superfluous", *["unknown"] * 2, *["stale"] * 4, "extra", "signed out"))
+        wrong = random.choice(
+            ("missing", "superfluous", *["unknown"] * 2, *["stale"] * 4, "extra", *["signed out"] * 2)
+        )
         if wrong == "missing" and given:
             del given[random.choice(sorted(given))]
         elif wrong == "superfluous":

@@ -14,8 +14,8 @@ from tornado.web import Application, RequestHandler
 
 from core.ids import new_id
 from tests.api.open311_support import HERE, ask, form, hand_in, refused, spark
-from tests.api.support import Rows, collector, holding, until
-from tests.district import INSIDE, District, good, open_district, picture
+from tests.api.support import Rows, blurred, collector, holding
+from tests.district import INSIDE, good, open_district, picture
 
 
 @pytest_asyncio.fixture(scope="module")
@@ -159,12 +159,6 @@ async def test_a_partners_report_becomes_public_when_staff_file_it_and_not_befor
     steps = [(s["by"], s["says"]) for s in (await citizen.get(f"/reports/{number}"))["timeline"]]
     assert steps[0] == ("合作方", "由邻区热线转来")
     assert (await ask(here, f"tokens/{number}")) == [{"service_request_id": number, "token": number}]
-
-
-async def blurred(here: District, number: str) -> None:
-    """Wait until a photo of the case may be shown."""
-    reports = here.services.database["reports"]
-    await until(lambda: reports.find_one({"_id": number, "photos_blurred": {"$ne": {}}}))
 
 
 async def test_a_photo_that_staff_passed_stays_passed_when_the_worker_comes_late(mongodb_url, redis_url, tmp_path):

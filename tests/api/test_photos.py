@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from functools import partial
 from typing import Any
 from urllib.parse import parse_qs, urlencode, urlsplit
 
@@ -12,7 +11,7 @@ import pytest_asyncio
 
 from core.ids import new_id
 from places.coordinates import CRS, convert
-from tests.api.support import collector, later, new_report, problem, push, until
+from tests.api.support import blurred, collector, later, new_report, problem, push, until
 from tests.core import picture_samples as samples
 from tests.district import good, open_district, picture
 
@@ -146,7 +145,7 @@ async def test_a_link_to_what_is_gone_is_not_found(district):
 
 
 async def test_only_what_wechat_passes_is_shown_to_other_citizens(district, citizen):
-    other, reports = await district.citizen(), district.services.database["reports"]
+    other = await district.citizen()
     numbers = {}
     for suggest in ("pass", "review", "risky"):
         order = {"kind": "image", "suggest": suggest, "openid": citizen.facts["openid"], "times": 1}
@@ -157,7 +156,7 @@ async def test_only_what_wechat_passes_is_shown_to_other_citizens(district, citi
     for suggest, number in numbers.items():
         report = await district.settled(number)
         assert list(report["photo_verdicts"].values()) == [suggest]
-        await until(partial(reports.find_one, {"_id": number, "photos_blurred": {"$ne": {}}}))
+        await blurred(district, number)
         shown = await other.get(f"/reports/{number}")
         assert len(shown["photos"]) == (1 if suggest == "pass" else 0)
         mine = await citizen.get(f"/reports/{number}")

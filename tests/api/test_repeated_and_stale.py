@@ -11,7 +11,7 @@ import pytest_asyncio
 
 from core.ids import new_id
 from places.coordinates import CRS, convert
-from tests.api.support import Rows, fields, later, new_report, problem, until
+from tests.api.support import Rows, blurred, fields, later, new_report, problem, until
 from tests.district import INSIDE, location, picture
 
 
@@ -100,6 +100,7 @@ async def test_an_action_on_a_state_that_has_passed_is_told_the_present_one(dist
 async def test_an_action_says_what_is_missing_and_what_it_does_not_take(district, citizen):
     number = await district.submit(citizen)
     await district.settled(number)
+    await blurred(district, number)
     staff, path = await district.staff("dispatcher"), f"/reports/{number}/actions"
     everything_but_verdicts = {"photo_verdicts": 0}  # they come when they come
     before = await district.services.database["reports"].find_one({"_id": number}, everything_but_verdicts)

@@ -108,6 +108,7 @@ MADE: dict[Fact, tuple[Callable[[Document], None], Callable[[Document], None]]] 
     # Made in `Stage.put`, which knows who acts.
     "place_rough": (with_field("place_precision", "street"), with_field("place_precision", "exact")),
     "place_exact": (with_field("place_precision", "exact"), with_field("place_precision", "street")),
+    "answerable": (nothing, with_field("reporter", lambda: found_by("somebody-else"))),
     "own_finding": (nothing, with_field("reporter", lambda: found_by("somebody-else"))),
 }
 
