@@ -16,9 +16,8 @@ import threading
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
-import numpy as np
 import structlog
 from PIL import Image, ImageFilter
 
@@ -27,10 +26,12 @@ from core.debts import Amendment, Document, Payment, Postponed, owe
 from core.errors import Invalid, NotFound
 from core.photos import PhotoService
 from core.pictures import SizeName, kept_picture, kept_sizes
-from inference.faces import FaceDetector
 from inference.model_files import MODELS, ModelUnavailable
-from inference.plates import PlateDetector
-from inference.regions import Region, RegionKind
+
+if TYPE_CHECKING:
+    from inference.faces import FaceDetector
+    from inference.plates import PlateDetector
+    from inference.regions import Region, RegionKind
 
 log = structlog.get_logger(__name__)
 
@@ -55,7 +56,7 @@ def blurred(image: Image.Image, regions: list[Region]) -> Image.Image:
     """``image`` (RGB) with the ``regions``, and what lies close around them, blurred beyond recovery."""
     shown = image.copy()
     for region in regions:
-        box = _with_margin(region, image.size)
+        box = with_margin(region, image.size)
         if box[0] >= box[2] or box[1] >= box[3]:
             continue
         part = shown.crop(box)
@@ -66,16 +67,7 @@ def blurred(image: Image.Image, regions: list[Region]) -> Image.Image:
     return shown
 
 
-def area_with_margins(regions: list[Region], size: tuple[int, int]) -> float:
-    """What share of a picture of ``size`` is blurred for ``regions``."""
-    hidden = np.zeros((size[1], size[0]), bool)
-    for region in regions:
-        left, top, right, bottom = _with_margin(region, size)
-        hidden[top:bottom, left:right] = True
-    return float(hidden.mean())
-
-
-def _with_margin(region: Region, size: tuple[int, int]) -> tuple[int, int, int, int]:
+def with_margin(region: Region, size: tuple[int, int]) -> tuple[int, int, int, int]:
     """The pixels to blur for ``region``: with its margin, within the picture."""
     left, top, right, bottom = region.box
     wide, high = _MARGINS[region.kind]
@@ -117,6 +109,9 @@ class PictureHider:
         return Hidden(regions, kept_sizes(blurred(image, regions)) if regions else {})
 
     def _opened(self) -> tuple[FaceDetector, PlateDetector]:
+        from inference.faces import FaceDetector  # and numpy, for those processes alone that look
+        from inference.plates import PlateDetector
+
         with self._opening:
             if self._detectors is None:
                 self._detectors = (FaceDetector(self._folder), PlateDetector(self._folder))

@@ -9,10 +9,12 @@ from __future__ import annotations
 import hashlib
 import json
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from core.errors import Unavailable
-from inference.correction import Correction
+
+if TYPE_CHECKING:
+    from inference.correction import Correction
 
 MODELS: Final = Path(__file__).with_name("models")
 LISTING: Final = "models.json"
@@ -65,6 +67,8 @@ class Model:
         except Exception as error:
             raise ModelUnavailable(path.name, f"onnxruntime refuses it: {error}") from error
         self.name = f"{path.stem}-{digest[:8]}"
+        from inference.correction import Correction  # and numpy, for those processes alone that judge
+
         self.corrections: dict[str, Correction] = {}
         for task, file in entry.get("corrections", {}).items():
             try:

@@ -10,20 +10,6 @@ from PIL import Image
 
 from core.pictures import small_picture
 
-PHOTO_CLASSES: Final = (
-    "ad_signboard",
-    "construction_waste",
-    "exposed_garbage",
-    "fire_smoke",
-    "graffiti",
-    "manhole",
-    "none",
-    "overflow_bin",
-    "road_damage",
-    "waterlogging",
-)
-"""In the order of the network's outputs. ``none``: no problem to be seen, or not a usable photo."""
-
 SIDE: Final = 224
 DECODED_SIDE: Final = 288
 """The longest side that is asked of the decoder: that of the photos learnt from."""

@@ -13,18 +13,20 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import structlog
 
-from inference.judgement import Judgement
+from inference.judgement import Judgement, Seen, Task, combined
 from inference.model_files import MODELS, ModelUnavailable, verify
-from inference.photos import PhotoClassifier, Seen, combined
-from inference.texts import Task, TextClassifier
+
+if TYPE_CHECKING:
+    from inference.photos import PhotoClassifier
+    from inference.texts import TextClassifier
 
 log = structlog.get_logger(__name__)
 
-_Classifier = TypeVar("_Classifier", PhotoClassifier, TextClassifier)
+_Classifier = TypeVar("_Classifier", "PhotoClassifier", "TextClassifier")
 
 Observer = Callable[[str, Judgement], None]
 """Told of each judgement: the task (``photos`` or one of the tasks of texts) and the answer. Called in any thread."""
@@ -48,10 +50,12 @@ class Classifiers:
     @property
     def opened(self) -> bool:
         """Whether any of them is open, so that its successor is wanted open too."""
-        return isinstance(self._photos, PhotoClassifier) or isinstance(self._texts, TextClassifier)
+        return any(each is not None and not isinstance(each, ModelUnavailable) for each in (self._photos, self._texts))
 
     def photos(self) -> PhotoClassifier:
         """The classifier of photos. Raises :class:`ModelUnavailable`."""
+        from inference.photos import PhotoClassifier  # and numpy, for those processes alone that judge
+
         with self._opening:
             if self._photos is None:
                 try:
@@ -62,6 +66,8 @@ class Classifiers:
 
     def texts(self) -> TextClassifier:
         """The classifier of texts. Raises :class:`ModelUnavailable`."""
+        from inference.texts import TextClassifier
+
         with self._opening:
             if self._texts is None:
                 try:

@@ -6,8 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from inference.judgement import Judgement
-from inference.photos import NO_PROBLEM
+from inference.judgement import NO_PROBLEM, Judgement
 
 PHOTO_CATEGORY: Final = {
     "ad_signboard": "illegal_ads",

@@ -4,21 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Final, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
 from inference.correction import text_features
-from inference.judgement import Judgement, judgement
+from inference.judgement import TASKS, Judgement, Task, judgement
 from inference.model_files import MODELS, Model
 from inference.text_input import code_points
 
-Task = Literal["government", "department", "category"]
-"""``government``: seven classes of the petition system; ``department``: twelve kinds of handling department;
-``category``: the plain categories that the citizen chooses from, by their keys (``other`` is a real answer)."""
-
-TASKS: Final[tuple[Task, ...]] = get_args(Task)
 _BATCH_CHARACTERS = 20_000
 _BATCH = 4
 """Messages judged at once. More are a little cheaper each, but take 3 MB a message in every thread that judges."""

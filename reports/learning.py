@@ -11,8 +11,8 @@ from collections import Counter
 from accounts.models import StaffSession
 from core.debts import Document, Payment, owe
 from core.photos import PhotoService
+from inference.judgement import NO_PROBLEM
 from inference.labels import LabelService, Source
-from inference.photos import NO_PROBLEM
 from inference.suggestion import PHOTO_CATEGORY
 from reports.models import Actor, CameraFinding
 from reports.vocabulary import Transition

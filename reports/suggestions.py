@@ -19,9 +19,8 @@ from core.clock import now
 from core.config import Inference as InferenceSettings
 from core.debts import Amendment, Document, Payment, Postponed
 from inference.condition import WAITING
-from inference.judgement import Judgement
+from inference.judgement import NO_PROBLEM, Judgement, combined
 from inference.model_files import ModelUnavailable
-from inference.photos import NO_PROBLEM, combined
 from inference.seeing import PhotoSeeing
 from inference.service import InferenceService
 from inference.suggestion import UNSORTED, Suggestion, suggestion

@@ -20,7 +20,7 @@ from rich.console import Console
 from rich.progress import track
 
 from inference.faces import FaceDetector
-from inference.hiding import area_with_margins
+from inference.hiding import with_margin
 from inference.plates import PlateDetector
 from inference.regions import Region
 
@@ -50,6 +50,15 @@ class Count:
 
     def __str__(self) -> str:
         return f"{self.found}/{self.laid} = {self.found / self.laid:.2f}" if self.laid else "-"
+
+
+def area_with_margins(regions: list[Region], size: tuple[int, int]) -> float:
+    """What share of a picture of ``size`` is blurred for ``regions``."""
+    hidden = np.zeros((size[1], size[0]), bool)
+    for region in regions:
+        left, top, right, bottom = with_margin(region, size)
+        hidden[top:bottom, left:right] = True
+    return float(hidden.mean())
 
 
 def portraits(folder: Path, detector: FaceDetector) -> list[tuple[Image.Image, float]]:

@@ -30,7 +30,8 @@ from rich.progress import track
 from torch import Tensor, nn
 from torch.nn import functional
 
-from inference.photo_input import PHOTO_CLASSES, SIDE
+from inference.judgement import PHOTO_CLASSES
+from inference.photo_input import SIDE
 from inference.training.figures import calibration_error, fitted_temperature, macro_f1, softmax
 from inference.training.int8 import int8
 from inference.training.photo_data import PhotoSet, augmented, draws, read_photos, squeezed

@@ -28,8 +28,7 @@ from core.debts import Amendment, Document
 from core.errors import Conflict, Forbidden, Invalid, NotFound
 from core.paging import key_mark, read_key_mark
 from core.versions import change_version, changes_between
-from inference.photo_input import PHOTO_CLASSES
-from inference.photos import NO_PROBLEM
+from inference.judgement import NO_PROBLEM, PHOTO_CLASSES
 from places.coordinates import CRS
 from places.models import Position
 from places.service import PlaceService

@@ -23,7 +23,7 @@ from core.errors import Conflict, Forbidden, Invalid, NotFound
 from core.files import FileStore
 from core.metrics import SNAPSHOTS
 from core.paging import number_mark, page_mark, read_mark, read_number_mark
-from inference.photo_input import PHOTO_CLASSES
+from inference.judgement import PHOTO_CLASSES
 from inference.suggestion import PHOTO_CATEGORY
 from reports.catalogue import Catalogue
 from reports.snapshots.cases import SnapshotCases

@@ -12,7 +12,8 @@ from PIL import Image, ImageFilter
 
 from core.clock import now
 from core.debts import Postponed
-from inference.photos import NO_PROBLEM, PhotoClassifier
+from inference.judgement import NO_PROBLEM
+from inference.photos import PhotoClassifier
 from inference.service import InferenceService
 from reports.snapshots.rules import CAMERA_WEIGHT, named_by_camera, sieve, weigh
 from reports.snapshots.sifting import Sifting

@@ -10,8 +10,8 @@ from PIL import Image, ImageDraw
 
 from core.ids import new_id
 from core.photo_store import FileName, PhotoStore
+from inference.judgement import Seen
 from inference.labels import LabelService
-from inference.photos import Seen
 from tests.api.support import until
 from tests.inference.learning_support import AT, BY, Learning
 

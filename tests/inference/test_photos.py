@@ -15,9 +15,9 @@ import pytest
 from PIL import Image
 
 from core.errors import AppError
-from inference.judgement import Judgement
-from inference.photo_input import PHOTO_CLASSES, SIDE, pixels
-from inference.photos import PhotoClassifier, combined
+from inference.judgement import PHOTO_CLASSES, Judgement, combined
+from inference.photo_input import SIDE, pixels
+from inference.photos import PhotoClassifier
 from tests.core.picture_samples import (
     busy_scene,
     exif,

@@ -8,9 +8,10 @@ import time
 import numpy as np
 import pytest
 
+from inference.judgement import TASKS
 from inference.model_files import MODELS
 from inference.text_input import code_points, learnt_form
-from inference.texts import TASKS, TextClassifier
+from inference.texts import TextClassifier
 from tests.inference.citizens_words import WORDS
 from tests.inference.support import inference, lines, messages, needs_texts
 
