@@ -146,7 +146,7 @@ def tell(console: Console, results: Sequence[Result], after: Afterwards, options
         f"\n{options.connections} connections, each waiting for its answer; {options.seconds:g} s each; "
         f"{options.processes} application processes, {os.cpu_count()} cores shared by servers, databases and the load; "
         f"load average {os.getloadavg()[0]:.1f}. "
-        f"The worker runs with nice {load_settings().worker.nice}: the front door comes first."
+        "The worker stands back: the front door comes first."
     )
     console.print(table(results))
     console.print(

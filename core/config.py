@@ -276,7 +276,7 @@ class Worker(_Section):
     lease_seconds: Annotated[float, Field(gt=0)] = 60.0
     jobs: Annotated[int, Field(ge=1, le=64)] = 2
     gather_seconds: Annotated[float, Field(gt=0, le=60)] = 2.0
-    nice: Annotated[int, Field(ge=0, le=19)] = 15
+    stands_back: bool = True
     warn_seconds: Annotated[float, Field(gt=0)] = 10.0
 
 

@@ -85,7 +85,8 @@ async def spawn(
                 stderr=output,
                 env={**os.environ, **(env or {})},
                 cwd=cwd,
-                start_new_session=True,
+                # No session of its own: Linux shares the processor among sessions first, and the worker stands back.
+                process_group=0,
                 preexec_fn=_die_with_parent(),
             )
         except OSError as error:

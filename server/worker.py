@@ -39,6 +39,7 @@ from webhooks.deliveries import Planner
 log = structlog.get_logger(__name__)
 
 _AUTOGROUP = Path("/proc/self/autogroup")
+_NICEST = 19
 
 
 def payers(services: Services, jobs: ReportJobs) -> dict[str, dict[str, Payer]]:
@@ -179,18 +180,26 @@ class Worker:
                 await until_set(wake, self._sweep)
 
 
-def _stand_back(nice: int) -> None:
-    """Let the other processes of this machine go first: people wait for the application, nobody for the worker."""
-    os.nice(nice)
+def stand_back() -> None:
+    """Let the other processes of this machine go first: people wait for the application, nobody for the worker.
+
+    Niceness alone does not do it: on Linux a nice process keeps the processor for milliseconds when another wakes up,
+    and an idle one (``SCHED_IDLE``) gives way at once. Threads that are started later are as this one.
+    """
+    if not hasattr(os, "SCHED_IDLE"):
+        os.nice(_NICEST)
+        return
+    os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
     if os.getsid(0) == os.getpid() and _AUTOGROUP.exists():
-        # Linux shares the processor among sessions first, and niceness counts only within one: this one is ours alone.
-        with contextlib.suppress(OSError):  # a kernel that has it switched off refuses; then niceness does count
-            _AUTOGROUP.write_text(str(nice), "ascii")
+        # Linux shares the processor among sessions first, and the rest counts only within one: this one is ours alone.
+        with contextlib.suppress(OSError):  # a kernel that has it switched off refuses; then there is nothing to do
+            _AUTOGROUP.write_text(str(_NICEST), "ascii")
 
 
 async def work(settings: Settings) -> None:
     """Run the worker until told to stop. What it was at falls due again when its lease runs out."""
-    _stand_back(settings.worker.nice)
+    if settings.worker.stands_back:
+        stand_back()
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):

@@ -193,7 +193,9 @@ async def test_among_five_hundred_open_cases_around_a_place_the_duplicate_is_fou
             "description": words,
             "grams": grams(words),
             "location": {"type": "Point", "coordinates": [where["longitude"], where["latitude"]]},
-            "photo_facts": [{**whole["photo_facts"][0], "perceptual_hash": f"{rng.getrandbits(64):016x}"}],
+            "photo_facts": [
+                {**whole["photo_facts"][0], "id": new_id(), "perceptual_hash": f"{rng.getrandbits(64):016x}"}
+            ],
         }
         crowd.append(other)
     await place.services.database["reports"].insert_many(crowd)

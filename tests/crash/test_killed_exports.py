@@ -27,7 +27,9 @@ async def town(mongodb_url, redis_url, tmp_path_factory):
     """A district with an application and many cases: FEW in one category, MANY in all."""
     folder = tmp_path_factory.mktemp("exporting")
     # One place for jobs, so that one that is in the way shows; and no standing back: making cells takes a processor.
-    more = {"GONGZHI_WORKER__JOBS": "1", "GONGZHI_WORKER__NICE": "0"}
+    more = {
+        "GONGZHI_WORKER__JOBS": "1",
+    }
     async with open_town(mongodb_url, redis_url, folder, lease_seconds=4.0, **more) as opened:
         await opened.start("app")
         citizen = await opened.citizen()

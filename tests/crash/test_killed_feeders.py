@@ -26,9 +26,7 @@ async def recorded(town: Town) -> list[tuple[str, str]]:
 @pytest.mark.timeout(240)
 async def test_workers_killed_while_they_record_changes_lose_and_double_none(mongodb_url, redis_url, tmp_path):
     rng = random.Random(38)
-    async with open_town(
-        mongodb_url, redis_url, tmp_path, GONGZHI_FEED__LEASE_SECONDS="3", GONGZHI_WORKER__NICE="0"
-    ) as town:
+    async with open_town(mongodb_url, redis_url, tmp_path, GONGZHI_FEED__LEASE_SECONDS="3") as town:
         await town.start("app")
         workers = [await town.start("worker"), await town.start("worker")]
 

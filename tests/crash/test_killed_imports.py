@@ -32,7 +32,7 @@ async def result(client: Client, job_id: str) -> list[dict[str, Any]]:
 
 @pytest.mark.timeout(280)
 async def test_a_sheet_whose_worker_is_killed_again_and_again_is_loaded_once(mongodb_url, redis_url, tmp_path):
-    async with open_town(mongodb_url, redis_url, tmp_path, lease_seconds=2.0, GONGZHI_WORKER__NICE="0") as town:
+    async with open_town(mongodb_url, redis_url, tmp_path, lease_seconds=2.0) as town:
         await town.start("app")
         street = (await town.services.places.areas(Level.STREET))[0]
         mark, intake = new_id(), await town.staff("intake")

@@ -44,9 +44,7 @@ ONE_BY_ONE = "1"
 @pytest.mark.timeout(600)
 async def test_whoever_kills_the_worker_all_that_was_merged_comes_together_once(mongodb_url, redis_url, tmp_path):
     # Beside other work, a worker that stands back would not be at anything for minutes.
-    async with open_town(
-        mongodb_url, redis_url, tmp_path, GONGZHI_WORKER__NICE="0", GONGZHI_WORKER__CONCURRENCY=ONE_BY_ONE
-    ) as town:
+    async with open_town(mongodb_url, redis_url, tmp_path, GONGZHI_WORKER__CONCURRENCY=ONE_BY_ONE) as town:
         await town.start("app")
         people = await town.people(8, accepts=0)
         numbers = sorted(await submit_many(town, people, each=(MERGED + 1) // 8))
@@ -80,9 +78,7 @@ async def test_whoever_kills_the_worker_all_that_was_merged_comes_together_once(
 
 @pytest.mark.timeout(600)
 async def test_whoever_kills_the_worker_each_check_is_offered_once(mongodb_url, redis_url, tmp_path):
-    async with open_town(
-        mongodb_url, redis_url, tmp_path, GONGZHI_WORKER__NICE="0", GONGZHI_WORKER__CONCURRENCY=ONE_BY_ONE
-    ) as town:
+    async with open_town(mongodb_url, redis_url, tmp_path, GONGZHI_WORKER__CONCURRENCY=ONE_BY_ONE) as town:
         await town.start("app")
         citizen = (await town.people(1, accepts=0))[0]
         who = await town.staff("collector")

@@ -24,9 +24,7 @@ async def test_every_change_arrives_whoever_is_killed(mongodb_url, redis_url, tm
     rng = random.Random(40)
     # Every seventh request fails, so there are retries to be killed too.
     async with receiving(answer=lambda n: 500 if n % 7 == 0 else 200) as receiver:
-        async with open_town(
-            mongodb_url, redis_url, tmp_path, GONGZHI_FEED__LEASE_SECONDS="3", GONGZHI_WORKER__NICE="0"
-        ) as town:
+        async with open_town(mongodb_url, redis_url, tmp_path, GONGZHI_FEED__LEASE_SECONDS="3") as town:
             database = town.services.database
             await town.start("app")
             workers = [await town.start("worker"), await town.start("worker")]

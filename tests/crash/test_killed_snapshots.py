@@ -54,7 +54,7 @@ class Cameras:
 @pytest.mark.timeout(280)
 async def test_no_acknowledged_snapshot_is_lost_or_doubled_whoever_is_killed(mongodb_url, redis_url, tmp_path):
     rng = random.Random(20261125)
-    slow = {"GONGZHI_WORKER__NICE": "0", "GONGZHI_SNAPSHOTS__BACKLOG": "40"}
+    slow = {"GONGZHI_SNAPSHOTS__BACKLOG": "40"}
     async with open_town(mongodb_url, redis_url, tmp_path, lease_seconds=2.0, **slow) as town:
         apps = [await town.start("app"), await town.start("app")]
         workers = [await town.start("worker")]
@@ -111,8 +111,7 @@ async def more(town: Town, cameras: Cameras, count: int) -> None:
 async def test_a_confirmed_snapshot_is_one_case_whoever_is_killed_over_it(mongodb_url, redis_url, tmp_path):
     """Each application is killed within moments of a reviewer's click, and the reviewer clicks again or not."""
     rng = random.Random(7)
-    nice = {"GONGZHI_WORKER__NICE": "0"}
-    async with open_town(mongodb_url, redis_url, tmp_path, lease_seconds=2.0, **nice) as town:
+    async with open_town(mongodb_url, redis_url, tmp_path, lease_seconds=2.0) as town:
         app, _ = await town.start("app"), await town.start("worker")
         source = await new_source(town, min_score=SEEN)
         admin, intake = await town.staff("admin"), await town.staff("intake")

@@ -234,6 +234,8 @@ async def open_town(
         "GONGZHI_LIMITS__ENABLED": "false",
         "GONGZHI_WORKER__LEASE_SECONDS": str(lease_seconds),
         "GONGZHI_WORKER__SWEEP_SECONDS": "0.2",
+        # Other tests run beside these, and a worker that leaves the processor to them is through when they are.
+        "GONGZHI_WORKER__STANDS_BACK": "false",
         **more,
     }
     settings = Settings(
