@@ -132,11 +132,15 @@ def _lines(stream: BinaryIO) -> Iterator[bytes]:
 def _texts(task: Any, lines: Iterator[bytes]) -> Iterator[dict[str, Any]]:
     classifier = TextClassifier()
     remaining = map(_message, lines)
-    while messages := list(itertools.islice(remaining, _TEXTS_AT_ONCE)):
-        readable = [(message["title"], message["text"]) for message in messages if "error" not in message]
-        judged = iter(classifier.classify(task, readable))
-        for message in messages:
-            yield message if "error" in message else {"id": message["id"], **_answer(next(judged))}
+    cores = os.cpu_count() or 1
+    with ThreadPoolExecutor(cores) as threads:
+        while messages := list(itertools.islice(remaining, _TEXTS_AT_ONCE)):
+            readable = [(message["title"], message["text"]) for message in messages if "error" not in message]
+            part = -(-len(readable) // cores) or 1
+            parts = [readable[start : start + part] for start in range(0, len(readable), part)]
+            judged = itertools.chain.from_iterable(threads.map(lambda some: classifier.classify(task, some), parts))
+            for message in messages:
+                yield message if "error" in message else {"id": message["id"], **_answer(next(judged))}
 
 
 def _no_number(name: str) -> Any:
