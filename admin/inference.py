@@ -90,9 +90,9 @@ class Change(Answer):
 
 
 class Shadow(Answer):
-    """What runs beside the model in force."""
+    """What is asked to run beside the model in force."""
 
-    model: str
+    model: str = Field(description="`own`: the models that the product came with. Waits while it is in force itself.")
     since: Moment
     by: Operator
 

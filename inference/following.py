@@ -15,7 +15,7 @@ from core.errors import AppError
 from inference.drift import JudgementCounts
 from inference.model_files import ModelUnavailable
 from inference.model_store import ModelStore
-from inference.promotions import Promotions
+from inference.promotions import Promotions, runs_beside
 from inference.service import InferenceService
 
 log = structlog.get_logger(__name__)
@@ -43,6 +43,7 @@ class ModelFollower:
         self._every = every_seconds
         self._looks = 0
         self._wanted: str | None = None
+        self._judging: str | None = None
         self._shadow: str | None = None
         self._refused = self._shadow_refused = False
         service.observe = counts.judged
@@ -68,8 +69,9 @@ class ModelFollower:
         if wanted != self._wanted or (self._refused and again):
             self._wanted = wanted
             self._refused = not await self._service.switch(self._store.folder(wanted))
-        shadow = await self._promotions.shadow()
-        candidate = shadow["candidate"] if shadow else None
+            if not self._refused:
+                self._judging = wanted
+        candidate = runs_beside(await self._promotions.shadow(), self._judging)
         if candidate != self._shadow or (self._shadow_refused and again):
             self._shadow = candidate
             self._shadow_refused = not await self._set_shadow(candidate)

@@ -35,7 +35,7 @@ COMMANDS = {
     "evaluate": "compare a candidate with the model in force on labels that neither was trained on",
     "promote": "let a candidate judge from now on, in every process that runs",
     "rollback": "undo the last promotion",
-    "shadow": "let a candidate judge beside the model in force, unheard, and count where they agree",
+    "shadow": "let another model judge beside the one in force, unheard, and count where they agree",
     "status": "which models there are and which one judges",
 }
 
@@ -70,7 +70,11 @@ def _parser() -> argparse.ArgumentParser:
     for name in ("promote", "rollback"):
         parsers[name].add_argument("--reason", help="why, for the record")
     parsers["shadow"].add_argument("switch", choices=("on", "off"))
-    parsers["shadow"].add_argument("candidate", nargs="?", help="its id (default: the newest)")
+    parsers["shadow"].add_argument(
+        "candidate",
+        nargs="?",
+        help=f"its id, or {OWN} for the product's own (default: the newest, or once that judges, what judged before)",
+    )
     return parser
 
 
@@ -159,7 +163,7 @@ class _Commands:
 
     async def shadow(self) -> int:
         """Switch the shadow on or off."""
-        candidate = self._candidate() if self._options.switch == "on" else None
+        candidate = await self._beside() if self._options.switch == "on" else None
         if candidate is not None:
             self._store.verified(candidate)
         await self._promotions.set_shadow(candidate, by=self._by)
@@ -170,10 +174,12 @@ class _Commands:
         """Tell what there is."""
         present, shadow = await self._promotions.present(), await self._promotions.shadow()
         table = Table("model", "task", "trained", "over", "labels", "held out", "")
+
+        def says(model: str) -> str:
+            judges, asked = model == (present or OWN), shadow is not None and model == shadow["candidate"]
+            return ("judges, asked to run in shadow" if asked else "judges") if judges else "shadow" if asked else ""
+
         for about in self._store.all():
-            says = "judges" if about["id"] == present else ""
-            if shadow and shadow["candidate"] == about["id"]:
-                says = f"{says} shadow".strip()
             row = (
                 about["id"],
                 about["task"],
@@ -181,10 +187,10 @@ class _Commands:
                 about["base"],
                 str(about["learnt"]),
                 str(about["held_out"]),
-                says,
+                says(about["id"]),
             )
             table.add_row(*row)
-        table.add_row(OWN, "", "", "", "", "", "judges" if present is None else "")
+        table.add_row(OWN, "", "", "", "", "", says(OWN))
         self._out.print(table)
         for record in await self._promotions.history(before=None, size=20):
             self._out.print(
@@ -199,6 +205,15 @@ class _Commands:
         if self._options.candidate:
             return str(self._store.about(self._options.candidate)["id"])
         return self._store.newest()
+
+    async def _beside(self) -> str:
+        """What is to run in shadow: what was named; else the newest candidate, or if it judges, what judged before."""
+        if self._options.candidate == OWN:
+            return OWN
+        candidate = self._candidate()
+        if not self._options.candidate and candidate == await self._promotions.present():
+            return await self._promotions.before() or OWN
+        return candidate
 
     def _show(self, candidate: str, figures: dict[str, Any]) -> None:
         table = Table("", "in force", candidate)

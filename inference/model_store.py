@@ -30,7 +30,7 @@ OWN = "own"
 class ModelStore:
     """``own``: the folder of the product's models; ``folder``: where those trained here are kept.
 
-    Ids are 16 hex digits; None is the product's own.
+    Ids are 16 hex digits; None and :data:`OWN` are the product's own.
     """
 
     def __init__(self, own: Path, folder: Path) -> None:
@@ -45,7 +45,7 @@ class ModelStore:
 
     def folder(self, model_id: str | None) -> Path:
         """Where the models ``model_id`` are, whether they are there or not."""
-        if model_id is None:
+        if model_id is None or model_id == OWN:
             return self.own
         if not _ID.match(model_id):
             raise NotFound(f"没有这个模型：{model_id}", code="NO_SUCH_MODEL")

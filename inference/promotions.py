@@ -19,6 +19,7 @@ from core.database import Database
 from core.debts import OWED_INDEX, Amendment, Document
 from core.errors import Conflict
 from core.ids import new_id
+from inference.model_store import OWN
 
 INDEXES = {
     "model_promotions": [OWED_INDEX],
@@ -98,11 +99,18 @@ class Promotions:
 
     async def roll_back(self, *, by: Mapping[str, str], reason: str | None = None) -> Document:
         """Undo the last promotion that is not undone. Raises :class:`Conflict` where there is none."""
-        records = [r async for r in self._promotions.find({}, {"action": 1, "to": 1}).sort("_id", ASCENDING)]
+        records = await self._records()
         stack = in_force(records)
         if len(stack) < 2:
             raise Conflict("现在用的就是产品自带的模型，没有可以撤销的替换。", code="NOTHING_TO_ROLL_BACK")
         return await self._add(records[-1], "rollback", stack[-2], by, reason)
+
+    async def before(self) -> str | None:
+        """The model that judged before the one in force, to which a rollback would lead."""
+        return ([None, *in_force(await self._records())])[-2]
+
+    async def _records(self) -> list[Document]:
+        return [r async for r in self._promotions.find({}, {"action": 1, "to": 1}).sort("_id", ASCENDING)]
 
     async def _add(
         self,
@@ -127,7 +135,7 @@ class Promotions:
         entry = owe_audit(
             f"model.{action}",
             subject=dict(by),
-            object_={"kind": "model", "id": to or "own"},
+            object_={"kind": "model", "id": to or OWN},
             reason=reason,
             changes={"model": {"before": was, "after": to}},
             details={key: more[key] for key in ("forced", "evaluation") if key in more},
@@ -139,16 +147,30 @@ class Promotions:
         return record
 
     async def shadow(self) -> Document | None:
-        """What is asked to run beside the model in force: {candidate, since, by}, None when nothing is."""
+        """What is asked to run beside the model in force: {candidate, since, by}, None when nothing is.
+
+        ``candidate`` is :data:`OWN` for the product's own. It may be in force itself by now: see :func:`runs_beside`.
+        """
         found = await self._settings.find_one({"_id": _SHADOW}, {"owed": 0})
         return found if found and found["candidate"] is not None else None
 
     async def set_shadow(self, candidate: str | None, *, by: Mapping[str, str]) -> None:
-        """Let ``candidate`` run beside the model in force (None: nothing any more)."""
+        """Let ``candidate`` run beside the model in force (:data:`OWN`: the product's own; None: nothing any more).
+
+        Raises :class:`Conflict` (``MODEL_IN_FORCE``): it is the one that judges.
+        """
+        if candidate is not None and candidate == (await self.present() or OWN):
+            raise Conflict("这个模型正在使用，不能与自己对照运行；请另选一个模型。", code="MODEL_IN_FORCE")
         moment: datetime = now()
         entry = owe_audit("model.shadow", subject=dict(by), object_={"kind": "model", "id": candidate or "none"})
         change = Amendment(set={"candidate": candidate, "since": moment, "by": dict(by)}, owe=[entry])
         await self._settings.update_one({"_id": _SHADOW}, change.pipeline(), upsert=True)
+
+
+def runs_beside(shadow: Mapping[str, Any] | None, present: str | None) -> str | None:
+    """The model that runs in shadow beside ``present``: none while the one that was asked for judges itself."""
+    asked: str | None = shadow["candidate"] if shadow else None
+    return None if asked == (present or OWN) else asked
 
 
 def in_force(records: Sequence[Mapping[str, Any]]) -> list[str | None]:

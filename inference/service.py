@@ -76,6 +76,10 @@ class Classifiers:
                     self._texts = error
             return _usable(self._texts)
 
+    def name(self, task: str) -> str:
+        """The name of the network, with its corrections, that judges ``task``. Raises :class:`ModelUnavailable`."""
+        return self.photos().name if task == "photos" else self.texts().name
+
     def see(self, data: bytes) -> Seen:
         """See :meth:`PhotoClassifier.see`."""
         return self.photos().see(data)
@@ -218,6 +222,9 @@ class InferenceService:
         self._shadow_waiting += 1
 
         def work() -> None:
+            # A promotion changes one of the networks: the other would only agree with itself.
+            if all(answer.model == shadow.name(task) for answer in answers):
+                return
             for answer, other in zip(answers, judge(shadow), strict=True):
                 self.observe_shadow(task, answer, other)
 

@@ -7,14 +7,13 @@ import os
 import random
 import subprocess
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 from core.config import Settings
-from core.database import connect
+from core.database import Database, connect
 from core.ids import new_id
 from inference.examples import held_out
 from inference.following import following
@@ -39,6 +38,29 @@ def words(seed: int) -> tuple[str, str]:
     rng = random.Random(seed)
     (name, happens), label = rng.choice([(STREET_LIGHT, "street_light"), (SHOPS, "shop_encroachment")])
     return f"{rng.choice(WHERE)}{rng.choice('一二三四五六七八九')}号的{name}{rng.choice(happens)}", label
+
+
+async def labelled(database: Database, count: int, *, first: int = 0, wrong: bool = False) -> None:
+    """``count`` cases with labels, numbered from ``first`` on.
+
+    ``wrong``: mixed up in those that are learnt from, right in those held out.
+    """
+    labels = LabelService(database)
+    for n in range(first, first + count):
+        number, (text, label) = f"R{n:05}", words(n)
+        report = {"_id": number, "description": text, "channel": "hotline", "reporter": {"citizen_id": None}}
+        await database["reports"].insert_one(report)
+        if wrong and not held_out(number):
+            label = "manhole"
+        await labels.record("text", {"report": number}, label, source="staff_corrected", by=BY, at=AT)
+
+
+def run(environment: Mapping[str, str], *arguments: str) -> subprocess.CompletedProcess[str]:
+    """``python -m inference`` with ``arguments``, as an operator runs it."""
+    return subprocess.run(
+        [sys.executable, "-m", "inference", *arguments],
+        cwd=ROOT, env=dict(environment), capture_output=True, text=True, timeout=180, check=False,
+    )  # fmt: skip
 
 
 class Learning:
@@ -70,23 +92,13 @@ class Learning:
             "COLUMNS": "200",
         }
 
-    async def labelled(self, count: int, *, wrong: bool = False) -> None:
-        """``count`` cases with labels; ``wrong``: mixed up in those that are learnt from, right in those held out."""
-        labels = LabelService(self.database)
-        for n in range(count):
-            number, (text, label) = f"R{n:05}", words(n)
-            report = {"_id": number, "description": text, "channel": "hotline", "reporter": {"citizen_id": None}}
-            await self.database["reports"].insert_one(report)
-            if wrong and not held_out(number):
-                label = "manhole"
-            await labels.record("text", {"report": number}, label, source="staff_corrected", by=BY, at=AT)
+    async def labelled(self, count: int, *, first: int = 0, wrong: bool = False) -> None:
+        """See :func:`labelled`."""
+        await labelled(self.database, count, first=first, wrong=wrong)
 
-    def run(self, *arguments: str, **more: Any) -> subprocess.CompletedProcess[str]:
-        """``python -m inference`` with ``arguments``, as an operator runs it."""
-        return subprocess.run(
-            [sys.executable, "-m", "inference", *arguments],
-            cwd=ROOT, env=self.environment, capture_output=True, text=True, timeout=180, check=False, **more,
-        )  # fmt: skip
+    def run(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        """See :func:`run`."""
+        return run(self.environment, *arguments)
 
     async def trained(self) -> str:
         """A candidate, trained by the command."""
