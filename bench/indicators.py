@@ -168,7 +168,10 @@ def questions() -> list[Asked]:
         Asked("a street and a category", "unit", {"areas": ((street,),), "category": "manhole"}),
         Asked("a grid", "category", {"areas": ((grid,),)}),
         Asked("a unit, by the facts", "grid", {"unit": "unit_07"}),
+        Asked("a unit and a street, by the facts", "grid", {"areas": ((street,),), "unit": "unit_07"}),
         Asked("a category, by the facts", "person", {"category": "manhole"}),
+        Asked("a category, by the facts", "grid", {"category": "manhole"}),
+        Asked("a person, by the facts", "category", {"person": "person300"}),
     ]
     return asked
 

@@ -1,8 +1,8 @@
 """Reading the statistics: counts by group over a period, and the cases that were counted.
 
 Whole days that are over are read from summed rows; today, and what no view sums up, from the facts of the cases, whose
-indexes hold all that is needed. A case counts from its moment on: what is due later today is not due yet. Of groups
-that there are thousands of, a page is read, and the total from a smaller view.
+indexes hold all that is needed and lead from day to day to what is asked for. A case counts from its moment on: what is
+due later today is not due yet. Of groups that there are thousands of, a page is read; the total, from a smaller view.
 
 A case counts once, for the unit that leads it. Where units or people are asked about, the part of each unit that helps
 counts for that one as well; so what units come to is more than the total.
@@ -11,6 +11,7 @@ counts for that one as well; so what units come to is more than the total.
 from __future__ import annotations
 
 import asyncio
+import re
 from collections import Counter
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -26,6 +27,7 @@ from reports.indicators import BASES, COUNTS, Basis
 from reports.recount import STATE, STATE_ID, collections
 from reports.statistics_rows import (
     BIT,
+    DAY_FIELD,
     FORMAT,
     PART,
     PARTS,
@@ -33,10 +35,10 @@ from reports.statistics_rows import (
     VIEWS,
     Stretch,
     counts_in,
+    day_number,
     day_of,
     number_of,
     split,
-    start_of,
     summed,
 )
 
@@ -48,7 +50,9 @@ _DIGITS = {"street": 9, "grid": 15}
 _LEVELS = {6: "district", 9: "street", 15: "grid"}
 _UNSUMMED = timedelta(days=124)
 """The longest period of what no view answers: facts are read for it, one by one."""
-_INSTANT = timedelta(milliseconds=1)
+_DAY = timedelta(days=1)
+_WIDER: Final = 2
+"""Cases are looked for in the last day of the period, then in so many times as many days before it, and so on."""
 _NO_PARTS: Final = {"$bitsAllClear": PART}
 T = TypeVar("T")
 
@@ -56,8 +60,8 @@ _PAGED: Final = ("grid", "person")
 """What there are thousands of: rows are read in the order of these, by indexes of their own."""
 
 Groups = dict[str | None, dict[str, int]]
-Span = tuple[datetime, datetime]
-"""From a moment to another (not in it)."""
+Span = tuple[date, date]
+"""From a day to another (not in it)."""
 
 
 @dataclass(frozen=True)
@@ -155,21 +159,24 @@ class Statistics:
         basis = COUNTS[count].basis
         moment = now()
         conditions = [
-            {basis: {"$gte": start_of(selection.since), "$lt": min(start_of(selection.until), moment + _INSTANT)}},
             {"bits": {"$bitsAllSet": 1 << BIT[count], **({} if _with_parts(selection, None) else _NO_PARTS)}},
             *_fact_conditions(selection, basis),
         ]
         if page is not None:
             at, number = read_mark(page)
-            conditions += [
-                {basis: {"$lte": at}},
-                {"$or": [{basis: {"$lt": at}}, {basis: at, "_id": {"$lt": number}}]},
-            ]
+            conditions.append({"$or": [{basis: {"$lt": at}}, {basis: at, "_id": {"$lt": number}}]})
+            moment = min(moment, at)
 
         async def read(state: Document) -> tuple[list[str], str | None]:
             facts, _ = collections(self._database, state["generation"])
-            cursor = facts.find({"$and": conditions}, {basis: 1}).sort([(basis, -1), ("_id", -1)]).limit(size + 1)
-            found = await cursor.to_list(size + 1)
+            found: list[Document] = []
+            until, days = min(selection.until, day_of(moment) + _DAY), 1
+            while until > selection.since and len(found) <= size:
+                since = until - min(days * _DAY, until - selection.since)
+                within = _on_days(basis, (since, until), moment)
+                cursor = facts.find({"$and": [*within, *conditions]}, {basis: 1}).sort([(basis, -1), ("_id", -1)])
+                found += await cursor.limit(size + 1 - len(found)).to_list(None)
+                until, days = since, days * _WIDER
             more = page_mark(found[size - 1][basis], found[size - 1]["_id"]) if len(found) > size else None
             return [number_of(f["_id"]) for f in found[:size]], more
 
@@ -195,15 +202,12 @@ class Statistics:
         today = day_of(moment)
         over = max(selection.since, min(selection.until, today))  # whole days before this one are over
         view = _view(selection, by)
-        spans: list[Span] = []
-        if view is None and over > selection.since:
-            spans.append((start_of(selection.since), start_of(over)))
-        if selection.since <= today < selection.until:
-            # Moments are whole milliseconds, so the present one is let in by the next.
-            spans.append((start_of(today), moment + _INSTANT))
-        if len(spans) == 2:
-            spans = [(spans[0][0], spans[1][1])]
-        readings = [_facts_in(facts, basis, span, selection, by) for span in spans for basis in BASES]
+        read_of_facts = (selection.since if view is None else over, min(selection.until, today + _DAY))
+        readings = [
+            _facts_in(facts, basis, read_of_facts, moment, selection, by)
+            for basis in BASES
+            if read_of_facts[0] < read_of_facts[1]
+        ]
         stretches = split(selection.since, over)
         if stretches and view is not None:
             readings.append(_rows_in(rows, view, stretches, selection, by, page))
@@ -247,6 +251,10 @@ def _fact_conditions(selection: Selection, basis: Basis) -> list[Document]:
     for codes in selection.areas:
         # Codes begin with those of the wider areas, and ":" is what follows the digits.
         within = [{"area": {"$gte": code, "$lt": f"{code}:"}} for code in codes]
+        if any(len(code) <= _DIGITS["street"] for code in codes):
+            # A pattern that begins with no letter is matched key by key. A range would have MongoDB step from each
+            # category, unit and person of each day to the next, which takes twice as long where the area is large.
+            within = [{"area": {"$regex": f"^(?:{'|'.join(map(re.escape, codes))})"}}]
         conditions.append(within[0] if len(within) == 1 else {"$or": within})
     if selection.unit is not None:
         conditions.append({"unit": _wanted(selection.unit)})
@@ -257,7 +265,15 @@ def _fact_conditions(selection: Selection, basis: Basis) -> list[Document]:
     return conditions
 
 
-async def _facts_in(facts: Any, basis: Basis, span: Span, selection: Selection, by: By | None) -> Groups:
+def _on_days(basis: Basis, span: Span, moment: datetime) -> list[Document]:
+    """The facts whose moment lies within ``span`` and has come."""
+    since, until = span
+    return [{DAY_FIELD[basis]: {"$gte": day_number(since), "$lt": day_number(until)}}, {basis: {"$lte": moment}}]
+
+
+async def _facts_in(
+    facts: Any, basis: Basis, span: Span, moment: datetime, selection: Selection, by: By | None
+) -> Groups:
     group: Any
     if by is None:
         group = None
@@ -267,9 +283,8 @@ async def _facts_in(facts: Any, basis: Basis, span: Span, selection: Selection, 
         group = {"$cond": [held, {"$substrBytes": ["$area", 0, digits]}, None]}
     else:
         group = {"$ifNull": [f"${PERSON_FIELD[basis] if by == 'person' else by}", None]}
-    since, until = span
     pipeline: list[Document] = [
-        {"$match": {"$and": [{basis: {"$gte": since, "$lt": until}}, *_fact_conditions(selection, basis)]}},
+        {"$match": {"$and": [*_on_days(basis, span, moment), *_fact_conditions(selection, basis)]}},
         {"$group": {"_id": {"group": group, "bits": "$bits"}, "n": {"$sum": 1}}},
     ]
     groups: dict[str | None, Counter[str]] = {}

@@ -4,8 +4,8 @@ Two collections follow from the reports and can be made anew from them at any ti
 whole and put in place by one update; ``statistics_state`` names the one in force.
 
 ``report_facts_<generation>``
-    one small document for each case: its moments by basis, the lists that it stands in, and what it is grouped by. A
-    unit that helps with a case (协办) has one more, of its own part.
+    one small document for each case: its moments by basis and their days, the lists that it stands in, and what it is
+    grouped by. A unit that helps with a case (协办) has one more, of its own part.
 ``statistics_<generation>``
     sums of those: one row for each view, month and combination of the view's dimensions: ``n`` has the counts of the
     month and ``d`` those of each of its days, by the positions of the lists.
@@ -65,19 +65,26 @@ KEYS: Final[tuple[str, ...]] = tuple(COUNTS)
 """The lists by their bits."""
 
 assert len(KEYS) < 31  # noqa: S101 - a bit for each, and one for parts
-FORMAT: Final = f"2-{hashlib.blake2b(','.join(KEYS).encode(), digest_size=6).hexdigest()}"
+FORMAT: Final = f"3-{hashlib.blake2b(','.join(KEYS).encode(), digest_size=6).hexdigest()}"
 """Differs whenever what is stored means something else than before: then everything is counted anew.
 
 The number is raised by hand when the rules of :mod:`reports.indicators` change for cases that nobody touches.
 """
 
-# What grouping, filtering, counting and paging need is in the index itself: no document is read.
+DAY_FIELD: Final[dict[Basis, str]] = {basis: f"{basis}_day" for basis in BASES}
+"""Where the facts hold the day of a moment, as :func:`day_number`."""
+
+# What grouping, filtering, counting and paging need is in the index itself: no document is read. Days come before the
+# moments, so that of each day one step leads to the category, and one more to the unit, that are asked for.
 FACT_INDEXES: Final[list[IndexModel]] = [
     *(
         IndexModel(
-            [(n, ASCENDING) for n in (basis, "_id", "area", "unit", "category", PERSON_FIELD[basis], "bits")],
+            [
+                (n, ASCENDING)
+                for n in (DAY_FIELD[basis], "category", "unit", PERSON_FIELD[basis], "area", "bits", basis, "_id")
+            ],
             name=basis,
-            partialFilterExpression={basis: {"$exists": True}},
+            partialFilterExpression={DAY_FIELD[basis]: {"$exists": True}},
         )
         for basis in BASES
     ),
@@ -88,14 +95,14 @@ ROW_INDEXES: Final[list[IndexModel]] = [
         IndexModel([("view", ASCENDING), *((n, ASCENDING) for n in names)], name="_".join(names))
         for names in (("period", "street"), ("category", "period"), ("unit", "period"))
     ),
-    # By these there are thousands of groups, of which a page is read.
+    # By these there are thousands of groups, of which a page is read. A grid lies in one street; people work in many.
     *(
         IndexModel(
-            [("view", ASCENDING), (name, ASCENDING), ("period", ASCENDING)],
-            name=f"by_{name}",
-            partialFilterExpression={name: {"$exists": True}},
+            [("view", ASCENDING), *((n, ASCENDING) for n in names)],
+            name=f"by_{names[0]}",
+            partialFilterExpression={names[0]: {"$exists": True}},
         )
-        for name in ("grid", "person")
+        for names in (("grid", "period"), ("person", "street", "period"))
     ),
 ]
 
@@ -109,6 +116,11 @@ _DAY: Final = 32
 def day_of(moment: datetime) -> date:
     """The day in Asia/Shanghai that ``moment`` counts to."""
     return shanghai(moment).date()
+
+
+def day_number(day: date) -> int:
+    """``day`` as a number that orders like it: 20261125."""
+    return (day.year * 100 + day.month) * 100 + day.day
 
 
 def start_of(day: date) -> datetime:
@@ -140,6 +152,7 @@ def _stored(facts: Facts, fact_id: str, more: int) -> Document:
     return {
         "_id": fact_id,
         **{str(basis): moment for basis, moment in facts.at.items()},
+        **{DAY_FIELD[basis]: day_number(day_of(moment)) for basis, moment in facts.at.items()},
         "bits": sum(1 << BIT[key] for key in facts.counts) | more,
         "area": facts.area,
         "unit": facts.unit,
