@@ -13,6 +13,7 @@ from admin import (
     duplicates,
     exports,
     findings,
+    hidden_regions,
     indicators,
     inference,
     intake,
@@ -139,6 +140,14 @@ ROUTES = (
     Route(f"{_PREFIX}/reports/{{number}}/similar", duplicates.SimilarCases, "Staff: cases"),
     Route(f"{_PREFIX}/reports/{{number}}/contact", reports.CaseContact, "Staff: cases"),
     Route(f"{_PREFIX}/reports/{{number}}/photos/{{photo_id}}/original", originals.OriginalPhoto, "Staff: cases"),
+    Route(
+        f"{_PREFIX}/reports/{{number}}/photos/{{photo_id}}/hidden-regions", hidden_regions.HiddenRegions, "Staff: cases"
+    ),
+    Route(
+        f"{_PREFIX}/reports/{{number}}/photos/{{photo_id}}/hidden-regions/removal",
+        hidden_regions.RegionsToShow,
+        "Staff: cases",
+    ),
     Route(f"{_PREFIX}/reports/{{number}}/call-back", call_backs.CallBack, "Staff: call-backs"),
     Route(f"{_PREFIX}/reports/{{number}}/call-back/exclusion", call_backs.CallBackExclusion, "Staff: call-backs"),
     Route(f"{_PREFIX}/reports/{{number}}/side-tasks", side_tasks.OfCase, "Staff: checks on site"),

@@ -5,12 +5,19 @@ from __future__ import annotations
 from datetime import timedelta
 
 from admin.reports import Look
+from core.debts import Document
 from core.errors import NotFound
 from handlers.base import BaseHandler
 from handlers.operations import operation
 from handlers.report_views import PhotoView, photo_view
 
 ACTION = "photo.view_original"
+
+
+def check_photo_of_case(report: Document, photo_id: str) -> None:
+    """Raises :class:`NotFound` unless the photo is one of the case's."""
+    if not any(photo_id in entry["photos"] for entry in report["timeline"]):
+        raise NotFound("这个案件没有这张照片，请刷新页面。", code="NO_SUCH_PHOTO")
 
 
 class OriginalPhoto(BaseHandler):
@@ -29,8 +36,7 @@ class OriginalPhoto(BaseHandler):
         """Of a case within reach. Who looked at which photo, when and why goes into the audit log first; the addresses
         are good for some minutes."""
         report = await self.services.queries.for_staff(number, self.staff)
-        if not any(photo_id in entry["photos"] for entry in report["timeline"]):
-            raise NotFound("这个案件没有这张照片，请刷新页面。", code="NO_SUCH_PHOTO")
+        check_photo_of_case(report, photo_id)
         await self.services.audit.record(
             ACTION,
             subject=self.staff.named(),

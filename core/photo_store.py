@@ -1,8 +1,8 @@
 """Where photos are kept: a folder of this machine, or a bucket of anything that speaks S3.
 
 One object is one file of one photo, ``{last two of id}/{id}.{name}.jpg``: a size of it as it was handed in, or of what
-the public sees of it. Ids end in random characters, so the photos
-spread evenly over 1,024 folders (or key prefixes). Objects never change once put; the id says which photo, the
+the public sees of it; of later revisions of that, ``{id}.{name}.{revision}.jpg``. Ids end in random characters, so the
+photos spread evenly over 1,024 folders (or key prefixes). Objects never change once put; the id says which photo, the
 database says whose.
 """
 
@@ -30,7 +30,7 @@ PUBLIC_NAMES: Final[dict[SizeName, FileName]] = {
     "thumb": "public-thumb",
 }
 """Where faces and number plates are blurred; only of photos that show any."""
-_NAMES: tuple[FileName, ...] = (*get_args(SizeName), *PUBLIC_NAMES.values())
+_NAMES: Final[tuple[FileName, ...]] = (*get_args(SizeName), *PUBLIC_NAMES.values())
 
 
 class PhotoStore:
@@ -72,12 +72,14 @@ class PhotoStore:
         )
         return cls(store, folder)
 
-    async def put(self, photo_id: str, files: Mapping[FileName, bytes] | Mapping[SizeName, bytes]) -> None:
+    async def put(
+        self, photo_id: str, files: Mapping[FileName, bytes] | Mapping[SizeName, bytes], *, revision: int = 0
+    ) -> None:
         """Keep ``files`` of a photo. When this returns, they survive a loss of power; a reader sees each whole or not.
 
         Raises ``ValueError`` for what is no id or no name of a file.
         """
-        keys = {_key(photo_id, name): content for name, content in files.items()}
+        keys = {_key(photo_id, name, revision): content for name, content in files.items()}
         try:
             await asyncio.gather(*(obstore.put_async(self._store, key, content) for key, content in keys.items()))
             if self._folder:
@@ -85,19 +87,28 @@ class PhotoStore:
         except (BaseError, OSError) as error:
             raise _unavailable() from error
 
-    async def get(self, photo_id: str, name: str) -> bytes:
+    async def get(self, photo_id: str, name: str, *, revision: int = 0) -> bytes:
         """One JPEG of a photo; raises :class:`NotFound`, also for what is no id or no name of a file."""
         try:
-            found = await obstore.get_async(self._store, _key(photo_id, name))
+            found = await obstore.get_async(self._store, _key(photo_id, name, revision))
             return bytes(await found.bytes_async())
         except (FileNotFoundError, ValueError) as error:
             raise NotFound("照片不存在或已删除。", code="PHOTO_NOT_FOUND") from error
         except (BaseError, OSError) as error:
             raise _unavailable() from error
 
-    async def delete(self, photo_id: str) -> None:
-        """Remove every file of a photo; what is not there is no error. Raises ``ValueError`` for what is no id."""
-        keys = [_key(photo_id, name) for name in _NAMES]
+    async def delete(self, photo_id: str, *, revisions: int = 1) -> None:
+        """Remove every file of a photo; what is not there is no error. Raises ``ValueError`` for what is no id.
+
+        There may be public pictures of so many ``revisions``.
+        """
+        await self._delete([*(_key(photo_id, name, 0) for name in get_args(SizeName)), *_public(photo_id, revisions)])
+
+    async def delete_public(self, photo_id: str, *, revisions: int) -> None:
+        """Remove the public pictures of the first ``revisions`` revisions; what is not there is no error."""
+        await self._delete(_public(photo_id, revisions))
+
+    async def _delete(self, keys: list[str]) -> None:
         try:
             for key in keys:
                 with suppress(FileNotFoundError):
@@ -108,10 +119,14 @@ class PhotoStore:
             raise _unavailable() from error
 
 
-def _key(photo_id: str, name: str) -> str:
+def _key(photo_id: str, name: str, revision: int) -> str:
     if not re.fullmatch(ID_PATTERN, photo_id) or name not in _NAMES:
         raise ValueError(f"no photo is called {photo_id!r} {name!r}")
-    return f"{photo_id[-2:]}/{photo_id}.{name}.jpg"
+    return f"{photo_id[-2:]}/{photo_id}.{name}{f'.{revision}' if revision else ''}.jpg"
+
+
+def _public(photo_id: str, revisions: int) -> list[str]:
+    return [_key(photo_id, name, number) for number in range(revisions) for name in PUBLIC_NAMES.values()]
 
 
 def _unavailable() -> Unavailable:

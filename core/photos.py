@@ -2,7 +2,8 @@
 
 There are two pictures of each: the original, as it was handed in, and the public one, in which faces and number plates
 are blurred. A link is to the public one unless the original is asked for by name. Until the worker has looked for faces
-and plates (the debt ``blur``) there is no public one, and its links lead to nothing.
+and plates (the debt ``blur``) there is no public one, and its links lead to nothing. What people change in it is in
+:mod:`core.photo_marks`.
 
 A photo belongs to nothing until something attaches it; what nobody attaches is deleted after a day. The service knows
 no domain: what a photo is attached to is a kind and an id.
@@ -192,9 +193,15 @@ class PhotoService:
         """The JPEG of a photo as it was handed in, in one size. Raises :class:`NotFound` if it is gone."""
         return await self._store.get(photo_id, size)
 
-    async def keep_public(self, photo_id: str, sizes: Mapping[SizeName, bytes]) -> None:
-        """Keep the public picture of a photo beside its original. The photo's document says later that it is there."""
-        await self._store.put(photo_id, {PUBLIC_NAMES[size]: content for size, content in sizes.items()})
+    async def keep_public(self, photo_id: str, sizes: Mapping[SizeName, bytes], revision: int = 0) -> None:
+        """Keep the public picture of a photo beside its original, in place of those of earlier revisions.
+
+        The photo's document says later that it is there.
+        """
+        if revision:
+            await self._store.delete_public(photo_id, revisions=revision)
+        files = {PUBLIC_NAMES[size]: content for size, content in sizes.items()}
+        await self._store.put(photo_id, files, revision=revision)
 
     async def owe_blurring(self, most: int) -> int:
         """Have the worker blur stored photos that nobody has asked it to, the newest ``most`` at most; how many.
@@ -216,6 +223,7 @@ class PhotoService:
             "blurred": None,
             "created_at": {"$gte": now() - timedelta(days=1), "$lt": late},
             "_id": {"$lt": first_id(int(late.timestamp() * 1000))},
+            "marks.at": {"$not": {"$gte": late}},
         }
         return await self._photos.find_one(waiting, {"_id": 1}) is not None
 
@@ -223,17 +231,30 @@ class PhotoService:
         """How many photos have no public picture yet."""
         return int(await self._photos.count_documents({"blurred": None}, hint="not_blurred"))
 
-    def link(self, photo_id: str, size: SizeName, *, original: bool = False, life: timedelta | None = None) -> str:
+    def link(
+        self,
+        photo_id: str,
+        size: SizeName,
+        *,
+        original: bool = False,
+        life: timedelta | None = None,
+        revision: int = 0,
+    ) -> str:
         """An address under which anyone who is given it sees the photo for a while, in this size alone.
 
         With ``original`` it is the photo as it was handed in: for who took it, and for whom the audit log names.
         Links made within the same quarter of their life are equal, so that phones and caches keep what they have.
+        Whatever ``revision`` of the public picture a link names, it opens the present one: it is there for those who
+        have kept an earlier one.
         """
-        return self._link(photo_id, size if original else PUBLIC_NAMES[size], self._expiry(life))
+        link = self._link(photo_id, size if original else PUBLIC_NAMES[size], self._expiry(life))
+        return f"{link}&revision={revision}" if revision and not original else link
 
-    def links(self, photo_id: str, *, original: bool = False, life: timedelta | None = None) -> dict[SizeName, str]:
+    def links(
+        self, photo_id: str, *, original: bool = False, life: timedelta | None = None, revision: int = 0
+    ) -> dict[SizeName, str]:
         """The link of each size; as :meth:`link` makes them."""
-        return {size: self.link(photo_id, size, original=original, life=life) for size in _SIZES}
+        return {s: self.link(photo_id, s, original=original, life=life, revision=revision) for s in _SIZES}
 
     def _expiry(self, life: timedelta | None) -> int:
         seconds = int((life or timedelta(minutes=self._settings.url_minutes)).total_seconds())
@@ -254,10 +275,13 @@ class PhotoService:
             return await self._store.get(photo_id, name)
         # The document says what there is to be seen, never the store: a file left by a worker that died counts for
         # nothing.
-        photo = await self._photos.find_one({"_id": photo_id}, {"blurred.changed": 1, "blurred.problem": 1})
+        fields = dict.fromkeys(("blurred.changed", "blurred.problem", "blurred.revision"), 1)
+        photo = await self._photos.find_one({"_id": photo_id}, fields)
         if photo is None or not is_blurred(photo):
             raise NotFound("照片正在处理，请稍后再看。", code="PHOTO_NOT_READY")
-        return await self._store.get(photo_id, name if photo["blurred"]["changed"] else size)
+        if not photo["blurred"]["changed"]:
+            return await self._store.get(photo_id, size)
+        return await self._store.get(photo_id, name, revision=photo["blurred"].get("revision", 0))
 
     async def pay_check(self, photo: Document, _debt: Document) -> Payment:
         """Ask WeChat to check the photo; the verdict comes by push, and is asked for again when it does not come."""
@@ -331,7 +355,7 @@ class PhotoService:
             # The document goes first, on condition that it is still unclaimed; then nothing can attach it any more.
             gone = await self._photos.delete_one({"_id": photo["_id"], "attached_to": None})
             if gone.deleted_count:
-                await self._store.delete(photo["_id"])
+                await self._store.delete(photo["_id"], revisions=1 + (photo.get("marks") or {}).get("revision", 0))
                 cleared += 1
         return cleared
 

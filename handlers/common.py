@@ -49,7 +49,7 @@ DEBT_KINDS = {
     ),
     "side_tasks": ("offer", "lapse", "expire", "tell_case", "audit"),
     "snapshots": ("sift", "open_case", "label", "audit"),
-    "photos": ("check", "await_verdict", "tell_verdict", "see", "blur", "tell_blurred"),
+    "photos": ("check", "await_verdict", "tell_verdict", "see", "blur", "tell_blurred", "audit"),
     "citizens": ("forget",),
     "jobs": ("run", "expire"),
     "webhooks": ("audit",),
@@ -127,10 +127,11 @@ class Metrics(BaseHandler):
 
 
 class PhotoLink(Query):
-    """What makes a photo's address valid."""
+    """What makes a photo's address valid; ``revision`` changes nothing but the address."""
 
     expires: Annotated[int, Field(ge=0, le=2**40, description="Unix seconds.")]
     signature: Annotated[str, Field(pattern=r"^[0-9a-f]{32}$")]
+    revision: Annotated[int, Field(ge=0, le=10_000, description="Which blurred picture the link was made for.")] = 0
 
 
 class PhotoFile(BaseHandler):
@@ -144,7 +145,7 @@ class PhotoFile(BaseHandler):
         data = await self.services.photos.read(photo_id, cast(FileName, file), query.expires, query.signature)
         self.set_header("Content-Type", "image/jpeg")
         self.set_header("Content-Security-Policy", "default-src 'none'; sandbox")
-        # A photo never changes under its id, and the link in the address is itself the permission.
+        # What a photo is changes only with the revision that its links name, and the link is itself the permission.
         self.set_header(
             "Cache-Control", f"private, max-age={max(0, query.expires - int(now().timestamp()))}, immutable"
         )

@@ -35,7 +35,7 @@ from handlers.open311_requests import (
 )
 from handlers.operations import Operation, Route, operation
 from handlers.problems import explain
-from handlers.report_views import closed_at, is_ready, may_be_public
+from handlers.report_views import closed_at, is_ready, may_be_public, public_revision
 from reports.catalogue import check_answers
 from reports.models import Category, NewReport, Partner
 from reports.rules import OPEN, State
@@ -138,7 +138,6 @@ class Open311Handler(BaseHandler):
         state = State(report["state"])
         category = categories.get(report["category"])
         longitude, latitude = report["location"]["coordinates"]
-        photos = self.services.photos
         # Partners, too, get their own back blurred: nobody knows whom they show it to.
         shown = next((p for p in report["photos"] if (is_ready if own else may_be_public)(report, p)), None)
         return formats.ServiceRequest(
@@ -158,8 +157,12 @@ class Open311Handler(BaseHandler):
             zipcode=None,
             lat=round(latitude, 7),
             long=round(longitude, 7),
-            media_url=photos.link(shown, "large", life=PHOTO_LINK_LIFE) if shown else None,
+            media_url=self._media_url(report, shown) if shown else None,
         )
+
+    def _media_url(self, report: Document, photo_id: str) -> str:
+        revision = public_revision(report, photo_id)
+        return self.services.photos.link(photo_id, "large", life=PHOTO_LINK_LIFE, revision=revision)
 
 
 def _parameter(field: str) -> str:

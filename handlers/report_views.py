@@ -136,10 +136,16 @@ photos of it, blurred, whatever WeChat says of them), everybody else (blurred, a
 
 
 def photo_view(
-    photos: PhotoService, photo_id: str, verdict: str, *, original: bool = False, life: timedelta | None = None
+    photos: PhotoService,
+    photo_id: str,
+    verdict: str,
+    *,
+    original: bool = False,
+    life: timedelta | None = None,
+    revision: int = 0,
 ) -> PhotoView:
     """A photo with its addresses: of the blurred one, unless who asks may see the ``original``."""
-    links = photos.links(photo_id, original=original, life=life)
+    links = photos.links(photo_id, original=original, life=life, revision=revision)
     return PhotoView(photo_id=photo_id, blurred=not original, verdict=cast(Any, verdict), **links)
 
 
@@ -163,6 +169,12 @@ def is_ready(report: Document, photo_id: str) -> bool:
     return photo_id in (report.get("photos_blurred") or {})
 
 
+def public_revision(report: Document, photo_id: str) -> int:
+    """How often people have changed the blurred picture of the photo, as far as the report has been told."""
+    told: Literal[True] | int = (report.get("photos_blurred") or {}).get(photo_id, 0)
+    return 0 if told is True else told
+
+
 def _shown(photos: PhotoService, report: Document, photo_ids: list[str], eyes: Eyes) -> Iterator[PhotoView]:
     for photo_id in photo_ids:
         verdict = report["photo_verdicts"].get(photo_id, "pending")
@@ -170,7 +182,8 @@ def _shown(photos: PhotoService, report: Document, photo_ids: list[str], eyes: E
             continue
         if eyes == "concerned" and not is_ready(report, photo_id):
             continue
-        yield photo_view(photos, photo_id, verdict, original=eyes == "own")
+        revision = public_revision(report, photo_id)
+        yield photo_view(photos, photo_id, verdict, original=eyes == "own", revision=revision)
 
 
 def may_show_text(report: Document, entry: Document) -> bool:

@@ -19,6 +19,7 @@ from core.config import Settings
 from core.database import Database
 from core.debts import WAKE_CHANNEL
 from core.jobs import JobService
+from core.photo_marks import PhotoMarks
 from core.photos import PhotoService
 from core.wechat import PushReceiver
 from inference.condition import InferenceCondition
@@ -81,6 +82,7 @@ class Services:
     api_keys: ApiKeyService
     places: PlaceService
     photos: PhotoService
+    photo_marks: PhotoMarks
     inference: InferenceService
     condition: InferenceCondition
     seeing: PhotoSeeing

@@ -1,8 +1,10 @@
 """What the public sees of a photo: faces and number plates are found and blurred, by the worker (the debt ``blur``).
 
 ``blurred`` on a photo, None until it has been looked at: ``at``, ``detectors`` (which weights found it), ``regions``
-(``kind``, ``box`` in pixels of the large size, ``score``) and ``changed``, whether anything was found, so that the
-public has files of its own; or ``at`` and ``problem`` when it cannot be looked at and stays withheld.
+(``kind``, ``box`` in pixels of the large size, ``score``), ``changed``, whether anything is hidden, so that the public
+has files of its own, and their ``revision``; or ``at`` and ``problem`` when it cannot be looked at and stays withheld.
+
+Beside what is found, what people drew is blurred, and what they saw to be none is not (:mod:`core.photo_marks`).
 
 What is blurred cannot be brought back: of each region a handful of mean colours are kept, roughly, and the rest is made
 up from those.
@@ -13,6 +15,7 @@ from __future__ import annotations
 import asyncio
 import random
 import threading
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -24,6 +27,7 @@ from PIL import Image, ImageFilter
 from core.clock import now
 from core.debts import Amendment, Document, Payment, Postponed, owe
 from core.errors import Invalid, NotFound
+from core.photo_marks import marks_of
 from core.photos import PhotoService
 from core.pictures import SizeName, kept_picture, kept_sizes
 from inference.model_files import MODELS, ModelUnavailable
@@ -35,10 +39,17 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger(__name__)
 
-_MARGINS: Final[dict[RegionKind, tuple[float, float]]] = {"face": (0.3, 0.35), "plate": (0.2, 0.4)}
+_MARGINS: Final[dict[RegionKind, tuple[float, float]]] = {
+    "face": (0.3, 0.35),
+    "plate": (0.2, 0.4),
+    "drawn": (0.1, 0.1),
+}
 """How much wider and higher than what was found is what is blurred, on each side, as a share of it."""
-_CELLS: Final[dict[RegionKind, tuple[int, int]]] = {"face": (5, 5), "plate": (3, 1)}
+_CELLS: Final[dict[RegionKind, tuple[int, int]]] = {"face": (5, 5), "plate": (3, 1), "drawn": (3, 3)}
 """How many mean colours are kept of a region, across and down: too few to know a person or read two characters by."""
+_SAME: Final = 0.5
+"""The share of their common area from which on a find is the one that people saw to be none: other weights, or another
+scaling, draw its box a little differently."""
 _ROUGHLY: Final = 0xF0  # of each mean, four bits
 _LEAST_MARGIN: Final = 4
 _LONGEST_WAIT: Final = 30.0
@@ -98,14 +109,17 @@ class PictureHider:
         self._opening = threading.Lock()
         self._detectors: tuple[FaceDetector, PlateDetector] | None = None
 
-    def hide(self, data: bytes) -> Hidden:
+    def hide(self, data: bytes, marks: Document | None = None) -> Hidden:
         """What the public may see of a photo, from its large JPEG: half a second of a core or more, in a thread.
 
+        ``marks`` are what people changed, as :mod:`core.photo_marks` keeps it.
         Raises :class:`ModelUnavailable` without detectors, and :class:`Invalid` for what is no picture.
         """
         faces, plates = self._opened()
         image = kept_picture(data)
         regions = [*faces.find(image), *plates.find(image)]
+        if marks is not None:
+            regions = _as_marked(regions, marks, image.size)
         return Hidden(regions, kept_sizes(blurred(image, regions)) if regions else {})
 
     def _opened(self) -> tuple[FaceDetector, PlateDetector]:
@@ -125,10 +139,11 @@ class PictureHider:
         if self._waiting >= self._most_waiting:
             raise Postponed("others come first", _pause(debt["attempts"]))
         self._waiting += 1
+        marks = marks_of(photo)
         try:
             data = await self._photos.content(photo["_id"], "large")
             async with self._working:
-                hidden = await asyncio.to_thread(self.hide, data)
+                hidden = await asyncio.to_thread(self.hide, data, marks)
         except ModelUnavailable as error:
             log.error("photo.not_blurred", problem=str(error))
             raise Postponed(str(error), _pause(debt["attempts"])) from error
@@ -138,7 +153,7 @@ class PictureHider:
         finally:
             self._waiting -= 1
         if hidden.sizes:
-            await self._photos.keep_public(photo["_id"], hidden.sizes)
+            await self._photos.keep_public(photo["_id"], hidden.sizes, marks["revision"])
         kept = {
             "at": now(),
             "detectors": [detector.name for detector in self._opened()],
@@ -147,8 +162,33 @@ class PictureHider:
                 for r in hidden.regions
             ],
             "changed": bool(hidden.sizes),
+            "revision": marks["revision"],
         }
         return Payment(Amendment(set={"blurred": kept}, owe=[owe("tell_blurred")]))
+
+
+def _as_marked(found: list[Region], marks: Document, size: tuple[int, int]) -> list[Region]:
+    """What is to be hidden of what was ``found``, and what people drew."""
+    from inference.regions import Region
+
+    passed_over = [(mark["kind"], _pixels(mark["box"], size)) for mark in marks["shown"]]
+    kept = [r for r in found if not any(r.kind == kind and _alike(r.box, box) for kind, box in passed_over)]
+    return [*kept, *(Region("drawn", _pixels(mark["box"], size), 1.0) for mark in marks["hidden"])]
+
+
+def _pixels(box: Sequence[float], size: tuple[int, int]) -> tuple[float, float, float, float]:
+    left, top, right, bottom = box
+    width, height = size
+    return left * width, top * height, right * width, bottom * height
+
+
+def _alike(one: Sequence[float], other: Sequence[float]) -> bool:
+    """Whether two boxes are the same, near enough: by what they share of what they cover together."""
+    wide = min(one[2], other[2]) - max(one[0], other[0])
+    high = min(one[3], other[3]) - max(one[1], other[1])
+    shared = max(wide, 0.0) * max(high, 0.0)
+    areas = [(box[2] - box[0]) * (box[3] - box[1]) for box in (one, other)]
+    return shared > _SAME * (sum(areas) - shared)
 
 
 def _pause(attempt: int) -> timedelta:

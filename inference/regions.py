@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-RegionKind = Literal["face", "plate"]
+RegionKind = Literal["face", "plate", "drawn"]
+"""The last one is what people drew: whatever they see there."""
 
 _STEP: Final = 32
 """Both networks halve the picture five times."""

@@ -11,6 +11,7 @@ from collections.abc import Awaitable, Callable
 from core.audit import Audit, Origin
 from core.database import Database
 from core.debts import Amendment, Document, Payment, Postponed
+from core.photo_marks import marks_of
 from core.photos import PhotoService, is_blurred
 from core.wechat import MAX_CHECKED_CHARACTERS, NotRecentlyActive, Scene, WeChat
 from notices.models import Message
@@ -210,12 +211,16 @@ class ReportJobs:
         return Payment()
 
     async def pay_tell_blurred(self, photo: Document, _debt: Document) -> Payment:
-        """Tell the reports that hold ``photo`` that its public picture is there. The debt is the photo's."""
+        """Tell the reports that hold ``photo`` that its public picture is there (True, or its revision), or that it was
+        withdrawn. The debt is the photo's."""
+        name, holding = f"photos_blurred.{photo['_id']}", {"$in": [h["id"] for h in photo["attached_to"] or ()]}
         if is_blurred(photo):
-            holders = [holder["id"] for holder in photo["attached_to"] or ()]
-            await self._collection.update_many(
-                {"_id": {"$in": holders}}, {"$set": {f"photos_blurred.{photo['_id']}": True}}
-            )
+            revision = photo["blurred"].get("revision", 0) or True
+            await self._collection.update_many({"_id": holding}, {"$set": {name: revision}})
+        elif revision := marks_of(photo)["revision"]:
+            # Only earlier ones: a worker who was held up with this must not take away what has been made meanwhile.
+            earlier = {"$in": [True, *range(1, revision)]}
+            await self._collection.update_many({"_id": holding, name: earlier}, {"$unset": {name: ""}})
         return Payment()
 
 

@@ -41,6 +41,7 @@ from core.encryption import Signer, Vault
 from core.files import FileStore
 from core.idempotency import Idempotency
 from core.jobs import JobService
+from core.photo_marks import PhotoMarks
 from core.photo_store import PhotoStore
 from core.photos import PhotoService
 from core.serials import Serials
@@ -320,6 +321,7 @@ async def open_services(settings: Settings) -> AsyncIterator[tuple[Services, Rep
                 inference=inference,
                 settings=settings.inference,
             ),
+            photo_marks=PhotoMarks(database),
             hiding=PictureHider(photos, CONFIG_FILE.parent / settings.photos.detectors, settings.photos.blur_threads),
             labels=LabelService(database),
             promotions=Promotions(database),

@@ -97,6 +97,7 @@ def payers(services: Services, jobs: ReportJobs) -> dict[str, dict[str, Payer]]:
             "see": services.seeing.pay_see,
             "blur": services.hiding.pay_blur,
             "tell_blurred": jobs.pay_tell_blurred,
+            **audit,
         },
         "snapshots": {
             "sift": services.snapshots.sifting.pay_sift,
