@@ -89,6 +89,7 @@ class Templates(_Section):
     dispatched: str = "tmpl-report-dispatched-00000000000000000001"
     closed: str = "tmpl-report-closed-000000000000000000000001"
     rework: str = "tmpl-report-rework-000000000000000000000001"
+    supplement: str = "tmpl-report-supplement-00000000000000000001"
 
 
 class WeChat(_Section):

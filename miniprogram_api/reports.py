@@ -50,7 +50,7 @@ from miniprogram_api.report_models import (
 )
 from places.models import Position
 from reports.duplicates import Candidate
-from reports.facts import suspended_until, units_of
+from reports.facts import suspended_until, units_of, wanted
 from reports.milestones import milestones
 from reports.models import Given, NewReport, Reporter
 from reports.queries import is_late
@@ -271,7 +271,7 @@ class Report(ReportHandler):
             followers=len(report["followers"]),
             anonymous=report["reporter"]["anonymous"],
             contact_phone_given=mine and report["contact_phone"] is not None,
-            wanted=_wanted(report) if mine else None,
+            wanted=wanted(report) if mine else None,
             checked=report["public"],
             actions=[
                 ActionView(action=t.action, label=t.label, needs=list(t.needs), takes=[*t.takes, *t.some_of])
@@ -298,13 +298,6 @@ class Report(ReportHandler):
             note=(entry["note"] if readable else None) if own_words or entry["action"] in ("handle", "close") else None,
             photos=photo_views(self.services.photos, report, entry["photos"], eyes=eyes),
         )
-
-
-def _wanted(report: Document) -> str | None:
-    """What the reporter has been asked for and has not answered yet, while nobody has gone on without it."""
-    steps = [e for e in report["timeline"] if e["action"] in ("ask_supplement", "supplement")]
-    waits = report["state"] == State.SUBMITTED and bool(steps) and steps[-1]["action"] == "ask_supplement"
-    return str(steps[-1]["reason"]) if waits else None
 
 
 def _why(entry: Document) -> str:

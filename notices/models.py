@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal
 
-Event = Literal["filed", "dispatched", "closed", "rework"]
+Event = Literal["filed", "dispatched", "closed", "rework", "supplement"]
 Result = Literal["sent", "no_accept", "refused", "gone", "failed", "uncertain"]
 
 

@@ -124,6 +124,10 @@ class NoticeService:
         """Nobody will try to send for this debt again; the accept that was set aside for it counts as used."""
         await self._subscriptions.update_one({"_id": f"{citizen_id}:{event}"}, {"$pull": {"taken": debt_id}})
 
+    async def called_off(self, citizen_id: str, event: Event, debt_id: str) -> None:
+        """There is nothing to send for this debt any more; an accept that was set aside for it is given back."""
+        await self._give_back(f"{citizen_id}:{event}", debt_id)
+
     async def _set_aside(self, key: str, debt_id: str) -> bool:
         """Take one accept for the debt, once however often it is tried; False when none is left."""
         # Most people have accepted nothing: a look costs less than a write that finds nothing to change.

@@ -286,3 +286,10 @@ def part_of(situation: Situation) -> Part | None:
     if report["reporter"]["citizen_id"] == actor.citizen_id:
         return "reporter"
     return "follower" if actor.citizen_id in report["followers"] else None
+
+
+def wanted(report: Document) -> str | None:
+    """What the reporter has been asked for and has not answered yet, while nobody has gone on without it."""
+    steps = [e for e in report["timeline"] if e["action"] in ("ask_supplement", "supplement")]
+    waits = report["state"] == State.SUBMITTED and bool(steps) and steps[-1]["action"] == "ask_supplement"
+    return str(steps[-1]["reason"]) if waits else None

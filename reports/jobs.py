@@ -17,6 +17,7 @@ from core.wechat import MAX_CHECKED_CHARACTERS, NotRecentlyActive, Scene, WeChat
 from notices.models import Message
 from notices.service import NoticeService
 from reports.catalogue import Catalogue
+from reports.facts import wanted
 from reports.milestones import milestones
 from reports.models import Given, RoutingRule, System, from_partner
 from reports.rules import STATE_NAMES, State
@@ -136,19 +137,23 @@ class ReportJobs:
         """Send one subscribe message to one person, and write down what became of it.
 
         What was being sent when the worker died may or may not have arrived: that is written down as such and not sent
-        again, since a message twice uses up an accept that the citizen gave for another one.
+        again, since a message twice uses up an accept that the citizen gave for another one. Nobody is asked for more
+        once they have given it, or somebody has gone on without: their accept is theirs again.
         """
         entry = next(e for e in report["timeline"] if e["id"] == debt["entry"])
         if debt.get("sending"):
             outcome: Document = {"result": "uncertain", "problem": "the worker stopped while sending"}
             await self._notices.written_off(debt["citizen"], debt["event"], debt["id"])
+        elif debt["event"] == "supplement" and wanted(report) is None:
+            await self._notices.called_off(debt["citizen"], debt["event"], debt["id"])
+            return Payment()
         else:
             message = Message(
                 event=debt["event"],
                 page=f"pages/report/detail?number={report['_id']}",
                 number=report["_id"],
                 title=report["description"],
-                status=STATE_NAMES[State(entry["to"])],
+                status="需要补充" if debt["event"] == "supplement" else STATE_NAMES[State(entry["to"])],
                 at=entry["at"],
                 remark=entry["says"],
             )

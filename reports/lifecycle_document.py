@@ -12,6 +12,7 @@ from pathlib import Path
 from accounts.roles import starting_roles
 from reports.facts import FACTS
 from reports.rules import HELD_BY_UNIT, HINDRANCES, NEED_NAMES, OPEN, STATE_NAMES, TRANSITIONS, Need, State, Transition
+from reports.vocabulary import TOLD_REPORTER
 
 DOCUMENT = Path(__file__).resolve().parent.parent / "docs" / "report-lifecycle.md"
 
@@ -159,7 +160,7 @@ def _given(row: Transition) -> Iterable[str]:
 
 def _follows(row: Transition) -> Iterable[str]:
     if row.tells is not None:
-        yield f"notice `{row.tells}` to reporter and followers"
+        yield f"notice `{row.tells}` to {'the reporter' if row.tells in TOLD_REPORTER else 'reporter and followers'}"
     if row.owes:
         yield f"the worker owes {_codes(row.owes)}"
     if row.clears:

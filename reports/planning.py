@@ -40,6 +40,7 @@ from reports.placing import Place, Placing, before_and_after, moved
 from reports.rules import DORMANT, NEED_NAMES, State, Transition
 from reports.running_limit import Escalation
 from reports.timeline import new_entry
+from reports.vocabulary import TOLD_REPORTER
 
 # Names stand beside their keys, as they were when they were given: a case is read far more often than it changes.
 _CLEARED: dict[str, Document] = {
@@ -375,7 +376,8 @@ def _debts(
     if isinstance(actor, Reporter) and (given.note or given.reason):
         debts.append(owe("check_text", entry=entry["id"], openid=actor.openid))
     if row.tells is not None:
-        people = dict.fromkeys([report["reporter"]["citizen_id"], *report["followers"]])
+        followers = [] if row.tells in TOLD_REPORTER else report["followers"]
+        people = dict.fromkeys([report["reporter"]["citizen_id"], *followers])
         debts += [owe("notify", event=row.tells, entry=entry["id"], citizen=p) for p in people if p]
     return debts
 

@@ -264,7 +264,7 @@ TRANSITIONS: tuple[Transition, ...] = (
     # Beside the way
     Transition(
         "ask_supplement", "请补充", (S.SUBMITTED,), ("system",), None, "请补充：{reason}",
-        only=("answerable",), needs=("reason",),
+        only=("answerable",), needs=("reason",), tells="supplement",
     ),
     Transition(
         "supplement", "补充", OPEN, ("reporter",), None, "上报人补充了情况",

@@ -32,7 +32,8 @@ from reports.rules import State
 from reports.service import ReportService
 
 _HISTORY = timedelta(days=365)
-_ASKING = "从照片看不出问题所在，请补拍一张能看清问题的照片，或写明是什么问题、在什么位置"
+# What to do comes first: a subscribe message shows twenty characters.
+_ASKING = "补拍能看清问题的照片，或写明是什么问题、在什么位置（从现有照片看不出问题所在）"
 _SHOWN_NOTHING = System("照片没有看出问题")
 
 

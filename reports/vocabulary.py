@@ -63,8 +63,11 @@ Need = Literal[
     "reason", "note", "photos", "unit", "co_units", "category", "condition", "assignee", "until", "resolved", "score",
     "into", "children", "location", "address",
 ]  # fmt: skip
-Told = Literal["filed", "dispatched", "closed", "rework"]
+Told = Literal["filed", "dispatched", "closed", "rework", "supplement"]
 """Notices to the reporter and the followers; each has a subscribe-message template."""
+
+TOLD_REPORTER: frozenset[Told] = frozenset({"supplement"})
+"""Those that ask for what the reporter alone can give: followers get none."""
 
 Ask = Literal["extension", "suspension", "appeal"]
 """What a unit may ask for and somebody else decides: 延期, 挂账, 超时申诉."""

@@ -181,7 +181,7 @@ async def test_the_export_holds_everything_of_ones_own_and_nothing_of_others(dis
     assert len(mine["photos"]) == 2
     picture = await district.http.get(mine["photos"][0]["address"])
     assert (picture.status_code, picture.headers["Content-Type"]) == (200, "image/jpeg")
-    assert {m["event"] for m in mine["messages"]} == {"filed", "dispatched", "closed", "rework"}
+    assert {m["event"] for m in mine["messages"]} == {"filed", "dispatched", "closed", "rework", "supplement"}
     for secret in (other.facts["openid"], other.facts["citizen_id"], theirs, "13700003333", "别人的事情"):
         assert secret not in answer.text
     staff = (await district.staff("dispatcher")).facts["staff"]

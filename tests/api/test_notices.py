@@ -11,8 +11,9 @@ import pytest_asyncio
 
 from core.clock import clock, now
 from core.ids import new_id
+from reports.models import Given, System
 from tests.api.support import accept_all, collector, problem
-from tests.district import open_district
+from tests.district import VAGUE, open_district
 
 SEND = "/cgi-bin/message/subscribe/send"
 
@@ -96,7 +97,8 @@ async def test_an_accept_is_one_message_which_says_what_happened(place):
     assert report["description"].startswith(message["data"]["thing2"].rstrip("…")[:10])
     (line,) = report["notices"]
     assert (line["event"], line["result"], line["msgid"]) == ("filed", "sent", str(message["msgid"]))
-    assert (await desk.citizen.get("/me"))["unused_accepts"] == {"filed": 0, "dispatched": 1, "closed": 1, "rework": 1}
+    left = {"filed": 0, "dispatched": 1, "closed": 1, "rework": 1, "supplement": 1}
+    assert (await desk.citizen.get("/me"))["unused_accepts"] == left
 
 
 async def test_without_an_accept_nothing_is_sent_and_that_is_written_down(place):
@@ -200,6 +202,60 @@ async def test_reporter_and_followers_are_told_each_by_their_own_accept(place):
     ]  # fmt: skip
     assert all(n["msgid"] for n in lines if n["result"] == "sent")
     assert not [i for i in ids if i in case.text]
+
+
+async def asked_for_more(place, *, followed_by: Any = None) -> Desk:
+    """A report of which the reporter has just been asked for more, before anybody has been told."""
+    citizen = await place.citizen()
+    await accept_all(place, citizen)
+    desk = Desk(place, citizen, await place.submit(citizen, category=None, description=VAGUE))
+    case = await desk.turn_all()
+    assert case["state"] == "submitted"
+    if followed_by is not None:
+        await followed_by.post(f"/reports/{desk.number}/follow")
+    reports = place.services.reports
+    step = await reports.step(
+        "ask_supplement", await desk.report(), System("照片没有看出问题"), Given(reason="补拍照片")
+    )
+    await place.services.database["reports"].update_one({"_id": desk.number}, step.pipeline())
+    return desk
+
+
+async def test_who_is_asked_for_more_is_told_and_those_who_follow_are_not(place):
+    fan = await place.citizen()
+    await accept_all(place, fan)
+    desk = await asked_for_more(place, followed_by=fan)
+    report = await desk.turn_all()
+    assert report["followers"] == [fan.facts["citizen_id"]]
+    (line,) = report["notices"]
+    assert (line["event"], line["result"], line["citizen_id"]) == (
+        "supplement",
+        "sent",
+        desk.citizen.facts["citizen_id"],
+    )
+    (message,) = await desk.received()
+    assert message["template_id"] == (await desk.citizen.get("/me"))["templates"]["supplement"]
+    assert (message["data"]["phrase3"], message["data"]["thing5"]) == ("需要补充", "请补充：补拍照片")
+    assert (await fan.get("/me"))["unused_accepts"]["supplement"] == 1
+
+
+@pytest.mark.parametrize("how", ["answered", "gone on without"])
+async def test_nobody_is_asked_for_what_is_wanted_no_more_and_the_accept_is_theirs_again(place, how):
+    desk = await asked_for_more(place)
+    await place.control("POST", "/errors", {"path": SEND, "errcode": -1, "times": 1})
+    await desk.turn()
+    debt = await desk.notify_debt()
+    assert debt is not None
+    assert debt["last_problem"] == "WeChat: -1"
+    assert (await desk.citizen.get("/me"))["unused_accepts"]["supplement"] == 0, "set aside for the next try"
+    if how == "answered":
+        await desk.citizen.post(f"/reports/{desk.number}/supplements", {"note": "还是说不清楚，请来人看看"})
+    else:
+        await place.action("dispatcher", desk.number, "void", reason="无法核实")
+    report = await desk.turn_all()
+    assert report["notices"] == []
+    assert await desk.received() == []
+    assert (await desk.citizen.get("/me"))["unused_accepts"]["supplement"] == 1
 
 
 async def test_a_debt_that_stays_is_shown_to_staff_with_its_problem(place):

@@ -22,7 +22,7 @@ from places.models import Level
 from reports.models import RoutingRule
 from server.services import open_services
 from server.worker import Worker
-from tests.api.support import until
+from tests.api.support import accept_all, until
 from tests.api.test_intake import order, sender
 from tests.core.picture_samples import busy_scene, jpeg
 from tests.district import VAGUE, Client, District, open_district, picture
@@ -260,9 +260,16 @@ async def test_a_photo_of_nothing_makes_the_citizen_be_asked_once_and_the_answer
     ) as district:
         await lamps_go_to_the_roads(district)
         citizen = await district.citizen()
+        templates = await accept_all(district, citizen)
         number = await report(district, VAGUE, citizen)
         case = await district.settled(number)
         assert (case["state"], actions(case)) == ("submitted", ["submit", "ask_supplement"])
+        assert [(n["event"], n["result"]) for n in case["notices"]] == [("supplement", "sent")]
+        received = await district.control("GET", "/received", kind="messages", openid=citizen.facts["openid"])
+        (message,) = received["messages"]
+        assert (message["template_id"], message["data"]["phrase3"]) == (templates["supplement"], "需要补充")
+        assert message["data"]["thing5"].startswith("请补充：补拍"), "what to do is within what WeChat shows"
+        assert message["page"] == f"pages/report/detail?number={number}"
         shown = await citizen.get(f"/reports/{number}")
         assert "补拍" in shown["wanted"]
         assert any(step["says"].startswith("请补充") for step in shown["timeline"])
@@ -274,6 +281,7 @@ async def test_a_photo_of_nothing_makes_the_citizen_be_asked_once_and_the_answer
         case = await district.settled(number)
         assert (case["state"], case["unit_id"]) == ("dispatched", "roads")
         assert case["suggestion"]["automatic"]
+        assert [n["event"] for n in case["notices"]].count("supplement") == 1
 
 
 @pytest.fixture

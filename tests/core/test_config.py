@@ -174,7 +174,7 @@ def in_order() -> dict[str, Any]:
             "appsecret": "a" * 32,
             "push_token": "token-of-ours",
             "push_aes_key": "k" * 43,
-            "templates": {"filed": "A1", "dispatched": "A2", "closed": "A3", "rework": "A4"},
+            "templates": {"filed": "A1", "dispatched": "A2", "closed": "A3", "rework": "A4", "supplement": "A5"},
         },
     }
 
