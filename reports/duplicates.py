@@ -134,7 +134,22 @@ class Duplicates:
 
         For a citizen, the ``viewer``, those are public or their own, and of others' photos the checked ones count.
         """
-        nearest: Document = {
+        found = [dict(r) async for r in self._reports.aggregate(self.nearest(sought, query), hint=INDEX)]
+        if viewer is not None:  # nearly all are public: it costs less to leave out the few here
+            found = [_as_others_see(r, viewer) for r in found if r["public"] or _is_of(r, viewer)]
+        compared = _ranked(sought, found, {})
+        if not any(look.embedding for look in sought.photos):
+            return compared
+        best = [report for report, _ in compared[:LOOKED_INTO]]
+        looks = await self._photos.looks([fact["id"] for report in best for fact in report["photo_facts"]])
+        return sorted([*_ranked(sought, best, looks), *compared[LOOKED_INTO:]], key=_order)
+
+    def nearest(self, sought: Traits, query: Document) -> list[Document]:
+        """The pipeline over reports, with the index :data:`INDEX`, that reads what ``sought`` is compared with.
+
+        Open cases of ``query`` in the circle and the time, the nearest first, at most :data:`MOST`.
+        """
+        around: Document = {
             "near": {"type": "Point", "coordinates": [sought.longitude, sought.latitude]},
             "key": "location",
             "distanceField": "metres",
@@ -145,16 +160,7 @@ class Duplicates:
                 **query,
             },
         }
-        stages: list[Document] = [{"$geoNear": nearest}, {"$limit": MOST}, {"$project": _COMPARED}]
-        found = [dict(r) async for r in self._reports.aggregate(stages, hint=INDEX)]
-        if viewer is not None:  # nearly all are public: it costs less to leave out the few here
-            found = [_as_others_see(r, viewer) for r in found if r["public"] or _is_of(r, viewer)]
-        compared = _ranked(sought, found, {})
-        if not any(look.embedding for look in sought.photos):
-            return compared
-        best = [report for report, _ in compared[:LOOKED_INTO]]
-        looks = await self._photos.looks([fact["id"] for report in best for fact in report["photo_facts"]])
-        return sorted([*_ranked(sought, best, looks), *compared[LOOKED_INTO:]], key=_order)
+        return [{"$geoNear": around}, {"$limit": MOST}, {"$project": _COMPARED}]
 
 
 def likely_duplicates(report: Document, staff: StaffSession) -> list[Document]:

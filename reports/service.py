@@ -36,7 +36,7 @@ from reports.milestones import no_milestones
 from reports.models import Actor, CameraFinding, Finder, Given, NewReport, Partner, Reporter, System, is_reporter
 from reports.placing import Placing, photo_facts, place_names
 from reports.planning import Planner
-from reports.queries import HIDDEN
+from reports.queries import CLOSED_IN_GRID, HIDDEN
 from reports.relations import check_free, free_of, merged_into
 from reports.rules import ACTIONS, OPEN, STATE_NAMES, State, Transition, open_rows, rows
 from reports.running_limit import Escalation
@@ -94,7 +94,7 @@ INDEXES = {
         # What a place has had, by category, without reading a case.
         IndexModel(
             [("place.grid.code", ASCENDING), ("milestones.closed_at", ASCENDING), ("category", ASCENDING)],
-            name="closed_in_grid",
+            name=CLOSED_IN_GRID,
             partialFilterExpression={"milestones.closed_at": {"$gt": EPOCH}},
         ),
         OWED_INDEX,

@@ -24,6 +24,8 @@ Direction = Literal["new", "rising", "steady", "falling"]
 DAYS: Final[dict[Period, int]] = {"day": 1, "week": 7, "month": 30}
 LEAST: Final = 2
 """Reports that make a topic: one person alone is none."""
+RANKING: Final = "ranking"
+"""The index that a ranking is read from, and nothing else."""
 _BEFORE_DAYS: Final = 7
 _SERIES_DAYS: Final = 30
 
@@ -75,33 +77,14 @@ class Topics:
         if kept is None:
             return [], None
         moment = now()
-        since, day, week = (moment - timedelta(days=d) for d in (DAYS[period], 1, 1 + _BEFORE_DAYS))
-        within: Document = {
-            "at": {"$gte": min(since, week)},
-            "counted": True,
-            "$and": [_within(staff, area)],
-            **({"category": category} if category is not None else {}),
-        }
-        stages: list[Document] = [
-            {"$match": within},
-            {
-                "$group": {
-                    "_id": "$topic",
-                    "count": {"$sum": {"$cond": [{"$gte": ["$at", since]}, 1, 0]}},
-                    "last_day": {"$sum": {"$cond": [{"$gte": ["$at", day]}, 1, 0]}},
-                    "before": {"$sum": {"$cond": [{"$and": [{"$lt": ["$at", day]}, {"$gte": ["$at", week]}]}, 1, 0]}},
-                }
-            },
-            {"$match": {"count": {"$gte": LEAST}, **_after(page)}},
-            {"$sort": {"count": -1, "_id": 1}},
-            {"$limit": size + 1},
-        ]
-        rows = [row async for row in members.aggregate(stages, hint="ranking")]
+        stages = ranking(staff, period=period, category=category, area=area, page=page, size=size, moment=moment)
+        within: Document = stages[0]["$match"]
+        rows = [row async for row in members.aggregate(stages, hint=RANKING)]
         more = number_mark(rows[size - 1]["count"], rows[size - 1]["_id"]) if len(rows) > size else None
         rows = rows[:size]
         ids = [row["_id"] for row in rows]
         documents = {t["_id"]: t async for t in kept.find({"_id": {"$in": ids}}, {"terms": 0})}
-        period_of = {**within, "at": {"$gte": since}, "topic": {"$in": ids}}
+        period_of = {**within, "at": {"$gte": moment - timedelta(days=DAYS[period])}, "topic": {"$in": ids}}
         extents = {e["_id"]: e async for e in members.aggregate([{"$match": period_of}, _EXTENT], hint="topic")}
         return [
             HotTopic(
@@ -164,6 +147,44 @@ class Topics:
         if state is None or state.get("generation") is None:
             return None, None
         return collections(self._database, state["generation"])
+
+
+def ranking(
+    staff: StaffSession,
+    *,
+    period: Period,
+    category: str | None,
+    area: str | None,
+    page: str | None,
+    size: int,
+    moment: datetime,
+) -> list[Document]:
+    """The pipeline over members, with the index :data:`RANKING`, of :meth:`Topics.hot` as of ``moment``.
+
+    One row more than ``size`` tells that there are more. The first stage has which members count, also of the days
+    before the period that the trend is taken from.
+    """
+    since, day, week = (moment - timedelta(days=d) for d in (DAYS[period], 1, 1 + _BEFORE_DAYS))
+    within: Document = {
+        "at": {"$gte": min(since, week)},
+        "counted": True,
+        "$and": [_within(staff, area)],
+        **({"category": category} if category is not None else {}),
+    }
+    return [
+        {"$match": within},
+        {
+            "$group": {
+                "_id": "$topic",
+                "count": {"$sum": {"$cond": [{"$gte": ["$at", since]}, 1, 0]}},
+                "last_day": {"$sum": {"$cond": [{"$gte": ["$at", day]}, 1, 0]}},
+                "before": {"$sum": {"$cond": [{"$and": [{"$lt": ["$at", day]}, {"$gte": ["$at", week]}]}, 1, 0]}},
+            }
+        },
+        {"$match": {"count": {"$gte": LEAST}, **_after(page)}},
+        {"$sort": {"count": -1, "_id": 1}},
+        {"$limit": size + 1},
+    ]
 
 
 _EXTENT: Final[Document] = {

@@ -12,7 +12,8 @@ from typing import Any
 import httpx
 
 from core.clock import clock
-from core.debts import Collector
+from core.database import Collection
+from core.debts import Collector, Document
 from sandbox.pushes import sealed
 from server.worker import payers
 from tests.district import Client, District, location
@@ -106,6 +107,15 @@ def collector(district: District, name: str) -> Collector:
     return Collector(
         district.services.database[name], payers(district.services, district.jobs)[name], lease=timedelta(seconds=30)
     )
+
+
+async def cost(collection: Collection, stages: list[Document], index: str) -> Document:
+    """What reading ``stages`` through ``index`` costs mongod: documents and keys looked at, and the plan as words."""
+    command = {"aggregate": collection.name, "pipeline": stages, "cursor": {}, "hint": index}
+    told = await collection.database.command({"explain": command, "verbosity": "executionStats"})
+    reading: Document = next(iter(told["stages"][0].values())) if "stages" in told else told
+    stats = reading["executionStats"]
+    return {"documents": stats["totalDocsExamined"], "keys": stats["totalKeysExamined"], "plan": str(reading)}
 
 
 async def accept_all(district: District, citizen: Client, count: int = 1) -> dict[str, str]:

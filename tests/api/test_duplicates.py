@@ -16,10 +16,10 @@ from PIL import Image, ImageFilter
 
 from core.clock import now, shanghai
 from core.ids import new_id
-from reports.duplicates import MOST
-from reports.rules import OPEN
+from reports.duplicates import INDEX, MOST
 from reports.search import grams
-from tests.api.support import problem
+from reports.similarity import Traits, words_of
+from tests.api.support import cost, problem
 from tests.district import INSIDE, District, location, open_district
 
 _NUMBERS = count(1)
@@ -223,26 +223,11 @@ async def test_the_open_cases_alone_are_read_from_their_index(place):
     ]
     reports = place.services.database["reports"]
     await reports.insert_many(closed)
-    stages = [
-        {
-            "$geoNear": {
-                "near": whole["location"],
-                "key": "location",
-                "distanceField": "metres",
-                "maxDistance": 200,
-                "query": {
-                    "state": {"$in": list(OPEN)},
-                    "created_at": {"$gte": now() - timedelta(days=30)},
-                },
-            }
-        },
-        {"$limit": 5},
-    ]
-    command = {"aggregate": "reports", "pipeline": stages, "cursor": {}, "hint": "open_location"}
-    told = await place.services.database.command({"explain": command, "verbosity": "executionStats"})
-    stats = told["stages"][0]["$geoNearCursor"]["executionStats"]
-    assert "open_location" in str(told)
-    assert stats["totalDocsExamined"] < 20
+    longitude, latitude = whole["location"]["coordinates"]
+    sought = Traits(longitude, latitude, now(), whole["category"], words_of(WORDS))
+    read = await cost(reports, place.services.duplicates.nearest(sought, {}), INDEX)
+    assert INDEX in read["plan"]
+    assert read["documents"] < 20
     await reports.delete_many({"_id": {"$in": [c["_id"] for c in closed]}})
 
 
