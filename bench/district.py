@@ -165,8 +165,8 @@ async def populate(services: Services, sandbox: str, citizens: int) -> District:
         numbers.append(document["_id"])
     await services.database[SUBMITTED].insert_one(document)
     services.wake("reports")
-    if await settle(services, 60):
-        raise SystemExit("The worker has not paid the first debts in a minute: see the logs.")
+    if await settle(services, 180):
+        raise SystemExit("The worker has not paid the first debts in three minutes: see the logs.")
     originals = [d async for d in services.database["reports"].find({"_id": {"$in": numbers}})]
     copies = [_copy(originals[n % len(originals)], n, rng) for n in range(CASES)]
     for start in range(0, len(copies), 1000):

@@ -15,6 +15,7 @@ from pymongo.errors import PyMongoError
 from core import log
 from core.config import ConfigurationError, Settings, load_settings
 from core.errors import AppError
+from server.heap import keep_small
 
 _BLURRED_AT_ONCE = 100
 _COMMANDS = {
@@ -51,6 +52,7 @@ def main() -> int:
             asyncio.run(blur(settings))
             return 0
         log.configure(settings.log.level, settings.log.format)
+        keep_small()
         if command == "app":
             from server.application import serve
 

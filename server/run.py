@@ -41,8 +41,6 @@ class Addresses:
             "REDIS_URL": self.redis,
             "GONGZHI_SERVER__PORT": str(urlsplit(self.http).port),
             "PYTHONUNBUFFERED": "1",
-            # Without it each of a process's dozen threads keeps a heap of its own, some 20 MB in all (mallopt(3)).
-            "MALLOC_ARENA_MAX": "2",
         }
         return told | ({"GONGZHI_WECHAT__BASE_URL": self.sandbox} if self.sandbox else {})
 
