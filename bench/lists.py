@@ -27,7 +27,7 @@ from bench.indicators import count_anew
 from bench.load import Load, Measured, request
 from bench.million import multiply
 from bench.stage import Stage, open_stage
-from core.clock import now
+from core.clock import now, shanghai
 from core.config import load_settings
 from core.database import connect
 from handlers.services import Services
@@ -87,7 +87,7 @@ def _asked(numbers: Sequence[str]) -> list[Asked]:
         ("text, one character", {"text": "桥"}),
         ("number, whole", {"number": numbers[0]}),
         ("number, a day", {"number": numbers[0][:14]}),
-        ("number, a year", {"number": f"{DISTRICT[0]}{numbers[1][6:10]}"}),
+        ("number, a year that is over", {"number": f"{DISTRICT[0]}{shanghai(now()).year - 1}"}),
         ("state and category", {"state": "dispatched", "category": "manhole"}),
         ("state and street", {"state": "accepted", "street": f"{DISTRICT[0]}003"}),
         ("unit, state and late", {"unit": "huanwei", "state": "accepted", "late": "true"}),
@@ -162,23 +162,24 @@ def _index(plan: dict[str, Any]) -> str:
     return "+".join(filter(None, map(_index, inner))) or str(plan.get("stage", ""))
 
 
-async def measure(
-    stage: Stage, services: Services, seconds: float, connections: int, console: Console
-) -> list[Answered]:
-    """Ask for every list in turn."""
+async def measure(stage: Stage, services: Services, options: argparse.Namespace, console: Console) -> list[Answered]:
+    """Ask for every list in turn, or for those whose titles hold one of the words of ``options.only``."""
     rng = random.Random(5)
     found = services.database["reports"].aggregate([{"$sample": {"size": 50}}, {"$project": {"_id": 1}}])
     numbers = [r["_id"] async for r in found]
     tokens = await _sign_in(f"http://127.0.0.1:{stage.application.port}")
     answered = []
     with console.status("") as status:
-        for asked in _asked(rng.sample(numbers, 5)):
+        lists = [
+            a for a in _asked(rng.sample(numbers, 5)) if not options.only or any(w in a.title for w in options.only)
+        ]
+        for asked in lists:
             status.update(f"{asked.who}: {asked.title}")
             path = "/admin/api/v1/reports" + (f"?{urlencode(asked.filters)}" if asked.filters else "")
             message = request("GET", path, {"Authorization": f"Bearer {tokens[asked.who]}"})
-            load = await Load.connect(stage.application.port, stage.application.pids, connections)
+            load = await Load.connect(stage.application.port, stage.application.pids, options.connections)
             await load.run(itertools.repeat(message), 0.5)
-            measured = await load.run(itertools.repeat(message), seconds)
+            measured = await load.run(itertools.repeat(message), options.seconds)
             load.close()
             answered.append(Answered(asked, measured, *await _explained(services, asked)))
     return answered
@@ -227,7 +228,7 @@ async def main(options: argparse.Namespace) -> int:
         open_services(load_settings()) as (services, _),
     ):
         (await Load.connect(stage.application.port, stage.application.pids, 2)).close()
-        answered = await measure(stage, services, options.seconds, options.connections, console)
+        answered = await measure(stage, services, options, console)
         count = await services.database["reports"].estimated_document_count()
     console.print(f"\n{count:,} cases; {options.connections} connections; {options.seconds:g} s each")
     console.print(table(answered))
@@ -239,4 +240,5 @@ if __name__ == "__main__":
     parser.add_argument("--reports", type=int, default=1_000_000, help="how many cases (1,000,000)")
     parser.add_argument("--seconds", type=float, default=3.0, help="how long each list is asked for (3)")
     parser.add_argument("--connections", type=int, default=8, help="connections at once (8)")
+    parser.add_argument("--only", nargs="+", metavar="WORD", help="only lists whose titles hold one of these (all)")
     sys.exit(asyncio.run(main(parser.parse_args())))

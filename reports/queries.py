@@ -287,9 +287,7 @@ def staff_query(staff: StaffSession, filters: Filters) -> Document:
     if filters.late is not None:
         conditions.append({"late": filters.late})
     if filters.number is not None:
-        whole = len(filters.number) == 20
-        conditions.append({"_id": filters.number if whole else {"$regex": f"^{re.escape(filters.number)}"}})
-        conditions += _numbered_between(filters.number)
+        conditions += _numbered(filters.number)
     if filters.external is not None:
         conditions.append({"external.number": filters.external})
     if filters.text is not None:
@@ -301,6 +299,20 @@ def _held_by(unit_id: str) -> Document:
     """Cases that the unit has, as the lead or beside another. Each way has an index; the second holds few."""
     beside = {"units.unit_id": unit_id, "units.1.unit_id": {"$exists": True}}
     return {"$or": [{"unit_id": unit_id}, beside]}
+
+
+def _numbered(digits: str) -> list[Document]:
+    """The cases whose numbers begin with ``digits``."""
+    if len(digits) == 20:
+        return [{"_id": digits}, *_numbered_between(digits)]
+    begin = re.escape(digits)
+    between = _numbered_between(digits)
+    if not between or len(digits) >= 14:
+        return [{"_id": {"$regex": f"^{begin}"}}, *between]
+    # Of a year or month, cases are met at once but for those of the week after it. A pattern in brackets has these read
+    # in a row, where a bare one has MongoDB step from each to the next; the bounds tell at once where there are none.
+    division = digits[:6]
+    return [{"_id": {"$gte": division, "$lt": f"{division}:", "$regex": f"^(?:{begin})"}}, *between]
 
 
 def _numbered_between(digits: str) -> list[Document]:

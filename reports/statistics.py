@@ -53,6 +53,9 @@ _UNSUMMED = timedelta(days=124)
 _DAY = timedelta(days=1)
 _WIDER: Final = 2
 """Cases are looked for in the last day of the period, then in so many times as many days before it, and so on."""
+_BITS_OF: Final = {basis: sum(1 << BIT[key] for key, c in COUNTS.items() if c.basis == basis) for basis in BASES}
+"""The lists of each basis."""
+_ROWS_AT_ONCE: Final = 1000
 _NO_PARTS: Final = {"$bitsAllClear": PART}
 T = TypeVar("T")
 
@@ -204,7 +207,7 @@ class Statistics:
         view = _view(selection, by)
         read_of_facts = (selection.since if view is None else over, min(selection.until, today + _DAY))
         readings = [
-            _facts_in(facts, basis, read_of_facts, moment, selection, by)
+            _facts_in(facts, basis, read_of_facts, moment, selection, by, page)
             for basis in BASES
             if read_of_facts[0] < read_of_facts[1]
         ]
@@ -272,8 +275,10 @@ def _on_days(basis: Basis, span: Span, moment: datetime) -> list[Document]:
 
 
 async def _facts_in(
-    facts: Any, basis: Basis, span: Span, moment: datetime, selection: Selection, by: By | None
+    facts: Any, basis: Basis, span: Span, moment: datetime, selection: Selection, by: By | None, page: _Page
 ) -> Groups:
+    """What the facts of ``span`` count. Only groups that count something, and of these the first ones of the page: what
+    is among the first of all bases and rows together is among the first of each."""
     group: Any
     if by is None:
         group = None
@@ -283,19 +288,29 @@ async def _facts_in(
         group = {"$cond": [held, {"$substrBytes": ["$area", 0, digits]}, None]}
     else:
         group = {"$ifNull": [f"${PERSON_FIELD[basis] if by == 'person' else by}", None]}
+    bits = {"$bitsAnySet": _BITS_OF[basis], **({} if _with_parts(selection, by) else _NO_PARTS)}
+    conditions = [*_on_days(basis, span, moment), {"bits": bits}, *_fact_conditions(selection, basis)]
     pipeline: list[Document] = [
-        {"$match": {"$and": [*_on_days(basis, span, moment), *_fact_conditions(selection, basis)]}},
+        {"$match": {"$and": conditions}},
         {"$group": {"_id": {"group": group, "bits": "$bits"}, "n": {"$sum": 1}}},
     ]
+    most = None
+    if page.size is not None:
+        most = page.size + 1  # those that have none come first here
+        if page.after not in (None, NOBODY):
+            pipeline.append({"$match": {"$or": [{"_id.group": {"$gt": page.after}}, {"_id.group": None}]}})
+        pipeline.append({"$sort": {"_id.group": 1}})
     groups: dict[str | None, Counter[str]] = {}
-    async for row in facts.aggregate(pipeline):
-        bits = row["_id"]["bits"]
-        if bits & PART and not _with_parts(selection, by):
-            continue
-        counted = groups.setdefault(row["_id"]["group"], Counter())
-        for key in counts_in(bits, basis):
-            counted[key] += row["n"]
-    return {group: dict(counts) for group, counts in groups.items()}
+    async with facts.aggregate(pipeline, batchSize=_ROWS_AT_ONCE) as cursor:
+        async for row in cursor:
+            key = row["_id"]["group"]
+            if key not in groups:
+                if len(groups) == most:
+                    break
+                groups[key] = Counter()
+            for name in counts_in(row["_id"]["bits"], basis):
+                groups[key][name] += row["n"]
+    return {key: dict(counts) for key, counts in groups.items()}
 
 
 async def _rows_in(
