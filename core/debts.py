@@ -15,7 +15,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 import structlog
-from pymongo import ASCENDING, IndexModel, ReturnDocument
+from pymongo import ASCENDING, IndexModel, ReturnDocument, WriteConcern
 from pymongo.errors import PyMongoError
 
 from core.clock import now
@@ -115,8 +115,21 @@ def pause_before(attempt: int) -> timedelta:
     return timedelta(seconds=seconds * random.uniform(0.9, 1.1))
 
 
+@dataclass(frozen=True)
+class _Held:
+    """A document of which debts are this worker's until ``renew_at`` at least."""
+
+    document: Document
+    claim: str
+    renew_at: datetime
+
+
 class Collector:
-    """Pays the debts of one collection, a bounded number at a time. Any number of them may run at once."""
+    """Pays the debts of one collection, a bounded number at a time. Any number of them may run at once.
+
+    ``claimed_together``: so many documents are claimed in one update where as many are due. It saves most of what a
+    debt that is paid in milliseconds costs; of those that take longer, another worker would have had some meanwhile.
+    """
 
     def __init__(
         self,
@@ -125,13 +138,16 @@ class Collector:
         *,
         lease: timedelta,
         concurrency: int = 8,
+        claimed_together: int = 1,
         on_change: Callable[[Document], Awaitable[None]] | None = None,
     ) -> None:
         self._collection = collection
+        # A claim need not last: one that is lost with its server is nobody's, and the update that pays asks for it.
+        self._claims = collection.with_options(write_concern=WriteConcern(1))
         self._payers = payers
         self._lease = lease
-        self._slots = asyncio.Semaphore(concurrency)
-        self._batch = concurrency * 8
+        self._concurrency = concurrency
+        self._together = claimed_together
         self._on_change = on_change
 
     async def settle_due(self) -> int:
@@ -139,48 +155,64 @@ class Collector:
         # The index gives the longest due first. Asking for that order as well would make each call read everything that
         # is due: MongoDB does not take the order of a range in an array from its index.
         cursor = self._collection.find({"owed.due_at": {"$lte": now()}}, {"_id": 1})
-        due = [d["_id"] async for d in cursor.limit(self._batch)]
+        due = [d["_id"] async for d in cursor.limit(8 * self._concurrency)]
         # Several workers read the same list; in the same order they would queue up behind each other's leases.
         random.shuffle(due)
+        left, claimed = due.copy(), list[_Held]()
+        # What is claimed and not begun keeps others from it: no more of that than are begun at a time.
+        claiming = asyncio.Semaphore(max(self._concurrency // self._together, 1))
+
+        async def settle_one_after_another() -> None:
+            while left or claimed:
+                try:
+                    async with claiming:
+                        if left and not claimed:
+                            together, left[:] = left[: self._together], left[self._together :]
+                            claimed.extend(await self._claim(together))
+                    if claimed:
+                        await self._settle(claimed.pop())
+                except PyMongoError as error:
+                    # The lease runs out and the debt falls due again; the next sweep meets it.
+                    log.warning("debts.database", collection=self._collection.name, error=type(error).__name__)
+
         async with asyncio.TaskGroup() as group:
-            for document_id in due:
-                group.create_task(self._settle(document_id))
+            for _ in range(min(self._concurrency, len(due))):
+                group.create_task(settle_one_after_another())
         return len(due)
 
-    async def _settle(self, document_id: Any) -> None:
-        async with self._slots:
-            try:
-                claim = new_id()
-                document = await self._claim(document_id, claim)
+    async def _settle(self, held: _Held) -> None:
+        claim, renew_at, document = held.claim, held.renew_at, held.document
+        while document is not None and (debts := _claimed(document, claim)):
+            if now() >= renew_at:
+                # A document may owe hundreds of messages: the lease has to outlast a few payments, not all.
                 renew_at = now() + self._lease / 2
-                while document is not None and (debts := _claimed(document, claim)):
-                    if now() >= renew_at:
-                        # A document may owe hundreds of messages: the lease has to outlast a few payments, not all.
-                        renew_at = now() + self._lease / 2
-                        document = await self._renew(document_id, claim)
-                        continue
-                    after = await self._pay(document, debts, renew_at)
-                    document = after or await self._collection.find_one({"_id": document_id})
-            except PyMongoError as error:
-                # The lease runs out and the debt falls due again; the next sweep meets it.
-                log.warning("debts.database", collection=self._collection.name, error=type(error).__name__)
+                document = await self._renew(document["_id"], claim)
+                continue
+            after = await self._pay(document, debts, renew_at)
+            document = after or await self._collection.find_one({"_id": document["_id"]})
 
-    async def _claim(self, document_id: Any, claim: str) -> Document | None:
-        moment = now()
-        found: Document | None = await self._collection.find_one_and_update(
-            {"_id": document_id, "owed.due_at": {"$lte": moment}},
-            {
-                "$set": {"owed.$[due].due_at": moment + self._lease, "owed.$[due].claim": claim},
-                "$inc": {"owed.$[due].attempts": 1},
-            },
-            array_filters=[{"due.due_at": {"$lte": moment}}],
-            return_document=ReturnDocument.AFTER,
-        )
-        return found
+    async def _claim(self, document_ids: Sequence[Any]) -> list[_Held]:
+        """Claim what is due of ``document_ids``: those of which another worker has not."""
+        moment, claim = now(), new_id()
+        due = {"owed.due_at": {"$lte": moment}}
+        change = {
+            "$set": {"owed.$[due].due_at": moment + self._lease, "owed.$[due].claim": claim},
+            "$inc": {"owed.$[due].attempts": 1},
+        }
+        filters = [{"due.due_at": {"$lte": moment}}]
+        renew_at = moment + self._lease / 2
+        if len(document_ids) == 1:
+            document = await self._claims.find_one_and_update(
+                {"_id": document_ids[0], **due}, change, array_filters=filters, return_document=ReturnDocument.AFTER
+            )
+            return [] if document is None else [_Held(document, claim, renew_at)]
+        these = {"_id": {"$in": document_ids}}
+        await self._claims.update_many({**these, **due}, change, array_filters=filters)
+        return [_Held(d, claim, renew_at) async for d in self._collection.find({**these, "owed.claim": claim})]
 
     async def _renew(self, document_id: Any, claim: str) -> Document | None:
         """Hold what is still claimed for a whole lease more; None when it was lost."""
-        found: Document | None = await self._collection.find_one_and_update(
+        found: Document | None = await self._claims.find_one_and_update(
             {"_id": document_id, "owed.claim": claim},
             {"$set": {"owed.$[mine].due_at": now() + self._lease}},
             array_filters=[{"mine.claim": claim}],

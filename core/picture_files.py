@@ -56,8 +56,10 @@ class PictureFile:
     """A file taken apart. ``width`` and ``height`` are pixels as stored, before ``exif.orientation`` turns them.
 
     ``decoding(side)`` decodes with the longest side at least three quarters of ``side``, or whole where the format
-    knows nothing cheaper. ``stripped`` is the same picture bit for bit without any metadata, for JPEG alone; it is
-    fit to be shown as it is when ``exif.orientation`` is 1, ``icc`` is empty or sRGB and it is not CMYK (then None).
+    knows nothing cheaper. ``checking`` decodes no more of it than shows whether the decoder takes it: what decoding
+    the whole refuses, this refuses, and nothing else. ``stripped`` is the same picture bit for bit without any
+    metadata, for JPEG alone; it is fit to be shown as it is when ``exif.orientation`` is 1, ``icc`` is empty or sRGB
+    and it is not CMYK (then None).
     """
 
     width: int
@@ -65,6 +67,7 @@ class PictureFile:
     exif: ExifFacts
     icc: bytes
     decoding: Callable[[int], Decoding]
+    checking: Decoding
     stripped: bytes | None = None
 
 
@@ -93,6 +96,7 @@ def open_picture_file(kind: Kind, data: bytes) -> PictureFile:
 _NEXT_MARKER = re.compile(rb"\xff(?=[^\x00\xd0-\xd7\xff])")
 _JPEG_FRAMES = frozenset({0xC0, 0xC1, 0xC2})  # baseline, extended, progressive: what browsers show
 _JPEG_TABLES = frozenset({0xC4, 0xDB, 0xDD})
+_CHECKED_BYTES = 4096
 
 
 def _jpeg_segments(data: bytes) -> Iterator[tuple[int, bytes, bytes]]:
@@ -129,8 +133,10 @@ def _read_jpeg(data: bytes) -> PictureFile:
     A phone's second picture or video behind the end is left out.
     """
     kept = [b"\xff\xd8"]
+    begun = kept.copy()  # the same with no more than the beginning of each scan
     exif, icc = b"", bytearray()
     width = height = components = frame = scans = 0
+    tables_behind = False
     for marker, body, coded in _jpeg_segments(data):
         if marker == 0xE1 and body.startswith(b"Exif\0"):
             exif = exif or body[6:]
@@ -149,26 +155,36 @@ def _read_jpeg(data: bytes) -> PictureFile:
             scans += 1
         elif marker not in _JPEG_TABLES:
             raise ValueError(f"marker {marker:#x} has no place in a photo")
+        else:
+            tables_behind = scans > 0
         kept += (struct.pack(">BBH", 0xFF, marker, len(body) + 2), body, coded)
+        begun += kept[-3:-1]
+        begun.append(coded[:_CHECKED_BYTES])
     if not (frame and scans):
         raise ValueError("no picture before the end marker")
     stripped = b"".join((*kept, b"\xff\xd9"))
+    progressive = frame == 0xC2  # then the decoder keeps every coefficient of the whole picture
 
     def decoding(side: int) -> Decoding:
         # The decoder's own 1/2, 1/4 and 1/8 scales cost less than decoding all and resizing, and look as good. Three
         # quarters of the side are enough: half of a 12 MP photo's 4032 pixels serve as its 2048.
-        scale = next((s for s in (8, 4, 2) if max(width, height) / s >= side * 3 / 4), 1)
+        return at_scale(stripped, next((s for s in (8, 4, 2) if max(width, height) / s >= side * 3 / 4), 1))
 
+    def at_scale(jpeg: bytes, scale: int) -> Decoding:
         def run() -> Image.Image:
-            image = JpegImageFile(BytesIO(stripped))
+            image = JpegImageFile(BytesIO(jpeg))
             image.draft(None, (max(width // scale, 1), max(height // scale, 1)))
             return image
 
-        progressive = frame == 0xC2  # then the decoder keeps every coefficient of the whole picture
         return Decoding(width * height if progressive else width * height // scale**2, run)
 
+    # The decoder refuses tables, frames and scans that do not go together. Of what a scan holds it refuses nothing: no
+    # code there is too wrong, and where it ends too soon the rest of the picture is grey. So where there is one scan,
+    # and no table behind it, its first bytes tell as much as all of it.
+    one_scan = scans == 1 and not progressive and not tables_behind
+    checking = at_scale(b"".join((*begun, b"\xff\xd9")) if one_scan else stripped, 8)
     shown = stripped if components in {1, 3} else None
-    return PictureFile(width, height, read_exif(exif), bytes(icc), decoding, shown)
+    return PictureFile(width, height, read_exif(exif), bytes(icc), decoding, checking, shown)
 
 
 def _read_png(data: bytes) -> PictureFile:
@@ -194,7 +210,7 @@ def _read_png(data: bytes) -> PictureFile:
         raise ValueError("chunks without end")
     width, height = struct.unpack_from(">II", data, 16)
     whole = _whole(width, height, lambda: PngImageFile(BytesIO(b"".join(kept))))
-    return PictureFile(width, height, read_exif(exif), icc, whole)
+    return PictureFile(width, height, read_exif(exif), icc, whole, whole(0))
 
 
 def _inflate_profile(body: bytes) -> bytes:
@@ -231,7 +247,7 @@ def _read_webp(data: bytes) -> PictureFile:
             icc = body
         at += 8 + length + length % 2
     whole = _whole(width, height, lambda: WebPImageFile(BytesIO(data[:end])))
-    return PictureFile(width, height, read_exif(exif), icc, whole)
+    return PictureFile(width, height, read_exif(exif), icc, whole, whole(0))
 
 
 def _read_heic(data: bytes) -> PictureFile:
@@ -245,7 +261,7 @@ def _read_heic(data: bytes) -> PictureFile:
 
     # HEIF turns by properties of its own, which the decoder obeys; the orientation in EXIF only repeats them.
     exif = read_exif(heic.exif)._replace(orientation=1)
-    return PictureFile(heic.width, heic.height, exif, heic.icc, lambda _side: Decoding(0, run))
+    return PictureFile(heic.width, heic.height, exif, heic.icc, lambda _side: Decoding(0, run), Decoding(0, run))
 
 
 _READERS: dict[Kind, Callable[[bytes], PictureFile]] = {

@@ -40,6 +40,7 @@ log = structlog.get_logger(__name__)
 
 _AUTOGROUP = Path("/proc/self/autogroup")
 _NICEST = 19
+_CLAIMED_TOGETHER = {"snapshots": 8}
 
 
 def payers(services: Services, jobs: ReportJobs) -> dict[str, dict[str, Payer]]:
@@ -126,7 +127,16 @@ class Worker:
         lease = timedelta(seconds=settings.worker.lease_seconds)
         by_collection = payers(services, jobs)
         self._collectors = [
-            (name, Collector(services.database[name], by_kind, lease=lease, concurrency=settings.worker.concurrency))
+            (
+                name,
+                Collector(
+                    services.database[name],
+                    by_kind,
+                    lease=lease,
+                    concurrency=settings.worker.concurrency,
+                    claimed_together=_CLAIMED_TOGETHER.get(name, 1),
+                ),
+            )
             for name, by_kind in by_collection.items()
             if name != "jobs"
         ]

@@ -1,7 +1,7 @@
 """Taking snapshots in: admitted while there is room for them, kept on the disk, then acknowledged.
 
-Nothing here looks at what a picture shows. It is decoded once, so that a damaged one is refused to its sender, who can
-send another, and not found later by somebody who cannot.
+Nothing here looks at what a picture shows. It is decoded as far as a decoder may refuse it, so that a damaged one is
+refused to its sender, who can send another, and not found later by somebody who cannot.
 """
 
 from __future__ import annotations

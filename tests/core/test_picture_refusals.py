@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from core.errors import Invalid, TooLarge, UnsupportedMedia
-from core.pictures import MAX_BYTES, Picture, read_picture
+from core.errors import AppError, Invalid, TooLarge, UnsupportedMedia
+from core.pictures import MAX_BYTES, Picture, inspect_picture, read_picture
 from tests.core.picture_samples import (
     assert_bare,
     busy_scene,
@@ -137,6 +137,47 @@ def test_a_png_whose_pixels_were_changed_is_refused_by_its_checksum():
 
     with pytest.raises(Invalid):
         read_picture(bytes(photo))
+
+
+WHOLE = [
+    jpeg(busy_scene(400, 300)),
+    jpeg(busy_scene(200, 150), restart_marker_blocks=7),
+    jpeg(busy_scene(200, 150).convert("CMYK")),
+    jpeg(busy_scene(200, 150), progressive=True),
+    saved(busy_scene(100, 80), "PNG"),
+    saved(busy_scene(100, 80), "WEBP"),
+]
+
+
+@settings(max_examples=400, deadline=None)
+@given(st.data())
+def test_a_file_that_is_only_inspected_is_refused_for_the_same_reason_as_one_that_is_read(data):
+    photo = bytearray(data.draw(st.sampled_from(WHOLE)))
+    before_the_pixels = photo.find(b"\xff\xda") + 12
+    reach = data.draw(st.sampled_from([max(before_the_pixels, 64), len(photo)]))
+    for _ in range(data.draw(st.integers(0, 4))):
+        photo[data.draw(st.integers(0, reach - 1))] = data.draw(st.integers(0, 255))
+    if data.draw(st.booleans()):
+        at = data.draw(st.integers(2, len(photo)))
+        photo[at:at] = bytes([0xFF, data.draw(st.sampled_from([0xC0, 0xC4, 0xD0, 0xD9, 0xDA, 0xDB]))])
+
+    whole = outcome(bytes(photo))
+    if isinstance(whole, Picture):
+        inspected = inspect_picture(bytes(photo))
+        assert (inspected.kind, inspected.sha256) == (whole.kind, whole.sha256)
+    else:
+        with pytest.raises(AppError) as refused:
+            inspect_picture(bytes(photo))
+        assert refused.value.code == whole
+
+
+def test_inspecting_a_large_photo_decodes_next_to_none_of_it():
+    photo = jpeg(busy_scene(4000, 3000), quality=80)
+    started = time.process_time()
+    read_picture(photo)
+    read = time.process_time() - started
+    inspect_picture(photo)
+    assert time.process_time() - started - read < read / 3
 
 
 SEEDS = [

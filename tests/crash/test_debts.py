@@ -77,6 +77,46 @@ async def calls_of_a_whole_life(shop: Shop) -> list[str]:
 
 
 @pytest.mark.parametrize("moment", ["before", "after"])
+async def test_of_documents_claimed_together_each_is_paid_once_whatever_call_their_worker_died_at(database, moment):
+    shop = Shop(database)
+    payers = {"count": shop.pay_count, "receipt": shop.pay_receipt}
+
+    def together() -> Collector:
+        return Collector(shop.documents, payers, lease=LEASE, concurrency=3, claimed_together=3)
+
+    async def settle_all() -> list[str]:
+        mortal = Mortal(0, "before")
+        with mortal.lifetime():
+            await shop.settle(together())
+        return mortal.calls
+
+    for _ in range(5):
+        await shop.new("count")
+    calls = await settle_all()
+    assert len(calls) == 2 + 3 * 5, "two claims for five documents; of each an effect, the count and the receipt"
+    for at in range(1, len(calls) + 1):
+        ids = [await shop.new("count") for _ in range(5)]
+        with Mortal(at, moment).lifetime():
+            await shop.settle(together())
+        await shop.settle(together())
+        wait(seconds=LEASE.total_seconds() + 1)
+        await shop.settle(together())
+        for paid in [await shop.read(document_id) for document_id in ids]:
+            assert (paid["counted"], paid["receipts"], paid["owed"]) == (1, 1, []), f"death {moment} call {at}"
+            assert await database["outside"].count_documents({"of": paid["_id"]}) == 1
+
+
+async def test_workers_that_claim_several_together_never_pay_the_same_debt(database):
+    shop = Shop(database)
+    ids = [await shop.new("count") for _ in range(60)]
+    payers = {"count": shop.pay_count, "receipt": shop.pay_receipt}
+    workers = [Collector(shop.documents, payers, lease=LEASE, claimed_together=8) for _ in range(3)]
+    await asyncio.gather(*(shop.settle(worker) for worker in workers))
+    assert shop.runs == len(ids)
+    assert await shop.documents.count_documents({"counted": 1, "receipts": 1, "owed": []}) == len(ids)
+
+
+@pytest.mark.parametrize("moment", ["before", "after"])
 async def test_a_debt_is_paid_once_whatever_call_its_worker_died_at(database, moment):
     shop = Shop(database)
     calls = await calls_of_a_whole_life(shop)
