@@ -181,7 +181,8 @@ class Collector:
         return len(due)
 
     async def _settle(self, held: _Held) -> None:
-        claim, renew_at, document = held.claim, held.renew_at, held.document
+        claim, renew_at = held.claim, held.renew_at
+        document: Document | None = held.document
         while document is not None and (debts := _claimed(document, claim)):
             if now() >= renew_at:
                 # A document may owe hundreds of messages: the lease has to outlast a few payments, not all.

@@ -10,7 +10,7 @@ import pytest
 import pytest_asyncio
 
 from core.database import connect
-from core.debts import Amendment, Collector, Document, Payment, Postponed, owe
+from core.debts import Amendment, Collector, Document, Payer, Payment, Postponed, owe
 from core.ids import new_id
 from tests.crash.mortal import Mortal, unmoved_clock, wait
 
@@ -79,7 +79,7 @@ async def calls_of_a_whole_life(shop: Shop) -> list[str]:
 @pytest.mark.parametrize("moment", ["before", "after"])
 async def test_of_documents_claimed_together_each_is_paid_once_whatever_call_their_worker_died_at(database, moment):
     shop = Shop(database)
-    payers = {"count": shop.pay_count, "receipt": shop.pay_receipt}
+    payers: dict[str, Payer] = {"count": shop.pay_count, "receipt": shop.pay_receipt}
 
     def together() -> Collector:
         return Collector(shop.documents, payers, lease=LEASE, concurrency=3, claimed_together=3)
@@ -109,7 +109,7 @@ async def test_of_documents_claimed_together_each_is_paid_once_whatever_call_the
 async def test_workers_that_claim_several_together_never_pay_the_same_debt(database):
     shop = Shop(database)
     ids = [await shop.new("count") for _ in range(60)]
-    payers = {"count": shop.pay_count, "receipt": shop.pay_receipt}
+    payers: dict[str, Payer] = {"count": shop.pay_count, "receipt": shop.pay_receipt}
     workers = [Collector(shop.documents, payers, lease=LEASE, claimed_together=8) for _ in range(3)]
     await asyncio.gather(*(shop.settle(worker) for worker in workers))
     assert shop.runs == len(ids)
