@@ -1,4 +1,5 @@
-"""The demo district: people, areas, units, rules and some sixty cases in every state, loaded on the first start.
+"""The demo district: people, areas, units, rules, some sixty cases in every state and what a few cameras have sent,
+loaded on the first start.
 
 Everything is made through the services that people use, so what is loaded is what the product makes. A loading that was
 killed is finished by the next start: areas, people and rules that are there stay, and each case goes on after its last
@@ -30,6 +31,7 @@ from places.importer import import_areas
 from places.models import Level
 from reports.jobs import ReportJobs
 from reports.models import Reporter
+from server.demo_cameras import put_cameras
 from server.demo_geography import DISTRICT, FILES, FOLDER, STREETS
 from server.demo_play import LEASE, Player, set_clock, time_travel
 from server.run import Addresses
@@ -118,15 +120,17 @@ async def _load(
     await seed(services)
     await put_responsibilities(services, district)
     collector = Collector(services.database["reports"], payers(services, jobs)["reports"], lease=LEASE)
+    staff = await _staff(services, district.staff, since=began_at - _PEOPLE_SINCE)
     player = Player(
         services,
         collector,
         await services.calendar.current(),
         reporters=await _citizens(services, district.citizens, sandbox_url, since=began_at - _PEOPLE_SINCE),
-        staff=await _staff(services, district.staff, since=began_at - _PEOPLE_SINCE),
+        staff=staff,
         until=began_at,
     )
     await player.play(progress)
+    await put_cameras(services, staff["admin"])
 
 
 async def _import_areas(services: Services) -> None:

@@ -29,13 +29,17 @@ from sandbox.application import Sandbox
 from sandbox.settings import Settings as SandboxSettings
 from server import demo, demo_play
 from server.application import start_server
+from server.demo_cameras import read_cameras
 from server.demo_cases import STORIES, read_cases
 from server.demo_pictures import draw_scene
 from server.seed import seed
 from server.services import open_services
 from server.worker import Worker
 
-DOCUMENTS = ("areas", "categories", "citizens", "roles", "routing_rules", "staff", "subscriptions", "units")
+DOCUMENTS = (
+    *("areas", "categories", "citizens", "roles", "routing_rules", "staff", "subscriptions", "units"),
+    *("camera_sources", "cameras", "snapshots"),
+)
 
 
 @contextlib.asynccontextmanager
@@ -52,6 +56,7 @@ async def empty_district(mongodb_url, redis_url, folder, **more):
             "wechat": {"base_url": sandbox.url},
             "server": {"port": port},
             "photos": {"store": (folder / "photos").as_uri()},
+            "snapshots": {"store": (folder / "snapshots").as_uri()},
             "limits": {"enabled": False},
             "worker": {"sweep_seconds": 0.2},
             **more,
@@ -315,3 +320,25 @@ def test_each_category_has_a_scene_that_looks_otherwise_once_mended(category):
     assert mended.position is None
     assert (broken.width, broken.height) == (1200, 900)
     assert broken.perceptual_hash != mended.perceptual_hash
+
+
+async def test_snapshots_of_cameras_wait_for_a_reviewer_who_makes_a_case_of_one(started):
+    """Last, because of the case."""
+    services, _, http = started
+    async with asyncio.timeout(60):
+        while await services.snapshots.intake.backlog(1):  # noqa: ASYNC110 - the worker tells nobody
+            await asyncio.sleep(0.1)
+    account = {"username": "demo-intake", "password": demo.PASSWORD}
+    opened = (await http.post("/admin/api/v1/session", json=account)).raise_for_status().json()
+    headers = {"Authorization": f"Bearer {opened['token']}"}
+    listed = await http.get("/admin/api/v1/snapshots", params={"state": "waiting"}, headers=headers)
+    waiting = listed.raise_for_status().json()["snapshots"]
+    written = read_cameras()
+    assert len({snapshot["camera_id"] for snapshot in waiting}) == len(written.cameras)
+    assert sum(snapshot["repeats"] for snapshot in waiting) == 1, "the same heap half an hour later"
+    states = services.database["snapshots"].find({}, {"reason": 1})
+    assert "nothing" in {snapshot["reason"] async for snapshot in states}
+    path = f"/admin/api/v1/snapshots/{waiting[0]['snapshot_id']}/confirmation"
+    confirmed = (await http.post(path, json={}, headers=headers)).raise_for_status().json()
+    report = await services.reports.get(confirmed["report"])
+    assert report["channel"] == "camera"
