@@ -115,9 +115,12 @@ class PictureHider:
         ``marks`` are what people changed, as :mod:`core.photo_marks` keeps it.
         Raises :class:`ModelUnavailable` without detectors, and :class:`Invalid` for what is no picture.
         """
+        from inference.regions import Scales
+
         faces, plates = self._opened()
         image = kept_picture(data)
-        regions = [*faces.find(image), *plates.find(image)]
+        scales = Scales(image)
+        regions = [*faces.find(scales), *plates.find(scales)]
         if marks is not None:
             regions = _as_marked(regions, marks, image.size)
         return Hidden(regions, kept_sizes(blurred(image, regions)) if regions else {})

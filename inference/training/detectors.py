@@ -28,7 +28,7 @@ from inference.faces import INPUT as FACE_INPUT
 from inference.faces import OUTPUTS as FACE_OUTPUTS
 from inference.plates import INPUT as PLATE_INPUT
 from inference.plates import OUTPUTS as PLATE_OUTPUTS
-from inference.regions import scaled
+from inference.regions import Scales
 from inference.training.int8 import int8
 
 PORTRAIT = Path(__file__).with_name("portrait.jpg")
@@ -89,7 +89,7 @@ def _samples(data: Path, count: int) -> Iterator[NDArray[np.float32]]:
             side = int(random.integers(40, 440))
             place = (int(random.integers(0, 641 - side)), int(random.integers(0, 481 - side)))
             picture.paste(portrait.resize((side, side)), place)
-        yield scaled(picture, int(random.choice(_SIDES))).values
+        yield Scales(picture).at(int(random.choice(_SIDES))).values()
 
 
 def convert(wheels: Path, data: Path, target: Path) -> None:

@@ -14,7 +14,7 @@ from core.errors import Invalid
 from core.pictures import read_picture
 from inference.hiding import PictureHider, blurred
 from inference.model_files import MODELS, ModelUnavailable
-from inference.regions import Region
+from inference.regions import Region, Scales
 from tests.core.picture_samples import busy_scene, opened
 from tests.portraits import FACE, PLATE, detail, jpeg, with_face, with_plate
 
@@ -95,6 +95,20 @@ def test_fifty_megapixels_are_looked_at_as_they_are_kept(ours):
     scale = max(opened(hidden.sizes["large"]).size) / 640
     assert 3 < scale <= 3.2
     assert any(covers(r, tuple(round(v * scale) for v in FACE)) for r in hidden.regions)
+
+
+def test_both_detectors_are_shown_the_same_pixels_in_each_size():
+    """Each size is made once, and the smaller ones from the larger: that must show what the picture itself would."""
+    picture = with_plate().resize((2048, 1536))
+    shared = Scales(picture)
+    assert shared.at(1280).image is shared.at(1280).image
+    for side in (640, 448):
+        alone, derived = (np.asarray(s.at(side).image).astype(int) for s in (Scales(picture), shared))
+        assert alone.shape == derived.shape
+        assert np.abs(alone - derived).mean() < 1
+    values = shared.at(448).values((2, 1, 0), (104, 117, 123))
+    pixels = np.asarray(shared.at(448).image, np.float32)
+    assert np.array_equal(values[0].transpose(1, 2, 0), pixels[:, :, ::-1] - (104, 117, 123))
 
 
 @pytest.mark.parametrize("data", [b"", b"no picture", jpeg(with_face())[:3000]], ids=["empty", "text", "cut"])
