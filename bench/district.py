@@ -6,7 +6,7 @@ import asyncio
 import io
 import random
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Any
 
@@ -34,6 +34,8 @@ UNIT = "sanitation"
 ROUTED, WAITING = "exposed_garbage", "other"
 ANSWERS: dict[str, dict[str, str]] = {ROUTED: {"what": "生活垃圾"}, WAITING: {"danger": "no"}}
 _PHOTOS_EACH = 3
+_COPIED_EACH = 2_000
+"""Photos that a citizen has taken but not used: people do not send one photo with a thousand reports."""
 _FILES = {Level.DISTRICT: "district", Level.STREET: "streets", Level.COMMUNITY: "communities", Level.GRID: "grids"}
 _WORDS = (
     "路口",
@@ -53,7 +55,7 @@ _WORDS = (
 
 @dataclass(frozen=True)
 class Citizen:
-    """A signed-in citizen with photos to report with."""
+    """A signed-in citizen with photos to report with; each is used once, as long as they last."""
 
     token: str
     citizen_id: str
@@ -137,7 +139,7 @@ async def populate(services: Services, sandbox: str, citizens: int) -> District:
     """Citizens with photos, and :data:`CASES` cases.
 
     A few dozen cases go the product's own way, through the worker; the rest are copies of those with other numbers,
-    times, places and reporters.
+    times, places and reporters. So are most of the photos, without files of their own.
     """
     rng = random.Random(1)
     async with httpx.AsyncClient(trust_env=False, timeout=60) as http:
@@ -172,7 +174,7 @@ async def populate(services: Services, sandbox: str, citizens: int) -> District:
     for start in range(0, len(copies), 1000):
         await services.database["reports"].insert_many(copies[start : start + 1000], ordered=False)
     return District(
-        citizens=tuple(people),
+        citizens=tuple([await _with_photos(services, who, rng) for who in people]),
         staff_token=str(opened.raise_for_status().json()["token"]),
         public=tuple(c["_id"] for c in copies if c["public"]),
         waiting=iter([c["_id"] for c in copies if c["state"] == "filed"]),
@@ -189,6 +191,20 @@ async def _sign_up(http: httpx.AsyncClient, base: str, sandbox: str, n: int) -> 
         taken = await http.post(f"{base}/api/v1/photos", files=files, headers=headers)
         photos.append(taken.raise_for_status().json()["photo_id"])
     return Citizen(opened["token"], opened["citizen"]["citizen_id"], code["openid"], tuple(photos))
+
+
+async def _with_photos(services: Services, who: Citizen, rng: random.Random) -> Citizen:
+    """``who`` with photos that nothing has yet, as the worker leaves them."""
+    collection = services.database["photos"]
+    original = await collection.find_one({"_id": who.photos[0]})
+    assert original is not None
+    own = {"attached_to": None, "created_at": now(), "owed": []}
+    copies = [
+        {**original, **own, "_id": new_id(), "perceptual_hash": f"{rng.getrandbits(64):016x}"}
+        for _ in range(_COPIED_EACH)
+    ]
+    await collection.insert_many(copies)
+    return replace(who, photos=tuple(copy["_id"] for copy in copies))
 
 
 def _copy(original: dict[str, Any], n: int, rng: random.Random) -> dict[str, Any]:

@@ -64,15 +64,17 @@ def _cases(district: District) -> Iterator[bytes]:
 def _report(district: District) -> Iterator[bytes]:
     """New reports, each with a key of its own and two photos of the citizen's."""
     rng = random.Random()
+    unused = [itertools.cycle(citizen.photos) for citizen in district.citizens]
     for n in itertools.count():
-        citizen = district.citizens[n % len(district.citizens)]
+        whose = n % len(district.citizens)
+        citizen = district.citizens[whose]
         longitude, latitude = place(rng)
         category = ROUTED if n % 2 else WAITING
         body = {
             "description": text(rng),
             "category": category,
             "answers": ANSWERS[category],
-            "photo_ids": rng.sample(citizen.photos, 2),
+            "photo_ids": [next(unused[whose]), next(unused[whose])],
             "location": {"longitude": longitude, "latitude": latitude, "crs": "gcj02"},
             "address": "云溪街道解放路 12 号门前",
         }

@@ -14,7 +14,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
-from typing import Literal, NamedTuple, get_args
+from typing import Any, Literal, NamedTuple, get_args
 
 import structlog
 from pymongo import ASCENDING, IndexModel
@@ -55,7 +55,10 @@ _VERDICT_WITHIN = timedelta(minutes=35)
 _CHECK_ROUNDS = 5
 # Takes the worker a second; this long only when it is away, cannot read its weights, or thousands came at once.
 _BLURRED_WITHIN = timedelta(minutes=15)
-_USED = dict.fromkeys(("attached_to", "created_at", "check.verdict", "position", "taken_at", "perceptual_hash"), 1)
+_USED: dict[str, Any] = {
+    **dict.fromkeys(("created_at", "check.verdict", "position", "taken_at", "perceptual_hash"), 1),
+    "attached_to": {"$slice": 1},  # whether anything has it, not all that do
+}
 _SIZES: tuple[SizeName, ...] = get_args(SizeName)
 _SIZE_OF: dict[str, SizeName] = {name: size for size, name in PUBLIC_NAMES.items()}
 
