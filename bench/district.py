@@ -198,7 +198,7 @@ async def _with_photos(services: Services, who: Citizen, rng: random.Random) -> 
     collection = services.database["photos"]
     original = await collection.find_one({"_id": who.photos[0]})
     assert original is not None
-    own = {"attached_to": None, "created_at": now(), "owed": []}
+    own: dict[str, Any] = {"attached_to": None, "created_at": now(), "owed": []}
     copies = [
         {**original, **own, "_id": new_id(), "perceptual_hash": f"{rng.getrandbits(64):016x}"}
         for _ in range(_COPIED_EACH)
