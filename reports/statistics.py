@@ -56,6 +56,7 @@ _WIDER: Final = 2
 _BITS_OF: Final = {basis: sum(1 << BIT[key] for key, c in COUNTS.items() if c.basis == basis) for basis in BASES}
 """The lists of each basis."""
 _ROWS_AT_ONCE: Final = 1000
+_FEW_UNITS: Final = 8
 _NO_PARTS: Final = {"$bitsAllClear": PART}
 T = TypeVar("T")
 
@@ -171,13 +172,16 @@ class Statistics:
             moment = min(moment, at)
 
         async def read(state: Document) -> tuple[list[str], str | None]:
-            facts, _ = collections(self._database, state["generation"])
+            facts, rows = collections(self._database, state["generation"])
+            narrowed = await _at_units(rows, selection)
             found: list[Document] = []
             until, days = min(selection.until, day_of(moment) + _DAY), 1
             while until > selection.since and len(found) <= size:
                 since = until - min(days * _DAY, until - selection.since)
                 within = _on_days(basis, (since, until), moment)
-                cursor = facts.find({"$and": [*within, *conditions]}, {basis: 1}).sort([(basis, -1), ("_id", -1)])
+                cursor = facts.find({"$and": [*within, *conditions, *narrowed]}, {basis: 1}).sort(
+                    [(basis, -1), ("_id", -1)]
+                )
                 found += await cursor.limit(size + 1 - len(found)).to_list(None)
                 until, days = since, days * _WIDER
             more = page_mark(found[size - 1][basis], found[size - 1]["_id"]) if len(found) > size else None
@@ -206,8 +210,9 @@ class Statistics:
         over = max(selection.since, min(selection.until, today))  # whole days before this one are over
         view = _view(selection, by)
         read_of_facts = (selection.since if view is None else over, min(selection.until, today + _DAY))
+        narrowed = await _at_units(rows, selection) if view is None else []
         readings = [
-            _facts_in(facts, basis, read_of_facts, moment, selection, by, page)
+            _facts_in(facts, basis, [*_on_days(basis, read_of_facts, moment), *narrowed], selection, by, page)
             for basis in BASES
             if read_of_facts[0] < read_of_facts[1]
         ]
@@ -274,11 +279,23 @@ def _on_days(basis: Basis, span: Span, moment: datetime) -> list[Document]:
     return [{DAY_FIELD[basis]: {"$gte": day_number(since), "$lt": day_number(until)}}, {basis: {"$lte": moment}}]
 
 
+async def _at_units(rows: Any, selection: Selection) -> list[Document]:
+    """Which units the cases of the person asked about have been with: their facts lie together unit by unit.
+
+    Whoever works for many, as dispatchers do, is looked for at once.
+    """
+    if selection.person in (None, NOBODY) or selection.unit is not None:
+        return []
+    known = {"view": {"$in": ["person", f"person{PARTS}"]}, "person": selection.person}
+    units = await rows.distinct("unit", known)
+    return [{"unit": {"$in": units}}] if len(units) <= _FEW_UNITS else []
+
+
 async def _facts_in(
-    facts: Any, basis: Basis, span: Span, moment: datetime, selection: Selection, by: By | None, page: _Page
+    facts: Any, basis: Basis, among: list[Document], selection: Selection, by: By | None, page: _Page
 ) -> Groups:
-    """What the facts of ``span`` count. Only groups that count something, and of these the first ones of the page: what
-    is among the first of all bases and rows together is among the first of each."""
+    """What the facts count that are ``among`` those of some days. Only groups that count something, and of these the
+    first ones of the page: what is among the first of all bases and rows together is among the first of each."""
     group: Any
     if by is None:
         group = None
@@ -289,7 +306,7 @@ async def _facts_in(
     else:
         group = {"$ifNull": [f"${PERSON_FIELD[basis] if by == 'person' else by}", None]}
     bits = {"$bitsAnySet": _BITS_OF[basis], **({} if _with_parts(selection, by) else _NO_PARTS)}
-    conditions = [*_on_days(basis, span, moment), {"bits": bits}, *_fact_conditions(selection, basis)]
+    conditions = [*among, {"bits": bits}, *_fact_conditions(selection, basis)]
     pipeline: list[Document] = [
         {"$match": {"$and": conditions}},
         {"$group": {"_id": {"group": group, "bits": "$bits"}, "n": {"$sum": 1}}},
