@@ -9,6 +9,7 @@ from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
+import pytest
 import pytest_asyncio
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -350,6 +351,35 @@ async def test_no_question_reads_a_whole_collection_and_facts_come_from_the_inde
     for found in by_collection.values():
         assert all(p["planSummary"].startswith("IXSCAN") for p in found), {p["planSummary"] for p in found}
     assert all(p["docsExamined"] == 0 for p in by_collection[facts.name])
+
+
+@pytest.mark.parametrize("units", [("roads", "sanitation", None), tuple(f"unit-{n}" for n in range(10))])
+async def test_what_one_person_did_is_found_whichever_units_it_was_with(house, units):
+    await house.reports.delete_many({})
+    await house.put([handled_by_anna(n, unit) for n, unit in enumerate(units)])
+    await house.recount.rebuild()
+    selection = Selection(since=FIRST.date(), until=LAST.date(), person="anna")
+    figures = await house.statistics.figures(selection, "category")
+    assert figures.total["handled"] == len(units)
+    await house.answers_like_a_slow_count(selection, "category")
+
+
+def handled_by_anna(number: int, unit: str | None) -> dict[str, Any]:
+    """A report that has been handled, of one of two categories."""
+    at = {f"{what}_at": FIRST + timedelta(days=days) for what, days in (("filed", 1), ("handled", 3))}
+    return {
+        **EMPTY,
+        "_id": f"99010120260901{number:06d}",
+        "state": str(State.HANDLED),
+        "created_at": FIRST,
+        "areas": [GRIDS[0][:6], GRIDS[0][:9], GRIDS[0][:12], GRIDS[0]],
+        "unit_id": unit,
+        "category": CATEGORIES[number % 2],
+        "handled_at": at["handled_at"],
+        "milestones": {**no_milestones(), **at, "handled_by": "anna"},
+        "pauses": [],
+        "grams": [],
+    }
 
 
 def test_the_slow_count_knows_every_list():
