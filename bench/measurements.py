@@ -106,7 +106,7 @@ def _photo(district: District) -> Iterator[bytes]:
     )
 
 
-# Reads first, on the district as it was made; then what writes, so that the worker's queue is longest at the end.
+# Reads first, on the district as it was made; then what writes.
 MEASUREMENTS = (
     Measurement("report", "GET a report", _one_report, signalen=71),
     Measurement("list", "GET the public list", _list(lambda _: "/api/v1/reports"), signalen=71),
