@@ -146,7 +146,7 @@ def tell(console: Console, results: Sequence[Result], after: Afterwards, options
         f"\n{options.connections} connections, each waiting for its answer; {options.seconds:g} s each; "
         f"{options.processes} application processes, {os.cpu_count()} cores shared by servers, databases and the load; "
         f"load average {os.getloadavg()[0]:.1f}. "
-        "The worker stands back: the front door comes first."
+        f"The worker {'stands back' if load_settings().worker.stands_back else 'takes its share'}."
     )
     console.print(table(results))
     console.print(
@@ -217,7 +217,8 @@ async def bench(options: Options) -> int:
             for measurement in chosen:
                 # What an earlier load left, such as hundreds of photos to blur, is no part of what this one costs.
                 status.update(f"{measurement.title}: the worker catches up …")
-                await settle(services, PAY_SECONDS)
+                if left := await settle(services, PAY_SECONDS):
+                    console.print(f"{measurement.title}: begun with {left} debts of earlier loads")
                 status.update(f"{measurement.title} …")
                 ours = await serve(stage, stage.application, district, measurement, options)
                 lag = await loop_lag(stage)

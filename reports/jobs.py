@@ -219,11 +219,12 @@ class ReportJobs:
         """Tell the reports that hold ``photo`` that its public picture is there (True, or its revision), or that it was
         withdrawn. The debt is the photo's."""
         name, holding = f"photos_blurred.{photo['_id']}", {"$in": [h["id"] for h in photo["attached_to"] or ()]}
+        # A worker who was held up with this takes nothing back that has been made meanwhile: only earlier ones change.
         if is_blurred(photo):
-            revision = photo["blurred"].get("revision", 0) or True
-            await self._collection.update_many({"_id": holding}, {"$set": {name: revision}})
+            revision = photo["blurred"].get("revision", 0)
+            unless_later = {"$not": {"$gt": revision}}  # True is no number: not later than any
+            await self._collection.update_many({"_id": holding, name: unless_later}, {"$set": {name: revision or True}})
         elif revision := marks_of(photo)["revision"]:
-            # Only earlier ones: a worker who was held up with this must not take away what has been made meanwhile.
             earlier = {"$in": [True, *range(1, revision)]}
             await self._collection.update_many({"_id": holding, name: earlier}, {"$unset": {name: ""}})
         return Payment()

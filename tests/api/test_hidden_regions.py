@@ -167,6 +167,10 @@ async def test_a_worker_who_is_late_with_the_picture_of_before_shows_nothing_of_
         assert photo["blurred"]["revision"] == 1
         report = await district.services.reports.get(number)
         assert report["photos_blurred"] == {photo_id: 1}, "who is late with the withdrawal takes nothing away"
+        first = {**photo, "blurred": {**photo["blurred"], "revision": 0}}
+        await district.jobs.pay_tell_blurred(first, {})
+        report = await district.services.reports.get(number)
+        assert report["photos_blurred"][photo_id] is not True, "who is late with the picture of before tells of none"
 
 
 async def test_what_was_taken_wrongly_is_shown_and_what_was_drawn_is_taken_out(district):
