@@ -78,20 +78,34 @@ async def cases(district):
     return numbers
 
 
+async def unlike(client: Client, by: str, rows: list[Any]) -> list[Any]:
+    """The sides of the indicators of ``rows`` whose list is not as long as the number, or names a case twice."""
+    found = []
+    for row in rows:
+        within = {"area" if by in ("street", "grid") else by: row["key"]}
+        if row["key"] == "-" and "area" in within:
+            continue
+        for key, rate in row["rates"].items():
+            for side in ("numerator", "denominator"):
+                numbers = await listed(client, key, side, **within, **period())
+                if not len(numbers) == len(set(numbers)) == rate[side]:
+                    found.append((by, row["key"], key, side, rate[side], numbers))
+    return found
+
+
 async def test_every_number_is_a_list_of_that_many_cases(district, cases):
-    await counted(district)
     assessor = await district.staff("assessor")
     for by in ("unit", "street", "grid", "person", "category"):
-        answer = await assessor.get("/indicators", by=by, **period())
-        assert answer["rows"], by
-        for row in answer["rows"]:
-            within = {"area" if by in ("street", "grid") else by: row["key"]}
-            if row["key"] == "-" and "area" in within:
-                continue
-            for key, rate in row["rates"].items():
-                for side in ("numerator", "denominator"):
-                    found = await listed(assessor, key, side, **within, **period())
-                    assert len(found) == len(set(found)) == rate[side], (by, row["key"], key, side)
+        # The cases of other tests live on: what is owed for them later may fall due between a number and its list.
+        async with asyncio.timeout(60):
+            while True:
+                await counted(district)
+                rows = (await assessor.get("/indicators", by=by, **period()))["rows"]
+                found = await unlike(assessor, by, rows)
+                if rows == (await assessor.get("/indicators", by=by, **period()))["rows"]:
+                    break
+        assert rows, by
+        assert not found
 
 
 async def test_a_case_has_limits_for_dispatching_and_closing_that_it_is_measured_by(district):
