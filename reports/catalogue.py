@@ -44,6 +44,10 @@ class Catalogue:
         wanted: Document = {} if retired else {"retired_at": None}
         return [category_of(c) async for c in self._categories.find(wanted).sort("order", ASCENDING)]
 
+    async def names(self) -> dict[str, str]:
+        """The names of all categories that are offered, by key: what every suggestion asks for, and no more."""
+        return {c["_id"]: c["name"] async for c in self._categories.find({"retired_at": None}, {"name": 1})}
+
     async def offered(self, key: str) -> Category:
         """The category ``key`` for a new report. Raises :class:`Invalid` also for a retired one."""
         category = await self.category(key)

@@ -88,7 +88,7 @@ class Suggestions:
             raise Postponed(WAITING) from error
         history = await self._queries.closed_in_grid(report, now() - _HISTORY)
         found = suggestion(text, photo, history)
-        names = {category.key: category.name for category in await self._catalogue.categories()}
+        names = await self._catalogue.names()
         offered = sorted((key for key in found.scores if key in names), key=lambda key: -found.scores[key])
         if not offered:  # a catalogue of the district's own that the classifier knows nothing of
             return Payment()
