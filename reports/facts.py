@@ -151,8 +151,11 @@ def _place_exact(s: Situation) -> bool:
 
 
 def _answerable(s: Situation) -> bool:
-    asked = any(entry["action"] == "ask_supplement" for entry in s.report["timeline"])
-    return not asked and s.report["reporter"]["citizen_id"] is not None
+    return s.report["reporter"]["citizen_id"] is not None and wanted(s.report) is None
+
+
+def _never_asked(s: Situation) -> bool:
+    return not any(entry["action"] == "ask_supplement" for entry in s.report["timeline"])
 
 
 @dataclass(frozen=True)
@@ -261,9 +264,12 @@ FACTS: dict[Fact, FactRule] = {
     ),
     "answerable": FactRule(
         _answerable,
-        "a citizen reported it, and has not been asked before",
+        "a citizen reported it, and owes no answer",
         "NOBODY_TO_ASK",
-        "没有可以补充情况的上报人，或已经请其补充过。",
+        "没有可以补充情况的上报人，或已经请其补充、还没有答复。",
+    ),
+    "never_asked": FactRule(
+        _never_asked, "the reporter has not been asked before", "ASKED_BEFORE", "已经请上报人补充过。"
     ),
     "place_exact": FactRule(_place_exact, "its point is known", "PLACE_ROUGH", "这个案件还没有准确位置。"),
 }

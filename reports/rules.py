@@ -262,9 +262,14 @@ TRANSITIONS: tuple[Transition, ...] = (
         needs=("reason",), clears=("unit",), owes=("route",),
     ),
     # Beside the way
+    # More is asked for (请补充): by staff whenever no answer is awaited; by itself once, so that nobody is pestered.
+    Transition(
+        "ask_supplement", "请补充", (S.SUBMITTED,), ("staff",), None, "请补充：{reason}",
+        only=("answerable",), needs=("reason",), tells="supplement",
+    ),
     Transition(
         "ask_supplement", "请补充", (S.SUBMITTED,), ("system",), None, "请补充：{reason}",
-        only=("answerable",), needs=("reason",), tells="supplement",
+        only=("answerable", "never_asked"), needs=("reason",), tells="supplement",
     ),
     Transition(
         "supplement", "补充", OPEN, ("reporter",), None, "上报人补充了情况",

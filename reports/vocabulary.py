@@ -79,7 +79,7 @@ Fact = Literal[
     "by_lead", "by_part", "parts_done", "direct", "street_first", "by_street", "not_by_street", "first_dispatch",
     "dispatched_before", "in_time", "extension_left", "nothing_asked", "extension_asked", "suspension_asked",
     "appeal_asked", "was_late", "never_appealed", "not_urged_lately", "closed_lately", "dormant",
-    "own_finding", "place_rough", "place_exact", "answerable",
+    "own_finding", "place_rough", "place_exact", "answerable", "never_asked",
 ]  # fmt: skip
 
 NEED_NAMES: dict[Need, str] = {

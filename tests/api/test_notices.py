@@ -239,6 +239,25 @@ async def test_who_is_asked_for_more_is_told_and_those_who_follow_are_not(place)
     assert (await fan.get("/me"))["unused_accepts"]["supplement"] == 1
 
 
+async def test_staff_ask_for_more_as_often_as_they_are_answered(place):
+    citizen = await place.citizen()
+    await accept_all(place, citizen, 2)
+    desk = Desk(place, citizen, await place.submit(citizen, category=None, description=VAGUE))
+    await desk.turn_all()
+    for question, answer in (("请写明是哪个小区", "云溪小区"), ("请补拍楼栋号", "三栋门口")):
+        await place.action("intake", desk.number, "ask_supplement", reason=question)
+        assert (await citizen.get(f"/reports/{desk.number}"))["wanted"] == question
+        await desk.turn_all()
+        assert (await desk.received())[-1]["data"]["thing5"] == f"请补充：{question}"
+        intake = await place.staff("intake")
+        again = await intake.call("POST", f"/reports/{desk.number}/actions/ask_supplement", json={"reason": question})
+        problem(again, 409, "NOBODY_TO_ASK")
+        await citizen.post(f"/reports/{desk.number}/supplements", {"note": answer})
+        assert (await citizen.get(f"/reports/{desk.number}"))["wanted"] is None
+    report = await desk.turn_all()
+    assert [n["result"] for n in report["notices"]] == ["sent", "sent"]
+
+
 @pytest.mark.parametrize("how", ["answered", "gone on without"])
 async def test_nobody_is_asked_for_what_is_wanted_no_more_and_the_accept_is_theirs_again(place, how):
     desk = await asked_for_more(place)

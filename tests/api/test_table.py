@@ -109,6 +109,7 @@ MADE: dict[Fact, tuple[Callable[[Document], None], Callable[[Document], None]]] 
     "place_rough": (with_field("place_precision", "street"), with_field("place_precision", "exact")),
     "place_exact": (with_field("place_precision", "exact"), with_field("place_precision", "street")),
     "answerable": (nothing, with_field("reporter", lambda: found_by("somebody-else"))),
+    "never_asked": (nothing, told("ask_supplement")),
     "own_finding": (nothing, with_field("reporter", lambda: found_by("somebody-else"))),
 }
 

@@ -233,5 +233,5 @@ def test_the_table_of_the_document_has_a_line_for_every_row():
         assert len(mine) == len(rows_of_it)
         mine = [mine[rows_of_it.index(row)]]
         roles = [r.name for r in starting_roles() if row.permission in r.permissions]
-        assert all(name in mine[0] for name in roles)
+        assert all(name in mine[0] for name in roles) or "staff" not in row.actors
         assert all(f"`{name}`" in mine[0] for name in (*row.needs, *row.takes, *row.some_of, *row.owes, *row.only))
