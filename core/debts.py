@@ -27,6 +27,8 @@ log = structlog.get_logger(__name__)
 
 WAKE_CHANNEL = "wake"
 OWED_INDEX = IndexModel([("owed.due_at", ASCENDING)], name="owed_due", sparse=True)
+KINDS_INDEX = IndexModel([("owed.kind", ASCENDING), ("owed.due_at", ASCENDING)], name="owed_kinds", sparse=True)
+"""Besides, where several collectors share a collection: what one is behind with is not in the way of the others."""
 
 Document = dict[str, Any]
 
@@ -125,7 +127,9 @@ class _Held:
 
 
 class Collector:
-    """Pays the debts of one collection, a bounded number at a time. Any number of them may run at once.
+    """Pays debts of one collection, a bounded number at a time. Any number of them may run at once.
+
+    Those of the kinds that it has ``payers`` for: others are left to who can pay them.
 
     ``claimed_together``: so many documents are claimed in one update where as many are due. It saves most of what a
     debt that is paid in milliseconds costs; of those that take longer, another worker would have had some meanwhile.
@@ -145,6 +149,7 @@ class Collector:
         # A claim need not last: one that is lost with its server is nobody's, and the update that pays asks for it.
         self._claims = collection.with_options(write_concern=WriteConcern(1))
         self._payers = payers
+        self._kinds = sorted(payers)
         self._lease = lease
         self._concurrency = concurrency
         self._together = claimed_together
@@ -154,7 +159,7 @@ class Collector:
         """Pay what is due now; returns how many documents were worked on (0: nothing is due)."""
         # The index gives the longest due first. Asking for that order as well would make each call read everything that
         # is due: MongoDB does not take the order of a range in an array from its index.
-        cursor = self._collection.find({"owed.due_at": {"$lte": now()}}, {"_id": 1})
+        cursor = self._collection.find(self._due(now()), {"_id": 1})
         due = [d["_id"] async for d in cursor.limit(8 * self._concurrency)]
         # Several workers read the same list; in the same order they would queue up behind each other's leases.
         random.shuffle(due)
@@ -195,12 +200,12 @@ class Collector:
     async def _claim(self, document_ids: Sequence[Any]) -> list[_Held]:
         """Claim what is due of ``document_ids``: those of which another worker has not."""
         moment, claim = now(), new_id()
-        due = {"owed.due_at": {"$lte": moment}}
+        due = self._due(moment)
         change = {
             "$set": {"owed.$[due].due_at": moment + self._lease, "owed.$[due].claim": claim},
             "$inc": {"owed.$[due].attempts": 1},
         }
-        filters = [{"due.due_at": {"$lte": moment}}]
+        filters = [{"due.due_at": {"$lte": moment}, "due.kind": {"$in": self._kinds}}]
         renew_at = moment + self._lease / 2
         if len(document_ids) == 1:
             document = await self._claims.find_one_and_update(
@@ -210,6 +215,9 @@ class Collector:
         these = {"_id": {"$in": document_ids}}
         await self._claims.update_many({**these, **due}, change, array_filters=filters)
         return [_Held(d, claim, renew_at) async for d in self._collection.find({**these, "owed.claim": claim})]
+
+    def _due(self, moment: datetime) -> Document:
+        return {"owed": {"$elemMatch": {"due_at": {"$lte": moment}, "kind": {"$in": self._kinds}}}}
 
     async def _renew(self, document_id: Any, claim: str) -> Document | None:
         """Hold what is still claimed for a whole lease more; None when it was lost."""
@@ -277,7 +285,7 @@ class Collector:
         # What falls due at once is claimed with the change that it follows from: it is paid next, by the same worker.
         moment = now()
         for new in amendment.owe:
-            if new["due_at"] <= moment:
+            if new["due_at"] <= moment and new["kind"] in self._payers:
                 new.update(due_at=moment + self._lease, claim=payments[0][0]["claim"], attempts=1)
         after: Document | None = await self._collection.find_one_and_update(
             {"_id": document_id, "$and": conditions}, amendment.pipeline(), return_document=ReturnDocument.AFTER

@@ -22,7 +22,7 @@ from pymongo import ASCENDING, IndexModel
 from core.clock import now
 from core.config import Photos as PhotoSettings
 from core.database import Database
-from core.debts import OWED_INDEX, Amendment, Document, Payment, owe
+from core.debts import KINDS_INDEX, OWED_INDEX, Amendment, Document, Payment, owe
 from core.encryption import Signer
 from core.errors import Forbidden, Invalid, NotFound
 from core.ids import first_id, new_id
@@ -37,6 +37,7 @@ Verdict = Literal["pending", "pass", "review", "risky", "unchecked"]
 INDEXES = {
     "photos": [
         OWED_INDEX,
+        KINDS_INDEX,
         IndexModel([("check.trace_id", ASCENDING)], name="trace", sparse=True),
         IndexModel([("owner.id", ASCENDING)], name="owner"),
         # Only what nothing has claimed is in it: the daily clearing reads no more than it deletes.

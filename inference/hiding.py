@@ -94,18 +94,14 @@ def with_margin(region: Region, size: tuple[int, int]) -> tuple[int, int, int, i
 
 
 class PictureHider:
-    """Looks for what is to be blurred, in a few threads at once. Make one a process; making it reads nothing.
+    """Looks for what is to be blurred. Make one a process; making it reads nothing.
 
     Weights that are missing or damaged are tried again with the next picture: nothing has to be started anew.
     """
 
-    def __init__(self, photos: PhotoService, folder: Path = MODELS, threads: int = 1) -> None:
+    def __init__(self, photos: PhotoService, folder: Path = MODELS) -> None:
         self._photos = photos
         self._folder = folder
-        self._working = asyncio.Semaphore(threads)
-        # Other debts of photos take milliseconds and share the worker's slots with these: they are never all taken.
-        self._most_waiting = 2 * threads
-        self._waiting = 0
         self._opening = threading.Lock()
         self._detectors: tuple[FaceDetector, PlateDetector] | None = None
 
@@ -139,22 +135,16 @@ class PictureHider:
 
         Done twice it comes to the same: the same weights find the same, and the files replace their likes.
         """
-        if self._waiting >= self._most_waiting:
-            raise Postponed("others come first", _pause(debt["attempts"]))
-        self._waiting += 1
         marks = marks_of(photo)
         try:
             data = await self._photos.content(photo["_id"], "large")
-            async with self._working:
-                hidden = await asyncio.to_thread(self.hide, data, marks)
+            hidden = await asyncio.to_thread(self.hide, data, marks)
         except ModelUnavailable as error:
             log.error("photo.not_blurred", problem=str(error))
             raise Postponed(str(error), _pause(debt["attempts"])) from error
         except (NotFound, Invalid) as error:
             log.warning("photo.withheld", photo=photo["_id"], why=error.code)
             return Payment(Amendment(set={"blurred": {"at": now(), "problem": error.code}}))
-        finally:
-            self._waiting -= 1
         if hidden.sizes:
             await self._photos.keep_public(photo["_id"], hidden.sizes, marks["revision"])
         kept = {

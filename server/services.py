@@ -322,7 +322,7 @@ async def open_services(settings: Settings) -> AsyncIterator[tuple[Services, Rep
                 settings=settings.inference,
             ),
             photo_marks=PhotoMarks(database),
-            hiding=PictureHider(photos, CONFIG_FILE.parent / settings.photos.detectors, settings.photos.blur_threads),
+            hiding=PictureHider(photos, CONFIG_FILE.parent / settings.photos.detectors),
             labels=LabelService(database),
             promotions=Promotions(database),
             drift=Drift(database),

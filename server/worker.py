@@ -126,6 +126,10 @@ class Worker:
         self._seal_seconds = settings.audit.seal_seconds
         lease = timedelta(seconds=settings.worker.lease_seconds)
         by_collection = payers(services, jobs)
+        # Looking for faces and plates takes a hundred times as long as what else photos owe.
+        photos = by_collection["photos"]
+        slow = {kind: photos[kind] for kind in ("blur", "tell_blurred")}
+        quick = by_collection | {"photos": {kind: payer for kind, payer in photos.items() if kind != "blur"}}
         self._collectors = [
             (
                 name,
@@ -137,9 +141,13 @@ class Worker:
                     claimed_together=_CLAIMED_TOGETHER.get(name, 1),
                 ),
             )
-            for name, by_kind in by_collection.items()
+            for name, by_kind in quick.items()
             if name != "jobs"
         ]
+        blurring = settings.photos.blur_threads
+        self._collectors.append(
+            ("photos", Collector(services.database["photos"], slow, lease=lease, concurrency=blurring))
+        )
         # A job takes minutes, and a collector looks for more only once it is through with what it found: each has its
         # own, so that a short job waits for no long one as long as a place is free, and no debt waits for any job.
         self._collectors += [

@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
+from core.clock import now
 from core.database import connect
-from core.debts import Amendment, Collector, Document, Payer, Payment, Postponed, owe
+from core.debts import KINDS_INDEX, OWED_INDEX, Amendment, Collector, Document, Payer, Payment, Postponed, owe
 from core.ids import new_id
 from tests.crash.mortal import Mortal, unmoved_clock, wait
 
@@ -114,6 +115,39 @@ async def test_workers_that_claim_several_together_never_pay_the_same_debt(datab
     await asyncio.gather(*(shop.settle(worker) for worker in workers))
     assert shop.runs == len(ids)
     assert await shop.documents.count_documents({"counted": 1, "receipts": 1, "owed": []}) == len(ids)
+
+
+async def test_what_a_collector_has_no_payer_for_is_left_to_who_has(database):
+    shop = Shop(database)
+    quick = Collector(shop.documents, {"count": shop.pay_count}, lease=LEASE)
+    slow = Collector(shop.documents, {"slow": shop.pay_receipt, "receipt": shop.pay_receipt}, lease=LEASE)
+    document_id = await shop.new("slow", "count")
+    await shop.settle(quick)
+    left = await shop.read(document_id)
+    assert left["counted"] == 1
+    assert [(d["kind"], d["attempts"], "claim" in d) for d in left["owed"]] == [
+        ("slow", 0, False),
+        ("receipt", 0, False),
+    ]
+    await asyncio.gather(shop.settle(quick), shop.settle(slow))
+    paid = await shop.read(document_id)
+    assert (paid["counted"], paid["receipts"], paid["owed"]) == (1, 2, [])
+
+
+async def test_what_one_collector_is_behind_with_is_not_in_the_way_of_another(database):
+    shop = Shop(database)
+    await shop.documents.create_indexes([OWED_INDEX, KINDS_INDEX])
+    for _ in range(300):
+        await shop.new("slow")
+    for _ in range(3):
+        await shop.new("count")
+    for _ in range(10):
+        await shop.new()
+    due = Collector(shop.documents, {"count": shop.pay_count, "receipt": shop.pay_receipt}, lease=LEASE)._due(now())
+    command = {"find": "documents", "filter": due, "projection": {"_id": 1}, "limit": 64}
+    told = await database.command({"explain": command, "verbosity": "executionStats"})
+    assert told["executionStats"]["nReturned"] == 3
+    assert told["executionStats"]["totalKeysExamined"] < 10
 
 
 @pytest.mark.parametrize("moment", ["before", "after"])
