@@ -170,7 +170,9 @@ class Recount:
         """
         generation = new_id()
         await self._states.update_one({"_id": STATE_ID}, {"$setOnInsert": {"leader": None}}, upsert=True)
-        await self._hold_building(generation, {"building": None}, {"building_until": {"$lt": now()}})
+        # What this process began before is over: the database was away when it ended.
+        unless = ({"building": None}, {"builder": self._me}, {"building_until": {"$lt": now()}})
+        await self._hold_building(generation, *unless)
         try:
             async with self._reports.watch(_RELEVANT, max_await_time_ms=50) as stream:
                 await stream.try_next()  # opened: what changes from here on is in the stream
@@ -182,7 +184,8 @@ class Recount:
             )
         finally:
             await self._states.update_one(
-                {"_id": STATE_ID, "building": generation}, {"$set": {"building": None, "building_until": None}}
+                {"_id": STATE_ID, "building": generation},
+                {"$set": {"building": None, "builder": None, "building_until": None}},
             )
         await self._clear_away()
         return counted
@@ -190,7 +193,7 @@ class Recount:
     async def _hold_building(self, generation: str, *unless: Document) -> None:
         held = await self._states.update_one(
             {"_id": STATE_ID, "$or": [{"building": generation}, *unless]},
-            {"$set": {"building": generation, "building_until": now() + 4 * _LEASE}},
+            {"$set": {"building": generation, "builder": self._me, "building_until": now() + 4 * _LEASE}},
         )
         if not held.matched_count:
             raise Conflict("统计数据正在重新生成，请稍后再试。", code="REBUILDING")

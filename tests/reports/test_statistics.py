@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 
 from core.clock import now
 from core.database import connect
+from core.errors import Conflict
 from core.ids import new_id
 from core.paging import read_mark
 from reports.__main__ import main
@@ -321,6 +322,18 @@ async def test_following_loses_nothing_and_counts_nothing_twice_though_it_is_kil
     assert await house.kept() == kept
     selection = Selection(since=FIRST.date(), until=LAST.date())
     await house.answers_like_a_slow_count(selection, "unit")
+
+
+async def test_a_rebuild_that_the_database_went_away_from_is_begun_anew_by_its_process_alone(house):
+    await house.recount.rebuild()
+    states = house.database["statistics_state"]
+    until = now() + timedelta(minutes=2)
+    await states.update_one({}, {"$set": {"building": new_id(), "builder": house.recount._me, "building_until": until}})
+    with pytest.raises(Conflict):
+        await Recount(house.database).rebuild()
+    await house.recount.rebuild()
+    state = await states.find_one({})
+    assert (state["building"], state["builder"]) == (None, None)
 
 
 @settings(
