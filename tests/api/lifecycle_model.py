@@ -239,6 +239,10 @@ class Model:
                 return fact == "place_exact"  # a citizen gives a point
             case "own_finding":
                 return False  # the model's case is a citizen's
+            case "answerable":
+                return case.done("ask_supplement", "supplement") != "ask_supplement"  # a citizen's, as said above
+            case "never_asked":
+                return case.done("ask_supplement") is None
             case "dormant":
                 since = case.touched
                 return case.state in DORMANT and since is not None and since + timedelta(days=DORMANT_DAYS) <= at

@@ -50,6 +50,11 @@ async def test_each_step_is_a_change_and_debts_are_none(cases):
             return [a for n, a, *_ in await shown(cases) if n == "1"][-1:] in (["update"], ["late"])
 
         await until(all_of_them)
+
+        async def announced() -> bool:
+            return bool(cases.announced[-1] > len(await shown(cases)))
+
+        await until(announced)
     found = await shown(cases)
     assert found[:3] == [
         ("1", "submit", "submitted", 1),
