@@ -54,10 +54,36 @@ REFERENCE = [
 
 DEPARTMENT_PHRASES = phrases_of("department_phrases.yaml")
 
+GOVERNMENT_OF = {
+    "交通运输(含公交地铁)": "交通运输",
+    "人社医保": "劳动和社会保障",
+    "住建房产规划": "城乡建设",
+    "卫健": "卫生计生",
+    "商务文旅": "商贸旅游",
+    "城管": "城乡建设",
+    "市场监管": "商贸旅游",
+    "市政园林公用(水电气)": "城乡建设",
+    "教育": "教育文体",
+    "生态环境": "环境保护",
+}
+"""The class of the petition system that a kind of department answers for, where it is one of the seven."""
 
-def fit_government(rows: Matrix, labels: list[str]) -> Layer:
-    """The seven classes, from messages."""
-    return fit(rows, labels, 0.3, 0.05)
+
+def _subjects(data: Path, classes: set[str]) -> list[tuple[str, str]]:
+    """(class, what belongs to it): the petition system's own subjects, and the phrases that name departments."""
+    named = {
+        (line["level1"], line[level])
+        for line in _read(data, "taxonomy_fj1")
+        for level in ("level2", "level3")
+        if line["level1"] in classes and line[level] not in (None, "", "其他")
+    }
+    phrases = [
+        (GOVERNMENT_OF[department], phrase)
+        for department, listed in DEPARTMENT_PHRASES.items()
+        if department in GOVERNMENT_OF
+        for phrase in listed
+    ]
+    return [*sorted(named), *phrases]
 
 
 def _terms(messages: list[dict[str, Any]]) -> tuple[list[str], TfidfTransformer, Matrix]:
@@ -128,17 +154,21 @@ def train(data: Path, target: Path = MODELS) -> dict[str, Any]:
     # Seven classes. The tokenised messages are in every training fold; figures are on raw messages alone.
     y_train, y_val, y_extra = ([message["label"] for message in messages] for messages in (train_set, val, extra))
     groups = [message["group"] for message in train_set]
+    subjects = _subjects(data, set(y_train))
+    x_subjects, y_subjects = rows([learnt_form("", text) for _, text in subjects]), [label for label, _ in subjects]
+
+    def government_of(parts: list[Matrix], labels: list[str]) -> Layer:
+        return fit(sparse.vstack([*parts, x_subjects]).tocsr(), labels + y_subjects, 0.3, 0.02)
+
     extra_groups = np.array([message["group"] for message in extra])
 
     def judge(seen: Any, unseen: Any) -> Any:
         apart = np.flatnonzero(~np.isin(extra_groups, [groups[i] for i in unseen]))
         known_labels = [y_train[i] for i in seen] + [y_extra[i] for i in apart]
-        return fit_government(sparse.vstack([x_train[seen], x_extra[apart]]).tocsr(), known_labels).logits(
-            x_train[unseen]
-        )
+        return government_of([x_train[seen], x_extra[apart]], known_labels).logits(x_train[unseen])
 
     folded = by_folds(groups, 3, SEED, judge)
-    government = fit_government(sparse.vstack([x_train, x_extra]).tocsr(), y_train + y_extra)
+    government = government_of([x_train, x_extra], y_train + y_extra)
     labels, doubt = government.labels, DOUBTS["government"]
     sharpness = fitted_temperature(folded, [labels.index(label) for label in y_train], doubt)
     measured: dict[str, Any] = {
@@ -148,9 +178,7 @@ def train(data: Path, target: Path = MODELS) -> dict[str, Any]:
         }
     }
     console.print(measured)
-    final_government = fit_government(
-        sparse.vstack([x_train, x_extra, x_val]).tocsr(), y_train + y_extra + y_val
-    ).scaled(sharpness)
+    final_government = government_of([x_train, x_extra, x_val], y_train + y_extra + y_val).scaled(sharpness)
 
     # Twelve departments.
     y_known = [message["dept_weak"] for message in known]
