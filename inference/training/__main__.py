@@ -24,7 +24,7 @@ def main() -> int:
         one.add_argument("--target", type=Path, default=MODELS, help="where the weights go (inference/models)")
         if command == "photos":
             one.add_argument("--work", type=Path, required=True, help="a folder for caches and checkpoints (1 GB)")
-            one.add_argument("--epochs", type=int, default=12, help="of training; 0 fits the head alone (12)")
+            one.add_argument("--epochs", type=int, default=9, help="of training; 0 fits the head alone (9)")
             one.add_argument("--leave-out", metavar="SOURCE", nargs="+", default=[], help="measure it without these")
     thresholds = commands.add_parser("thresholds", help="from which confidence on a report may be filed by itself")
     thresholds.add_argument("data", type=Path, help="the folder with the material")

@@ -100,6 +100,21 @@ def _resized_crop(picture: Image.Image, side: int, random: np.random.Generator, 
     return picture.resize((side, side), resampling, box=(left, top, left + cut_width, top + cut_height))
 
 
+def at_the_edge(pixels: Pixels, random: np.random.Generator) -> Pixels:
+    """A sixth to a third of a photo, from a corner or an edge: what it shows is mostly in the middle."""
+    high, wide = pixels.shape[:2]
+    share, shape = random.uniform(0.15, 0.35), np.exp(random.uniform(-0.3, 0.3))
+    cut_high = min(high, round(high * float(np.sqrt(share / shape))))
+    cut_wide = min(wide, round(wide * float(np.sqrt(share * shape))))
+    across, down = random.uniform(0, 1, 2).tolist()
+    if random.random() < 0.5:
+        across = float(round(across))
+    else:
+        down = float(round(down))
+    top, left = round((high - cut_high) * down), round((wide - cut_wide) * across)
+    return pixels[top : top + cut_high, left : left + cut_wide]
+
+
 def _coloured(picture: Image.Image, random: np.random.Generator) -> Image.Image:
     for enhance, strength in (
         (ImageEnhance.Brightness, 0.4),

@@ -1,7 +1,9 @@
 """``python -m inference.training photos DATA``: the photo classifier, on two cores within an hour.
 
 1. Several augmented views of every photo go once through ImageNet's network.
-2. A linear head is fitted to the features that it gives for them.
+2. A linear head is fitted to the features that it gives for them. Pieces of photos in which it does not see what the
+   photo shows are then examples of no problem, in the look of every source: nothing else tells a look from a problem
+   where all photos of a class are from one source.
 3. All that mixes channels is trained from there (see :mod:`inference.training.photo_network`), on views made anew each
    time and with photos mixed (a head that starts at random would first pull the features out of shape). What is kept
    is between the start and the moving average of what was learnt: it knows the sources nearly as well, and has
@@ -13,6 +15,7 @@ Every step leaves its result in the work folder and is skipped when that is ther
 
 from __future__ import annotations
 
+import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -30,20 +33,39 @@ from rich.progress import track
 from torch import Tensor, nn
 from torch.nn import functional
 
-from inference.judgement import PHOTO_CLASSES
+from inference.judgement import NO_PROBLEM, PHOTO_CLASSES
 from inference.photo_input import SIDE
 from inference.training.figures import calibration_error, fitted_temperature, macro_f1, softmax
 from inference.training.int8 import int8
-from inference.training.photo_data import PhotoSet, augmented, draws, read_photos, squeezed
+from inference.training.photo_data import (
+    PhotoSet,
+    Pixels,
+    at_the_edge,
+    augmented,
+    draws,
+    read_photos,
+    squeezed,
+)
 from inference.training.photo_graph import whole_graph
 from inference.training.photo_network import FEATURES, Network, pretrained_body
 from inference.training.texts import write
+
+_NONE = PHOTO_CLASSES.index(NO_PROBLEM)
 
 VIEWS = 3
 """View 0 is the photo as it is, the others are augmented."""
 
 DIRECTIONS = 64
 """Of the embedding."""
+
+BARE_CUTS = 2
+"""Pieces that are cut from the edge of each photo that shows a problem."""
+
+BARE_BELOW = 0.1
+"""A piece is bare when the head gives what its photo shows less than this."""
+
+BARE_SHARE = 0.04
+"""Of what is learnt from, bare pieces."""
 
 TRAINED_SIDE = 192
 """Smaller than what the product looks at: things stand larger in the cuts that are learnt from than in whole photos."""
@@ -56,7 +78,7 @@ KEPT = 0.6
 class Schedule:
     """How long and how hard the network is trained."""
 
-    epochs: int = 12
+    epochs: int = 9
     batch: int = 32
     head_rate: float = 5e-4
     body_rate: float = 1.5e-4
@@ -132,15 +154,54 @@ def view_features(network: Network, photos: PhotoSet, work: Path) -> list[NDArra
     return views
 
 
+@dataclass(frozen=True)
+class Bare:
+    """Pieces of photos that show no problem, and the features that ImageNet's network gives for them."""
+
+    pieces: list[Pixels]
+    rows: NDArray[np.float32]
+
+
+def bare_pieces(network: Network, photos: PhotoSet, chosen: NDArray[np.int64], work: Path) -> Bare:
+    """Those of the pieces of the ``chosen`` photos in which the head does not see what their photo shows."""
+    shown = [i for i in chosen.tolist() if photos.labels[i] != _NONE]
+    pieces = [
+        (i, at_the_edge(photos.pixels[i], np.random.default_rng((4, cut, i))))
+        for cut in range(BARE_CUTS)
+        for i in shown
+    ]
+    file = work / f"bare-{len(shown)}.npy"
+    if not file.exists():
+        parts = [pieces[start : start + 32] for start in range(0, len(pieces), 32)]
+        found = []
+        with torch.no_grad():
+            for part in track(parts, "pieces"):
+                found.append(network.features(values([squeezed(piece, TRAINED_SIDE) for _, piece in part])).numpy())
+        np.save(file, np.concatenate(found))
+    rows = np.load(file)
+    with torch.no_grad():
+        chances = torch.softmax(network.head(torch.from_numpy(rows)), 1).numpy()
+    kept = np.flatnonzero([chances[place, photos.labels[i]] < BARE_BELOW for place, (i, _) in enumerate(pieces)])
+    return Bare([pieces[place][1] for place in kept.tolist()], rows[kept])
+
+
 def fit_head(
-    rows: list[NDArray[np.float32]], photos: PhotoSet, chosen: NDArray[np.int64], penalty: float = 1e-3
+    rows: list[NDArray[np.float32]],
+    photos: PhotoSet,
+    chosen: NDArray[np.int64],
+    penalty: float = 1e-3,
+    bare: Bare | None = None,
 ) -> nn.Linear:
     """A linear head for the ``chosen`` photos; ``rows`` are the features of each view of all photos."""
-    seen = np.concatenate([view[chosen] for view in rows])
+    seen = np.concatenate([*(view[chosen] for view in rows), *([bare.rows] if bare else [])])
     centre, spread = seen.mean(0), seen.std(0) + 1e-2
     inputs = torch.from_numpy((seen - centre) / spread)
-    labels = torch.from_numpy(np.tile(photos.labels[chosen], len(rows)))
-    shares = torch.from_numpy(np.tile(draws(photos, chosen), len(rows)) / len(rows)).float()
+    known, weight = np.tile(photos.labels[chosen], len(rows)), np.tile(draws(photos, chosen), len(rows)) / len(rows)
+    if bare:
+        count = len(bare.rows)
+        known = np.concatenate([known, np.full(count, _NONE)])
+        weight = np.concatenate([weight * (1 - BARE_SHARE), np.full(count, BARE_SHARE / count)])
+    labels, shares = torch.from_numpy(known), torch.from_numpy(weight).float()
     targets = functional.one_hot(labels, len(PHOTO_CLASSES)).float() * 0.9 + 0.1 / len(PHOTO_CLASSES)
     head = nn.Linear(seen.shape[1], len(PHOTO_CLASSES))
     nn.init.zeros_(head.weight)
@@ -162,9 +223,14 @@ def fit_head(
 
 
 def fine_tune(
-    network: Network, photos: PhotoSet, chosen: NDArray[np.int64], schedule: Schedule, checkpoint: Path
+    network: Network,
+    photos: PhotoSet,
+    chosen: NDArray[np.int64],
+    bare: Sequence[Pixels],
+    schedule: Schedule,
+    checkpoint: Path,
 ) -> dict[str, Tensor]:
-    """Train ``network`` on the ``chosen`` photos; returns averaged weights. Goes on from ``checkpoint``."""
+    """Train ``network`` on the ``chosen`` photos and ``bare`` pieces; averaged weights. Goes on from ``checkpoint``."""
     torch.manual_seed(1)
     head = list(network.head.parameters())
     body = [p for p in network.body.parameters() if p.requires_grad]
@@ -184,13 +250,18 @@ def fine_tune(
         averaged, done = kept["averaged"], kept["done"]
     shares = draws(photos, chosen)
     console = Console()
+    pixels = [*photos.pixels, *bare]
+    labels = np.concatenate([photos.labels, np.full(len(bare), _NONE)])
+    network.mixes_styles = True
     for epoch in range(done, schedule.epochs):
         random = np.random.default_rng((2, epoch))
         order = random.choice(chosen, (steps, schedule.batch), p=shares)
+        of_bare = random.integers(len(photos.pixels), len(pixels), order.shape)
+        order = np.where(random.random(order.shape) < BARE_SHARE, of_bare, order)
 
         def make(step: int, epoch: int = epoch, order: NDArray[np.int64] = order) -> Tensor:
             own = np.random.default_rng((3, epoch, step))
-            return values([augmented(photos.pixels[i], TRAINED_SIDE, own) for i in order[step].tolist()])
+            return values([augmented(pixels[i], TRAINED_SIDE, own) for i in order[step].tolist()])
 
         losses = []
         for part, made in track(
@@ -198,12 +269,12 @@ def fine_tune(
             f"epoch {epoch + 1} of {schedule.epochs}",
             total=steps,
         ):
-            labels = torch.from_numpy(photos.labels[part])
+            truth = torch.from_numpy(labels[part])
             share, other = float(random.beta(schedule.mixup, schedule.mixup)), torch.randperm(len(part))
             guessed = network.head(functional.dropout(network.features(_mixed(made, other, share, random)), 0.2))
-            loss = share * functional.cross_entropy(guessed, labels, label_smoothing=schedule.smoothing)
+            loss = share * functional.cross_entropy(guessed, truth, label_smoothing=schedule.smoothing)
             loss = loss + (1 - share) * functional.cross_entropy(
-                guessed, labels[other], label_smoothing=schedule.smoothing
+                guessed, truth[other], label_smoothing=schedule.smoothing
             )
             optimiser.zero_grad(set_to_none=True)
             loss.backward()
@@ -219,6 +290,7 @@ def fine_tune(
         torch.save({**state, "averaged": averaged, "done": epoch + 1}, checkpoint.with_suffix(".part"))
         checkpoint.with_suffix(".part").replace(checkpoint)
         console.print(f"epoch {epoch + 1}: loss {np.mean(losses):.4f}")
+    network.mixes_styles = False
     return averaged
 
 
@@ -308,19 +380,23 @@ def train_photos(
     With ``leave_out``, names of sources, nothing is written: trained without those, the network is asked what their
     photos show, and the share that it recognises of each class and source is returned.
     """
-    torch.set_num_threads(1)
+    torch.set_num_threads(os.cpu_count() or 1)
     console = Console()
     photos = read_photos(data / "photos", work)
     left = np.array([source in leave_out for source in photos.sources])
     chosen, kept = np.flatnonzero(~photos.is_val & ~left), np.flatnonzero(photos.is_val & ~left)
     network = Network(pretrained_body())
-    network.head = fit_head(view_features(network, photos, work), photos, chosen)
+    rows = view_features(network, photos, work)
+    network.head = fit_head(rows, photos, chosen)
+    bare = bare_pieces(network, photos, chosen, work)
+    network.head = fit_head(rows, photos, chosen, bare=bare)
     start = {name: p.detach().clone() for name, p in network.named_parameters()}
     before = val_figures(softmax(judged(network, photos, kept)), photos.labels[kept])
     console.print(f"linear head: macro-F1 {before['macro_f1']}")
     if epochs:
         without = f"-without-{'-'.join(sorted(leave_out))}".replace("/", "_") if leave_out else ""
-        learnt = fine_tune(network, photos, chosen, Schedule(epochs), work / f"network{without}.pt")
+        checkpoint = work / f"network{without}.pt"
+        learnt = fine_tune(network, photos, chosen, bare.pieces, Schedule(epochs), checkpoint)
         network.load_state_dict(network.state_dict() | between(start, learnt, KEPT))
     if leave_out:
         figures = recognised(network, photos, np.flatnonzero(left))
