@@ -142,7 +142,7 @@ class District:
             body["photo_ids"] = [await citizen.photo()]
         return str((await citizen.post("/reports", body, key=key))["number"])
 
-    async def settled(self, number: str, seconds: float = 15.0) -> dict[str, Any]:
+    async def settled(self, number: str, seconds: float = 60.0) -> dict[str, Any]:
         """The report's document once nothing is owed that is due now."""
         reports = self.services.database["reports"]
         async with asyncio.timeout(seconds):

@@ -87,7 +87,7 @@ async def push(district: District, event: dict[str, Any], **changed: str) -> htt
     return await district.http.post("/wechat/push", params={**parameters, **changed}, content=body)
 
 
-async def until(holds: Callable[[], Awaitable[Any]], seconds: float = 15.0) -> Any:
+async def until(holds: Callable[[], Awaitable[Any]], seconds: float = 60.0) -> Any:
     """What ``holds`` gives, once that is true; asked again and again. For what the worker or WeChat does meanwhile."""
     async with asyncio.timeout(seconds):
         while True:

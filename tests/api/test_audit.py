@@ -197,7 +197,7 @@ async def test_the_worker_seals_what_was_written(mongodb_url, redis_url, tmp_pat
     async with open_district(mongodb_url, redis_url, tmp_path, database=name, audit={"seal_seconds": 0.1}) as opened:
         await opened.staff("admin")
         seals = opened.services.database["audit_seals"]
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(80):
             while await seals.find_one({}) is None:  # noqa: ASYNC110 - another task fills it
                 await asyncio.sleep(0.05)
         assert await is_whole(opened)

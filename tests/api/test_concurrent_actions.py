@@ -42,7 +42,7 @@ class Gate:
         return await self._reports.insert_one(document)
 
     async def _pass(self) -> None:
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(120):
             await self._waiting.wait()
 
 

@@ -60,7 +60,7 @@ async def report(district: District, citizen: Any, where: dict[str, Any], photo:
 
 async def settled(district: District, *numbers: str) -> None:
     """Wait until nothing is owed, and WeChat has judged the photos."""
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(80):
         for number in numbers:
             for _ in itertools.count():
                 if "pending" not in (await district.settled(number))["photo_verdicts"].values():

@@ -114,7 +114,6 @@ async def _act_at_random(town, rng: random.Random, numbers: list[str], people: l
     assert answer.status_code < 500, answer.text
 
 
-@pytest.mark.timeout(240)
 async def test_who_applied_all_messages_holds_what_a_fetch_gives(town):
     """Random actions of everybody, with screens that come, go and come back from where they were."""
     rng = random.Random(20261125)

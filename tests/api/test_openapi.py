@@ -111,7 +111,6 @@ ADMINISTRATION = (
     [("citizen", "^/api/v1/", None), ("staff", "^/(?!api/)", ADMINISTRATION)],
     ids=["as a citizen", "as staff, and what belongs to nobody"],
 )
-@pytest.mark.timeout(600)
 async def test_no_generated_request_is_answered_with_a_5xx_or_against_the_description(
     district, tmp_path, side, paths, but
 ):
@@ -123,7 +122,6 @@ async def test_no_generated_request_is_answered_with_a_5xx_or_against_the_descri
     await generated(district, who, tmp_path, {"number": number}, paths, but)
 
 
-@pytest.mark.timeout(600)
 async def test_no_generated_request_of_an_administrator_is_answered_with_a_5xx(mongodb_url, redis_url, tmp_path):
     async with open_district(mongodb_url, redis_url, tmp_path, database=f"test_{new_id()}", worker=False) as district:
         who = await district.staff("admin")

@@ -294,7 +294,7 @@ class Gate:
         return getattr(self._tasks, name)
 
     async def find_one_and_update(self, condition: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(120):
             await self._waiting.wait()
         found = condition if self._condition else {"_id": condition["_id"]}
         return await self._tasks.find_one_and_update(found, *args, **kwargs)

@@ -50,7 +50,7 @@ async def account(district, *roles, must_change=False) -> str:
 
 async def on_record(district, action, subject_id):
     audit = district.services.database["audit"]
-    async with asyncio.timeout(15):
+    async with asyncio.timeout(60):
         while True:
             entry = await audit.find_one({"action": action, "subject.id": subject_id})
             if entry is not None:

@@ -53,7 +53,7 @@ async def sign_in(district, username, password):
 async def on_record(district, action, object_id):
     """The audit entry of ``action``, which the worker writes soon."""
     audit = district.services.database["audit"]
-    async with asyncio.timeout(15):
+    async with asyncio.timeout(60):
         while True:
             entry = await audit.find_one({"action": action, "object.id": object_id})
             if entry is not None:

@@ -77,7 +77,7 @@ async def members(district: District) -> dict[str, Any]:
     return {m["_id"]: m async for m in found.find({})}
 
 
-async def until_members(district: District, numbers: Sequence[str], seconds: float = 60) -> dict[str, Any]:
+async def until_members(district: District, numbers: Sequence[str], seconds: float = 240) -> dict[str, Any]:
     async with asyncio.timeout(seconds):
         for _ in itertools.count():
             found = await members(district)
@@ -203,7 +203,7 @@ async def test_a_report_that_is_voided_counts_no_more_and_parts_of_a_case_never_
     dispatcher = await place.staff("dispatcher")
     await place.action("dispatcher", numbers[1], "split", children=[{"description": NOISE}] * 2, reason="两个部门的事")
     await place.action("dispatcher", numbers[0], "void", reason="不是我区的")
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(120):
         for _ in itertools.count():
             (topic,) = (await dispatcher.get("/topics"))["topics"]
             if topic["count"] == 2:

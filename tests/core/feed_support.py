@@ -97,7 +97,7 @@ class Cases:
         assert [c["_id"] for c in found] == list(range(1, len(found) + 1))
         return found
 
-    async def recorded(self, seconds: float = 30.0) -> list[Document]:
+    async def recorded(self, seconds: float = 120.0) -> list[Document]:
         """All changes, once every entry of every timeline is among them; none may be there twice."""
 
         async def all_there() -> list[Document] | None:
@@ -128,7 +128,7 @@ def _entry(action: str, origin: str | None, to: str) -> Document:
     return {"id": new_id(), "at": now(), "action": action, "from": origin, "to": to, "by": by}
 
 
-async def until(holds: Callable[[], Awaitable[Any]], seconds: float = 30.0) -> Any:
+async def until(holds: Callable[[], Awaitable[Any]], seconds: float = 120.0) -> Any:
     """What ``holds`` gives, once that is true."""
     async with asyncio.timeout(seconds):
         while True:

@@ -58,7 +58,7 @@ async def port(tmp_path_factory):
 async def prepare(port: int) -> None:
     url = f"127.0.0.1:{port}/?directConnection=true"
     # Until there is a user, whoever sits at the machine may set up the set and make the first one.
-    async with asyncio.timeout(60), AsyncMongoClient[Any](f"mongodb://{url}", serverSelectionTimeoutMS=500) as nobody:
+    async with asyncio.timeout(240), AsyncMongoClient[Any](f"mongodb://{url}", serverSelectionTimeoutMS=500) as nobody:
         members = [{"_id": 0, "host": f"127.0.0.1:{port}"}]
         while True:
             try:

@@ -128,7 +128,7 @@ async def test_processes_with_a_withdrawn_token_cause_exactly_one_refresh(sandbo
         for _ in range(PROCESSES)
     ]
     try:
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(240):
             for process in processes:
                 assert process.stdout is not None
                 assert await process.stdout.readline() == b"ready\n"

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import openpyxl
-import pytest
 import pytest_asyncio
 
 from core.changes import ChangeLog
@@ -97,7 +96,6 @@ def peak(process: Process) -> int:
     return int(re.search(r"VmHWM:\s+(\d+) kB", status)[1]) // 1024  # type: ignore[index]
 
 
-@pytest.mark.timeout(280)
 async def test_ten_times_the_rows_take_no_more_memory(town):
     worker = await town.start("worker")
     await caught_up(town)
@@ -115,7 +113,6 @@ async def test_ten_times_the_rows_take_no_more_memory(town):
     await town.kill(worker)
 
 
-@pytest.mark.timeout(280)
 async def test_an_export_whose_worker_is_killed_is_made_by_the_next_one_once_and_whole(town):
     first = await town.start("worker")
     chief, job_id = await ask(town)
@@ -137,7 +134,6 @@ async def test_an_export_whose_worker_is_killed_is_made_by_the_next_one_once_and
     await town.kill(second)
 
 
-@pytest.mark.timeout(280)
 async def test_a_long_job_holds_up_no_short_work_and_stops_when_it_is_cancelled(town):
     worker = await town.start("worker")
     chief, job_id = await ask(town)
@@ -156,7 +152,6 @@ async def test_a_long_job_holds_up_no_short_work_and_stops_when_it_is_cancelled(
     await town.kill(worker)
 
 
-@pytest.mark.timeout(280)
 async def test_a_job_that_brings_every_worker_down_is_given_up(town):
     _, job_id = await ask(town, category="exposed_garbage")
     await town.services.database["jobs"].update_one({"_id": job_id}, {"$set": {"owed.0.attempts": 5}})

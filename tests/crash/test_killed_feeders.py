@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import random
 
-import pytest
 from redis.asyncio import Redis
 
 from core.changes import ChangeLog
@@ -23,7 +22,6 @@ async def recorded(town: Town) -> list[tuple[str, str]]:
     return found
 
 
-@pytest.mark.timeout(240)
 async def test_workers_killed_while_they_record_changes_lose_and_double_none(mongodb_url, redis_url, tmp_path):
     rng = random.Random(38)
     async with open_town(mongodb_url, redis_url, tmp_path, GONGZHI_FEED__LEASE_SECONDS="3") as town:

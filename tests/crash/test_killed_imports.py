@@ -6,7 +6,6 @@ import io
 from typing import Any
 
 import openpyxl
-import pytest
 
 from core.ids import new_id
 from places.models import Level
@@ -30,7 +29,6 @@ async def result(client: Client, job_id: str) -> list[dict[str, Any]]:
     return table(openpyxl.load_workbook(io.BytesIO(content)).active)
 
 
-@pytest.mark.timeout(280)
 async def test_a_sheet_whose_worker_is_killed_again_and_again_is_loaded_once(mongodb_url, redis_url, tmp_path):
     async with open_town(mongodb_url, redis_url, tmp_path, lease_seconds=2.0) as town:
         await town.start("app")

@@ -6,8 +6,6 @@ import asyncio
 import random
 from collections.abc import Awaitable, Callable
 
-import pytest
-
 from core.ids import new_id
 from tests.crash.town import Town, open_town, submit_many
 from tests.district import location
@@ -41,7 +39,6 @@ ONE_BY_ONE = "1"
 """One case after the other, so that a quick machine is not through before it is killed."""
 
 
-@pytest.mark.timeout(600)
 async def test_whoever_kills_the_worker_all_that_was_merged_comes_together_once(mongodb_url, redis_url, tmp_path):
     # Beside other work, a worker that stands back would not be at anything for minutes.
     async with open_town(mongodb_url, redis_url, tmp_path, GONGZHI_WORKER__CONCURRENCY=ONE_BY_ONE) as town:
@@ -76,7 +73,6 @@ async def test_whoever_kills_the_worker_all_that_was_merged_comes_together_once(
         assert len({e["id"] for e in case["timeline"]}) == len(case["timeline"]) == case["version"]
 
 
-@pytest.mark.timeout(600)
 async def test_whoever_kills_the_worker_each_check_is_offered_once(mongodb_url, redis_url, tmp_path):
     async with open_town(mongodb_url, redis_url, tmp_path, GONGZHI_WORKER__CONCURRENCY=ONE_BY_ONE) as town:
         await town.start("app")

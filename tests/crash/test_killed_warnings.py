@@ -7,7 +7,6 @@ import random
 from datetime import timedelta
 from typing import Any
 
-import pytest
 from redis.asyncio import Redis
 
 from core.clock import now
@@ -74,7 +73,6 @@ async def open_work(town: Town) -> int:
     return int(await town.services.database["reports"].count_documents(query))
 
 
-@pytest.mark.timeout(240)
 async def test_workers_killed_in_the_middle_give_each_warning_once_and_redis_knows_nothing_of_it(
     mongodb_url, redis_url, tmp_path
 ):

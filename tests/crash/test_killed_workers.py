@@ -5,8 +5,6 @@ from __future__ import annotations
 import asyncio
 import random
 
-import pytest
-
 from tests.crash.town import Town, open_town, submit_many
 
 KILLS = 8
@@ -18,7 +16,6 @@ async def claims(town: Town, *, of_messages: bool) -> set[str]:
     return {d["claim"] async for r in found for d in r["owed"] if "claim" in d and (not of_messages or "sending" in d)}
 
 
-@pytest.mark.timeout(240)
 async def test_a_worker_killed_again_and_again_leaves_nothing_undone_and_nothing_done_twice(
     mongodb_url, redis_url, tmp_path
 ):
@@ -49,7 +46,6 @@ async def test_a_worker_killed_again_and_again_leaves_nothing_undone_and_nothing
         await town.check_done_once(numbers, interrupted=interrupted, accepts=10)
 
 
-@pytest.mark.timeout(240)
 async def test_two_workers_share_the_work_and_one_finishes_it_when_the_other_is_killed(
     mongodb_url, redis_url, tmp_path
 ):

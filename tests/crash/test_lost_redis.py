@@ -6,7 +6,6 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
-import pytest
 import pytest_asyncio
 from redis.asyncio import Redis
 from saq import Queue
@@ -83,7 +82,6 @@ async def limited_from(town: Town) -> int:
     return 2 * READS
 
 
-@pytest.mark.timeout(240)
 async def test_emptying_redis_all_the_while_loses_and_doubles_nothing(mongodb_url, mortal_valkey, tmp_path):
     (valkey,) = mortal_valkey
     async with open_town(mongodb_url, valkey.url, tmp_path, lease_seconds=10.0, **LIMITS) as town:
@@ -101,7 +99,6 @@ async def test_emptying_redis_all_the_while_loses_and_doubles_nothing(mongodb_ur
         assert READS <= await limited_from(town) <= READS + 1
 
 
-@pytest.mark.timeout(240)
 async def test_without_redis_people_are_served_and_the_work_is_done_and_afterwards_all_is_as_before(
     mongodb_url, mortal_valkey, tmp_path
 ):

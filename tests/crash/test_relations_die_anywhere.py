@@ -91,7 +91,6 @@ def actions(found: dict[str, Any], *names: str) -> list[str]:
 
 
 @pytest.mark.parametrize("moment", MOMENTS)
-@pytest.mark.timeout(180)
 async def test_what_a_merged_case_brings_is_brought_once(place, moment):
     async def merge(place: District) -> Any:
         _, earlier = await submitted(place)
@@ -118,7 +117,6 @@ async def test_what_a_merged_case_brings_is_brought_once(place, moment):
 
 
 @pytest.mark.parametrize("moment", MOMENTS)
-@pytest.mark.timeout(180)
 async def test_the_parts_of_a_case_are_made_once_and_it_waits_for_them_from_the_first_moment(place, moment):
     async def split(place: District) -> Any:
         _, number = await submitted(place)
@@ -139,7 +137,6 @@ async def test_the_parts_of_a_case_are_made_once_and_it_waits_for_them_from_the_
 
 
 @pytest.mark.parametrize("moment", MOMENTS)
-@pytest.mark.timeout(180)
 async def test_a_parent_is_told_once_that_a_part_is_over(place, moment):
     async def end(place: District) -> Any:
         _, number = await submitted(place)
@@ -159,7 +156,6 @@ async def test_a_parent_is_told_once_that_a_part_is_over(place, moment):
 
 
 @pytest.mark.parametrize("moment", MOMENTS)
-@pytest.mark.timeout(180)
 async def test_a_check_is_made_and_offered_once(place, moment):
     async def ask(place: District) -> Any:
         _, number = await submitted(place, category=None, answers={})
@@ -179,7 +175,6 @@ async def test_a_check_is_made_and_offered_once(place, moment):
 
 
 @pytest.mark.parametrize("moment", MOMENTS)
-@pytest.mark.timeout(180)
 async def test_a_case_is_told_once_what_was_found(place, moment):
     who = await place.staff("collector")
 

@@ -44,7 +44,6 @@ async def check_done_once(place: District, number: str) -> None:
     assert (report["routing"]["basis"], report["routing"]["rerouted"]) == ("suggestion", None)
 
 
-@pytest.mark.timeout(300)
 @pytest.mark.parametrize("moment", ["before", "after"])
 async def test_whatever_call_a_worker_dies_at_a_report_is_filed_by_its_suggestion_once(place, moment):
     number, _ = await submitted(place, seen=True)

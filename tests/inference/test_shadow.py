@@ -7,8 +7,6 @@ import os
 from datetime import timedelta
 from typing import Any
 
-import pytest
-
 from core.clock import now, shanghai
 from inference.promotions import runs_beside
 from tests.api.support import until
@@ -51,7 +49,6 @@ async def compared(town: Town) -> dict[tuple[str, str], int]:
     return {(r["model"], r["shadow"]): r["judged"] for r in answer["shadow"] if r["task"] == "category"}
 
 
-@pytest.mark.timeout(240)
 async def test_after_a_promotion_the_delivered_model_runs_beside_it_until_that_is_rolled_back(
     mongodb_url, redis_url, tmp_path
 ):

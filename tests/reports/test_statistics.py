@@ -305,7 +305,7 @@ async def test_following_loses_nothing_and_counts_nothing_twice_though_it_is_kil
     await house.database["statistics_state"].update_one({}, {"$set": {"until": FIRST}})
     last = asyncio.create_task(house.recount.follow(0.01))
     expected = {r["_id"] for r in await house.all()}
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(240):
         while True:
             written = now()
             state = await house.database["statistics_state"].find_one({"_id": "reports"})

@@ -12,7 +12,7 @@ def is_alive(pid: int) -> bool:
         return False
 
 
-async def until(condition, seconds: float = 10) -> None:
+async def until(condition, seconds: float = 40) -> None:
     async with asyncio.timeout(seconds):
         while not condition():  # noqa: ASYNC110  (other processes set no events here)
             await asyncio.sleep(0.02)

@@ -74,7 +74,7 @@ class Supervised:
         while chunk := await self.process.stdout.read(4096):
             self.output += chunk.decode()
 
-    async def prints(self, text: str, seconds: float = 30) -> None:
+    async def prints(self, text: str, seconds: float = 120) -> None:
         """Wait until it has printed ``text``."""
         try:
             await until(lambda: text in self.output or self.process.returncode is not None, seconds)
@@ -88,7 +88,7 @@ class Supervised:
     def pids(self) -> dict[str, int]:
         return self.state()["processes"]  # type: ignore[no-any-return]
 
-    async def ends(self, seconds: float = 20) -> int:
+    async def ends(self, seconds: float = 80) -> int:
         """Wait for its end; answers the exit status."""
         async with asyncio.timeout(seconds):
             status = await self.process.wait()
@@ -353,7 +353,7 @@ async def test_everything_comes_up_shares_a_port_and_survives_the_loss_of_each_p
             for name in ("mongod", "valkey", "app-1"):
                 os.kill(pids[name], signal.SIGKILL)
                 await until(lambda name=name: it.pids()[name] != pids[name])
-            async with asyncio.timeout(30):
+            async with asyncio.timeout(120):
                 while True:  # the application finds the databases again under the addresses that it was given
                     try:
                         answer = await client.get(f"{http}/readyz", timeout=5)
