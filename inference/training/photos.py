@@ -162,15 +162,17 @@ class Bare:
     rows: NDArray[np.float32]
 
 
-def bare_pieces(network: Network, photos: PhotoSet, chosen: NDArray[np.int64], work: Path) -> Bare:
-    """Those of the pieces of the ``chosen`` photos in which the head does not see what their photo shows."""
+def bare_pieces(network: Network, photos: PhotoSet, chosen: NDArray[np.int64], file: Path) -> Bare:
+    """Those of the pieces of the ``chosen`` photos in which the head does not see what their photo shows.
+
+    The features of all pieces of these photos are kept in ``file`` for the next time.
+    """
     shown = [i for i in chosen.tolist() if photos.labels[i] != _NONE]
     pieces = [
         (i, at_the_edge(photos.pixels[i], np.random.default_rng((4, cut, i))))
         for cut in range(BARE_CUTS)
         for i in shown
     ]
-    file = work / f"bare-{len(shown)}.npy"
     if not file.exists():
         parts = [pieces[start : start + 32] for start in range(0, len(pieces), 32)]
         found = []
@@ -388,13 +390,13 @@ def train_photos(
     network = Network(pretrained_body())
     rows = view_features(network, photos, work)
     network.head = fit_head(rows, photos, chosen)
-    bare = bare_pieces(network, photos, chosen, work)
+    without = f"-without-{'-'.join(sorted(leave_out))}".replace("/", "_") if leave_out else ""
+    bare = bare_pieces(network, photos, chosen, work / f"bare{without}.npy")
     network.head = fit_head(rows, photos, chosen, bare=bare)
     start = {name: p.detach().clone() for name, p in network.named_parameters()}
     before = val_figures(softmax(judged(network, photos, kept)), photos.labels[kept])
     console.print(f"linear head: macro-F1 {before['macro_f1']}")
     if epochs:
-        without = f"-without-{'-'.join(sorted(leave_out))}".replace("/", "_") if leave_out else ""
         checkpoint = work / f"network{without}.pt"
         learnt = fine_tune(network, photos, chosen, bare.pieces, Schedule(epochs), checkpoint)
         network.load_state_dict(network.state_dict() | between(start, learnt, KEPT))

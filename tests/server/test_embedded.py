@@ -78,7 +78,7 @@ async def test_a_mongod_that_ends_at_once_shows_the_end_of_its_log(tmp_path: Pat
 
 async def test_stopping_mongod_is_a_clean_shutdown_within_seconds(tmp_path: Path) -> None:
     server = await start_mongod(tmp_path / "data", tmp_path / "logs", None, CACHE_GB)
-    async with asyncio.timeout(40):
+    async with asyncio.timeout(10):
         await server.stop()
     assert server.process.returncode == 0
     await server.stop()  # a second time changes nothing

@@ -88,7 +88,7 @@ class Supervised:
     def pids(self) -> dict[str, int]:
         return self.state()["processes"]  # type: ignore[no-any-return]
 
-    async def ends(self, seconds: float = 80) -> int:
+    async def ends(self, seconds: float = 20) -> int:
         """Wait for its end; answers the exit status."""
         async with asyncio.timeout(seconds):
             status = await self.process.wait()
