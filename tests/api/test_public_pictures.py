@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import shutil
 from datetime import timedelta
 from typing import Any
@@ -168,6 +169,19 @@ async def test_a_strip_too_narrow_for_a_thumbnail_is_looked_at_too(district):
     photo_id = await citizen.photo(picture(size=(3000, 40)))
     number = await district.submit(citizen, photo_ids=[photo_id])
     await ready(district, number, photo_id)
+
+
+async def test_of_many_photos_at_once_none_is_put_off_while_others_are_blurred(district):
+    citizen = await district.citizen()
+    ids = await asyncio.gather(*(citizen.photo() for _ in range(16)))
+    stored = district.services.database["photos"]
+    put_off = {"owed": {"$elemMatch": {"kind": "blur", "last_problem": {"$exists": True}}}}
+
+    async def all_are_blurred() -> bool:
+        assert await stored.find_one({"_id": {"$in": ids}, **put_off}) is None
+        return not await stored.count_documents({"_id": {"$in": ids}, "blurred": None})
+
+    await until(all_are_blurred)
 
 
 @pytest.fixture
