@@ -24,6 +24,9 @@ from inference.service import InferenceService
 log = structlog.get_logger(__name__)
 
 _SOON = timedelta(seconds=0.5)
+_GROWTH, _RARELY = 1.25, timedelta(seconds=30)
+"""Whoever waits asks again after another quarter of the time waited: no more can be lost by it, and a thousand that
+wait behind many photos do not keep the worker from everything else by asking."""
 
 
 class PhotoSeeing:
@@ -55,17 +58,18 @@ class PhotoSeeing:
         # At once: its report waits for this, and blurring, which the photo owes next, takes a hundred times as long.
         return Payment(Amendment(set={"seen": kept}), prompt=True)
 
-    async def judgements(self, photo_ids: Sequence[str]) -> list[Judgement]:
+    async def judgements(self, photo_ids: Sequence[str], *, attempt: int) -> list[Judgement]:
         """What each of the photos shows, by one model: those that cannot be judged are left out.
 
-        Raises :class:`Postponed` while one of them has not been looked at yet.
+        Raises :class:`Postponed` while one of them has not been looked at yet, for longer with each ``attempt``.
         """
         photos = await self._photos.seen(photo_ids)
         for photo in photos:
             if (debt := next((d for d in photo["owed"] if d["kind"] == "see"), None)) is not None:
                 if debt.get("last_problem") == WAITING and "claim" not in debt:
                     raise Postponed(WAITING, max(debt["due_at"] - now(), timedelta(0)) + _SOON)
-                raise Postponed("a photo has not been seen yet", _SOON)
+                pause = _SOON * _GROWTH ** min(attempt, 20)
+                raise Postponed("a photo has not been seen yet", min(pause, _RARELY))
         seen = [photo["seen"] for photo in photos if "seen" in photo]
         # Photos of before the model was changed may know other classes: those do not go together.
         newest = max(seen, key=lambda s: s["at"], default=None)

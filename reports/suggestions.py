@@ -72,7 +72,7 @@ class Suggestions:
         self._inference = inference
         self._settings = settings
 
-    async def pay_suggest(self, report: Document, _debt: Document) -> Payment:
+    async def pay_suggest(self, report: Document, debt: Document) -> Payment:
         """Suggest, and file what is sure enough. Waits for the photos to be seen, and while the weights are missing.
 
         Somebody who was quicker has decided: what was suggested by then stays, and what was not is still written down.
@@ -80,7 +80,7 @@ class Suggestions:
         waits = report["state"] == State.SUBMITTED and report["category"] is None
         if not self._settings.enabled or (report.get("suggestion") and not waits):
             return Payment()
-        seen = await self._seeing.judgements(_photos(report))
+        seen = await self._seeing.judgements(_photos(report), attempt=debt["attempts"])
         photo = combined(seen) if seen else None
         try:
             text = await self._inference.text("category", "", _words(report))

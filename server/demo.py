@@ -119,7 +119,9 @@ async def _load(
     await _import_areas(services)
     await seed(services)
     await put_responsibilities(services, district)
-    collector = Collector(services.database["reports"], payers(services, jobs)["reports"], lease=LEASE)
+    # Nobody looks at photos yet: what waits for that is left to the worker, or it would be asked about at every step.
+    paid = {kind: payer for kind, payer in payers(services, jobs)["reports"].items() if kind != "suggest"}
+    collector = Collector(services.database["reports"], paid, lease=LEASE)
     staff = await _staff(services, district.staff, since=began_at - _PEOPLE_SINCE)
     player = Player(
         services,

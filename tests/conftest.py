@@ -60,6 +60,6 @@ class SandboxControl:
 async def sandbox():
     """The stand-in for WeChat, with the identity that the product's defaults have."""
     running = await Sandbox.start(SandboxSettings())
-    async with httpx.AsyncClient(trust_env=False) as http:
+    async with httpx.AsyncClient(trust_env=False, timeout=60) as http:
         yield SandboxControl(running.url, http)
     await running.stop()

@@ -13,11 +13,9 @@ from core.audit import Sealer
 from core.audit.macs import Macs
 from core.audit.verification import verify
 from core.clock import now
-from core.debts import Collector
 from core.ids import new_id
 from reports.rules import STATE_NAMES
-from server.worker import payers
-from tests.api.support import problem
+from tests.api.support import collector, problem
 from tests.crash.mortal import Mortal, unmoved_clock, wait
 from tests.district import PASSWORD, District, open_district
 
@@ -34,9 +32,8 @@ async def place(mongodb_url, redis_url, tmp_path_factory):
 
 async def settle(place: District) -> None:
     """One worker, one document and one debt at a time, until nothing is due."""
-    by_kind = payers(place.services, place.jobs)["reports"]
-    collector = Collector(place.services.database["reports"], by_kind, lease=LEASE, concurrency=1)
-    while await collector.settle_due():
+    one_by_one = collector(place, "reports", concurrency=1)
+    while await one_by_one.settle_due():
         pass
 
 

@@ -59,9 +59,11 @@ async def test_what_was_refused_is_not_counted(mongodb_url, redis_url, tmp_path)
         _, refusal = await until_refused(citizen, "GET", "/me")
         wait = int(refusal.headers["Retry-After"])
         started = time.monotonic()
+        asked = started
         while (await citizen.call("GET", "/me")).status_code == 429:  # knocking on and on does not put the end off
-            assert time.monotonic() - started < wait + 1
+            assert asked - started < wait + 1
             await asyncio.sleep(0.1)
+            asked = time.monotonic()
 
 
 async def test_a_limit_is_each_citizens_own_and_not_the_addresses(mongodb_url, redis_url, tmp_path):

@@ -152,7 +152,7 @@ async def test_a_leader_that_dies_at_any_call_loses_and_doubles_nothing(cases, a
         for n in range(3):
             await cases.act(str(n), f"step{round_}", "filed", unit_id=f"unit{round_}")
         await asyncio.sleep(0.03)
-    await asyncio.wait([running], timeout=20)
+    await asyncio.wait([running], timeout=120)
     assert running.done(), "it did not come to its last call"
     assert isinstance(running.exception(), Death)
     # The dead gives nothing back: the lease has to run out.

@@ -1,6 +1,5 @@
 """Damaged, disguised and hostile files are refused in a controlled way."""
 
-import time
 import warnings
 import zlib
 
@@ -31,6 +30,10 @@ from tests.core.picture_samples import (
     with_chunks,
     with_segments,
 )
+from tests.effort import within
+
+SLIGHT = 25
+"""Units of work: far below what it takes to decode any of these."""
 
 
 @pytest.mark.parametrize(
@@ -76,12 +79,9 @@ def test_bombs_are_refused_by_their_header_without_a_warning_and_without_being_d
     huge = bytearray(jpeg())
     frame = huge.index(b"\xff\xc0")
     huge[frame + 5 : frame + 9] = b"\xff\xff\xff\xff"
-    started = time.process_time()
-
-    for bomb in (png_header_bomb(), webp_canvas_bomb(), bytes(huge), png_header_bomb(7072, 7072)):
-        assert refusal(bomb) == "PHOTO_TOO_MANY_PIXELS"
-
-    assert time.process_time() - started < 0.5
+    with within(SLIGHT):
+        for bomb in (png_header_bomb(), webp_canvas_bomb(), bytes(huge), png_header_bomb(7072, 7072)):
+            assert refusal(bomb) == "PHOTO_TOO_MANY_PIXELS"
     assert not recwarn.list
 
 
@@ -91,10 +91,8 @@ def test_a_picture_just_within_the_limit_of_pixels_is_taken():
 
 def test_a_jpeg_of_a_thousand_scans_is_refused_before_any_is_decoded():
     bomb = scan_bomb()
-    started = time.process_time()
-
-    assert refusal(bomb) == "PHOTO_DAMAGED"
-    assert time.process_time() - started < 0.5
+    with within(SLIGHT):
+        assert refusal(bomb) == "PHOTO_DAMAGED"
 
 
 def test_millions_of_empty_segments_or_chunks_are_not_walked_through():
@@ -104,9 +102,8 @@ def test_millions_of_empty_segments_or_chunks_are_not_walked_through():
         with_chunks(saved(scene(), "PNG"), chunk(b"tEXt", b"") * (room // 12)),
     ]
     for photo in hollow:
-        started = time.process_time()
-        assert refusal(photo) == "PHOTO_DAMAGED"
-        assert time.process_time() - started < 0.5
+        with within(SLIGHT):
+            assert refusal(photo) == "PHOTO_DAMAGED"
 
 
 def test_text_and_profile_bombs_in_a_png_never_unfold():
@@ -116,10 +113,8 @@ def test_text_and_profile_bombs_in_a_png_never_unfold():
         chunk(b"iCCP", b"x\0\0" + bomb),
         *[chunk(b"zTXt", b"Comment\0\0" + bomb)] * 20,
     )
-    started = time.process_time()
-
-    assert_bare(read_picture(photo))
-    assert time.process_time() - started < 0.5
+    with within(SLIGHT):
+        assert_bare(read_picture(photo))
 
 
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP"])

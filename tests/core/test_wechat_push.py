@@ -13,6 +13,7 @@ from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 from core.clock import clock
 from core.wechat import PushReceiver, WeChatBusy, WeChatPushRefused, dedup_key, picture_verdict
 from core.wechat.push import signature_of
+from tests.effort import within
 
 TOKEN, APPID = "AAAAA", "wx0123456789abcdef"
 AES_KEY = base64.b64encode(bytes(range(32))).decode().rstrip("=")
@@ -160,10 +161,8 @@ FILE = '<!DOCTYPE x [<!ENTITY a SYSTEM "file:///etc/hostname">]><xml><Encrypt>&a
     ],
 )
 def test_a_hostile_or_broken_body_is_refused_at_once(receiver, body):
-    started = time.perf_counter()
-    with pytest.raises(WeChatPushRefused):
+    with within(50), pytest.raises(WeChatPushRefused):
         receiver.open(sign(""), body)
-    assert time.perf_counter() - started < 1.0
 
 
 def test_even_a_harmless_entity_is_refused(receiver):

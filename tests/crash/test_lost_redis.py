@@ -50,7 +50,7 @@ async def the_timetable_works(valkey: Embedded) -> None:
     """What is put on the queue is taken from it and done."""
     queue = Queue.from_url(valkey.url, name="timetable")
     try:
-        assert await queue.apply("mark_late_reports", timeout=30) == 0
+        assert await queue.apply("mark_late_reports", timeout=120) == 0
     finally:
         await queue.disconnect()
 

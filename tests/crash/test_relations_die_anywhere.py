@@ -8,9 +8,7 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
-from core.debts import Collector
 from core.ids import new_id
-from server.worker import payers
 from tests.api.support import collector
 from tests.crash.mortal import Mortal, unmoved_clock, wait
 from tests.district import Client, District, location, open_district
@@ -30,15 +28,7 @@ async def place(mongodb_url, redis_url, tmp_path_factory):
 
 async def settle(place: District) -> None:
     """One worker, one document and one debt at a time, until nothing is due."""
-    collectors = [
-        Collector(
-            place.services.database[name],
-            payers(place.services, place.jobs)[name],
-            lease=collector(place, name)._lease,
-            concurrency=1,
-        )
-        for name in ("reports", "side_tasks")
-    ]
+    collectors = [collector(place, name, concurrency=1) for name in ("reports", "side_tasks")]
     for _ in range(100):
         if not sum([await each.settle_due() for each in collectors]):
             return

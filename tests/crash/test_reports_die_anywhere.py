@@ -5,9 +5,7 @@ from __future__ import annotations
 import pytest
 import pytest_asyncio
 
-from core.debts import Collector
 from core.ids import new_id
-from server.worker import payers
 from tests.api.support import accept_all, collector, until
 from tests.crash.mortal import Mortal, unmoved_clock, wait
 from tests.crash.town import TOLD, body_of
@@ -24,12 +22,9 @@ async def place(mongodb_url, redis_url, tmp_path_factory):
         yield opened
 
 
-async def settle(place: District, name: str) -> None:
+async def settle(place: District, name: str, *, suggesting: bool = False) -> None:
     """One worker, one document and one debt at a time, until nothing is due."""
-    one_by_one = Collector(
-        place.services.database[name], payers(place.services, place.jobs)[name], lease=collector(place, name)._lease,
-        concurrency=1,
-    )  # fmt: skip
+    one_by_one = collector(place, name, suggesting=suggesting, concurrency=1)
     for _ in range(100):
         if not await one_by_one.settle_due():
             return

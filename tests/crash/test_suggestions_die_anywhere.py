@@ -5,7 +5,9 @@ from __future__ import annotations
 import pytest
 import pytest_asyncio
 
+from core.clock import now
 from core.ids import new_id
+from tests.api.support import collector
 from tests.api.test_suggestions import LAMPS, SURE, lamps_go_to_the_roads
 from tests.crash.mortal import Mortal, unmoved_clock, wait
 from tests.crash.test_reports_die_anywhere import LEASE_SECONDS, judged, settle
@@ -49,15 +51,15 @@ async def test_whatever_call_a_worker_dies_at_a_report_is_filed_by_its_suggestio
     number, _ = await submitted(place, seen=True)
     alive = Mortal(0, "before")
     with alive.lifetime():
-        await settle(place, "reports")
+        await settle(place, "reports", suggesting=True)
     await check_done_once(place, number)
     for at in range(1, len(alive.calls) + 1):
         number, _ = await submitted(place, seen=True)
         with Mortal(at, moment, spared=2).lifetime():
-            await settle(place, "reports")
+            await settle(place, "reports", suggesting=True)
         with unmoved_clock():
             wait(seconds=LEASE_SECONDS + 1)
-            await settle(place, "reports")
+            await settle(place, "reports", suggesting=True)
         try:
             await check_done_once(place, number)
         except AssertionError as error:
@@ -77,12 +79,34 @@ async def test_whatever_call_a_worker_dies_at_a_photo_is_seen_and_its_report_wai
             assert photo is not None
             if "seen" not in photo:
                 assert "see" in [d["kind"] for d in photo["owed"]]
-                await settle(place, "reports")
+                await settle(place, "reports", suggesting=True)
                 report = await place.services.reports.get(number)
                 assert (report["state"], report["suggestion"]) == ("submitted", None)
                 assert "suggest" in [d["kind"] for d in report["owed"]]
             wait(seconds=2 * LEASE_SECONDS + 1)
             await settle(place, "photos")
             assert "seen" in (await photos.find_one({"_id": photo_id}) or {})
-            await settle(place, "reports")
+            await settle(place, "reports", suggesting=True)
         await check_done_once(place, number)
+
+
+async def test_a_report_behind_many_photos_asks_ever_more_rarely_and_at_least_twice_a_minute(place):
+    number, photo_id = await submitted(place, seen=False)
+    reports = place.services.database["reports"]
+    pauses = []
+    with unmoved_clock():
+        for _ in range(25):
+            await collector(place, "reports", suggesting=True).settle_due()
+            ((due_at, attempts),) = [
+                (debt["due_at"], debt["attempts"])
+                for debt in (await reports.find_one({"_id": number}))["owed"]
+                if debt["kind"] == "suggest"
+            ]
+            pauses.append((due_at - now()).total_seconds())
+            wait(seconds=pauses[-1] + 0.1)
+            assert attempts == len(pauses)
+    assert 0 < pauses[0] < 1
+    assert pauses[:15] == sorted(pauses[:15])
+    assert 29 < max(pauses) < 31
+    await settle(place, "photos")
+    assert "seen" in (await place.services.database["photos"].find_one({"_id": photo_id}) or {})

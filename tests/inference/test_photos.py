@@ -7,7 +7,6 @@ import os
 import random
 import subprocess
 import sys
-import time
 from io import BytesIO
 
 import numpy as np
@@ -28,6 +27,7 @@ from tests.core.picture_samples import (
     scene,
     webp_canvas_bomb,
 )
+from tests.effort import within
 from tests.inference.support import DATA, ROOT, inference, needs_photos
 
 
@@ -89,11 +89,9 @@ REFUSED = {
 
 @pytest.mark.parametrize("kind", REFUSED)
 def test_what_is_no_photo_is_refused_quickly(photos, kind):
-    begin = time.process_time()
-    with pytest.raises(AppError) as refused:
+    with within(100), pytest.raises(AppError) as refused:
         photos.classify(REFUSED[kind])
     assert refused.value.code.startswith("PHOTO_")
-    assert time.process_time() - begin < 2
 
 
 def test_fifty_megapixels_are_judged_in_bounded_time_and_memory(tmp_path):
@@ -205,17 +203,6 @@ def test_real_photos_are_told_apart():
         given = sum(a.label == label for a in answers)
         f1.append(2 * right / max(given + sum(row["class"] == label for row in val), 1))
     assert np.mean(f1) > 0.85, dict(zip(PHOTO_CLASSES, f1, strict=True))
-
-
-def test_a_photo_takes_little_processor_time(photos):
-    photo = jpeg(busy_scene(1600, 1200))
-    photos.classify(photo)
-    times = []
-    for _ in range(9):
-        begin = time.thread_time()
-        photos.classify(photo)
-        times.append(time.thread_time() - begin)
-    assert min(times) < 0.06, "a busy machine takes up to thrice the 15 ms of an idle one"
 
 
 def test_pixels_are_the_same_from_memory_and_from_a_program():

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 
 import numpy as np
 import pytest
@@ -12,6 +11,7 @@ from inference.judgement import TASKS
 from inference.model_files import MODELS
 from inference.text_input import code_points, learnt_form
 from inference.texts import TextClassifier
+from tests.effort import within
 from tests.inference.citizens_words import WORDS
 from tests.inference.support import inference, lines, messages, needs_texts
 
@@ -102,12 +102,11 @@ ODD_LINES = {kind: text for kind, text in ODD.items() if "\ud83d" not in text}
 
 @pytest.mark.parametrize("kind", ODD)
 def test_any_text_is_answered_in_bounded_time(texts, kind):
-    begin = time.process_time()
-    for task in TASKS:
-        (judged,) = texts.classify(task, [(ODD[kind][:500], ODD[kind])])
-        assert np.isfinite(judged.confidence)
-        assert sum(judged.scores.values()) == pytest.approx(1, abs=1e-4)
-    assert time.process_time() - begin < 2
+    with within(100):
+        for task in TASKS:
+            (judged,) = texts.classify(task, [(ODD[kind][:500], ODD[kind])])
+            assert np.isfinite(judged.confidence)
+            assert sum(judged.scores.values()) == pytest.approx(1, abs=1e-4)
 
 
 def test_traditional_characters_are_read_as_simplified_ones(texts):
@@ -215,16 +214,3 @@ def test_seven_classes_of_real_messages():
     truth = [each["label"] for each in val]
     assert np.mean([a.label == b for a, b in zip(judged, truth, strict=True)]) > 0.9
     assert calibration_error(judged, truth) < 0.06
-
-
-@needs_texts
-def test_texts_are_judged_at_two_thousand_a_second_on_two_cores():
-    val = [(each["title"], each["text"]) for each in messages("val")]
-    classifier = TextClassifier()
-    classifier.classify("government", val[:50])
-    rates = []
-    for _ in range(3):
-        begin = time.thread_time()
-        classifier.classify("government", val)
-        rates.append(len(val) / (time.thread_time() - begin))
-    assert max(rates) > 500, "processor time on a busy machine is up to twice that of an idle one"

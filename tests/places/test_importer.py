@@ -269,7 +269,7 @@ sys.exit(main(sys.argv[1:]))
 def run(*arguments, **environment):
     environ = {k: v for k, v in os.environ.items() if k not in ("MONGODB_URL", "GONGZHI_MONGODB__URL")} | environment
     return subprocess.run(
-        [sys.executable, *arguments], cwd=ROOT, env=environ, capture_output=True, text=True, check=False, timeout=60
+        [sys.executable, *arguments], cwd=ROOT, env=environ, capture_output=True, text=True, check=False, timeout=300
     )
 
 

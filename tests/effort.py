@@ -1,0 +1,31 @@
+"""Bounds on processor time that hold on any machine: in units of a piece of work that is measured beside them."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+
+def _unit() -> None:
+    """About 20 ms of a 2020s' server: a plain loop, which a busy or slow machine slows as it slows everything."""
+    total = 0
+    for number in range(400_000):
+        total += number & 3
+
+
+@contextmanager
+def within(units: float, clock: Callable[[], float] = time.thread_time) -> Iterator[None]:
+    """What is done inside takes no more processor time of this thread than ``units`` of :func:`_unit`.
+
+    ``clock`` is :func:`time.process_time` where other threads do the work. The unit is measured before and after, and
+    the dearer one counts: the bound is against work that grows without end, not against a neighbour's noise.
+    """
+    began = clock()
+    _unit()
+    between = clock()
+    yield
+    ended = clock()
+    _unit()
+    unit = max(between - began, clock() - ended)
+    assert ended - between <= units * unit, f"{(ended - between) / unit:.0f} units of work, where {units} are allowed"
