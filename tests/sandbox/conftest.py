@@ -68,12 +68,12 @@ class Caller:
 
     async def pushed(self, number: int = 1) -> Any:
         """The push of that number (from 1), once its delivery is over."""
-        for _ in range(200):
+        for _ in range(1200):
             for push in (await self.received("pushes"))[::-1][number - 1 : number]:
                 if push["delivered"] or len(push["attempts"]) == 4:
                     return push
             await asyncio.sleep(0.05)
-        raise AssertionError("no push was completed within ten seconds")
+        raise AssertionError("no push was completed within a minute")
 
 
 @dataclass

@@ -336,7 +336,10 @@ async def answering_processes(client: httpx.AsyncClient, url: str) -> set[int]:
 async def test_everything_comes_up_shares_a_port_and_survives_the_loss_of_each_part(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         wished = taken.getsockname()[1]
-        async with running(RUN, tmp_path, str(wished), APPLICATION, SANDBOX) as it, httpx.AsyncClient(timeout=60) as client:
+        async with (
+            running(RUN, tmp_path, str(wished), APPLICATION, SANDBOX) as it,
+            httpx.AsyncClient(timeout=60) as client,
+        ):
             await it.prints("ANNOUNCED http://127.0.0.1:", seconds=90)
             await it.prints("\n")
             http = it.output.partition("ANNOUNCED ")[2].split()[0]
