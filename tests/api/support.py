@@ -102,15 +102,10 @@ async def blurred(district: District, number: str) -> None:
     await until(lambda: reports.find_one({"_id": number, "photos_blurred": {"$ne": {}}}))
 
 
-def collector(district: District, name: str, *, suggesting: bool = False, concurrency: int = 8) -> Collector:
-    """What the worker settles the collection ``name`` with, to be turned by hand.
-
-    Where nobody looks at the photos meanwhile, suggestions would wait for that and be due again and again: without
-    ``suggesting`` they are left alone.
-    """
+def collector(district: District, name: str, *, concurrency: int = 8) -> Collector:
+    """What the worker settles the collection ``name`` with, to be turned by hand."""
     by_kind = payers(district.services, district.jobs)[name]
-    paid = {kind: payer for kind, payer in by_kind.items() if suggesting or kind != "suggest"}
-    return Collector(district.services.database[name], paid, lease=timedelta(seconds=30), concurrency=concurrency)
+    return Collector(district.services.database[name], by_kind, lease=timedelta(seconds=30), concurrency=concurrency)
 
 
 async def cost(collection: Collection, stages: list[Document], index: str) -> Document:

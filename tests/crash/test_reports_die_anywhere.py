@@ -22,9 +22,9 @@ async def place(mongodb_url, redis_url, tmp_path_factory):
         yield opened
 
 
-async def settle(place: District, name: str, *, suggesting: bool = False) -> None:
+async def settle(place: District, name: str) -> None:
     """One worker, one document and one debt at a time, until nothing is due."""
-    one_by_one = collector(place, name, suggesting=suggesting, concurrency=1)
+    one_by_one = collector(place, name, concurrency=1)
     for _ in range(100):
         if not await one_by_one.settle_due():
             return

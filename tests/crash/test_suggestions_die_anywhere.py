@@ -51,15 +51,15 @@ async def test_whatever_call_a_worker_dies_at_a_report_is_filed_by_its_suggestio
     number, _ = await submitted(place, seen=True)
     alive = Mortal(0, "before")
     with alive.lifetime():
-        await settle(place, "reports", suggesting=True)
+        await settle(place, "reports")
     await check_done_once(place, number)
     for at in range(1, len(alive.calls) + 1):
         number, _ = await submitted(place, seen=True)
         with Mortal(at, moment, spared=2).lifetime():
-            await settle(place, "reports", suggesting=True)
+            await settle(place, "reports")
         with unmoved_clock():
             wait(seconds=LEASE_SECONDS + 1)
-            await settle(place, "reports", suggesting=True)
+            await settle(place, "reports")
         try:
             await check_done_once(place, number)
         except AssertionError as error:
@@ -79,14 +79,14 @@ async def test_whatever_call_a_worker_dies_at_a_photo_is_seen_and_its_report_wai
             assert photo is not None
             if "seen" not in photo:
                 assert "see" in [d["kind"] for d in photo["owed"]]
-                await settle(place, "reports", suggesting=True)
+                await settle(place, "reports")
                 report = await place.services.reports.get(number)
                 assert (report["state"], report["suggestion"]) == ("submitted", None)
                 assert "suggest" in [d["kind"] for d in report["owed"]]
             wait(seconds=2 * LEASE_SECONDS + 1)
             await settle(place, "photos")
             assert "seen" in (await photos.find_one({"_id": photo_id}) or {})
-            await settle(place, "reports", suggesting=True)
+            await settle(place, "reports")
         await check_done_once(place, number)
 
 
@@ -96,7 +96,7 @@ async def test_a_report_behind_many_photos_asks_ever_more_rarely_and_at_least_tw
     pauses = []
     with unmoved_clock():
         for _ in range(25):
-            await collector(place, "reports", suggesting=True).settle_due()
+            await collector(place, "reports").settle_due()
             ((due_at, attempts),) = [
                 (debt["due_at"], debt["attempts"])
                 for debt in (await reports.find_one({"_id": number}))["owed"]

@@ -39,7 +39,8 @@ async def bring_up(supervisor):
 def child(name, source):
     async def ready():
         return (folder / name).exists()
-    return program(name, [sys.executable, "-c", source, folder, name], ready=ready, ready_seconds=3)
+    seconds = 60 if "touch" in source else 3  # what never says that it is ready is not waited for as long
+    return program(name, [sys.executable, "-c", source, folder, name], ready=ready, ready_seconds=seconds)
 
 sys.exit(asyncio.run(Supervisor(folder).run(bring_up)))
 """
