@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from typing import Any
 
 import httpx
+import pytest
 import pytest_asyncio
 
 from core.ids import new_id
@@ -63,3 +66,11 @@ async def sandbox():
     async with httpx.AsyncClient(trust_env=False, timeout=60) as http:
         yield SandboxControl(running.url, http)
     await running.stop()
+
+
+def pytest_runtest_logreport(report: pytest.TestReport) -> None:
+    """Show a failure when it happens: a run that is broken off before its end has told what it knew."""
+    if report.failed and not os.environ.get("PYTEST_XDIST_WORKER"):
+        print(
+            f"\n{report.nodeid} ({report.when}) failed:\n{report.longreprtext[-6000:]}", file=sys.__stderr__, flush=True
+        )

@@ -140,7 +140,7 @@ async def generated(district, who, folder, present, paths, but):
         *("run", f"{district.url}/openapi.json", "--header", f"Authorization: Bearer {who.token}"),
         *("--checks", CHECKS, "--phases", "examples,coverage,fuzzing", "--include-path-regex", paths),
         *("--max-examples", "15", "--seed", "1", "--suppress-health-check", "all", "--generation-database", "none"),
-        *("--request-timeout", "20", "--warnings", "off", "--no-color", "--max-failures", "5"),
+        *("--request-timeout", "120", "--warnings", "off", "--no-color", "--max-failures", "5"),
         *(("--exclude-path-regex", but) if but else ()),
         *(argument for name in ENDING for argument in ("--exclude-operation-id", name)),
     ]
