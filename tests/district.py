@@ -30,6 +30,7 @@ from sandbox.settings import Settings as SandboxSettings
 from server.application import start_server
 from server.services import open_services
 from server.worker import Worker
+from tests.effort import PATIENCE
 
 ROOT = Path(__file__).resolve().parent.parent
 DEMO_DATA = ROOT / "server" / "demo_data"
@@ -142,7 +143,7 @@ class District:
             body["photo_ids"] = [await citizen.photo()]
         return str((await citizen.post("/reports", body, key=key))["number"])
 
-    async def settled(self, number: str, seconds: float = 60.0) -> dict[str, Any]:
+    async def settled(self, number: str, seconds: float = PATIENCE) -> dict[str, Any]:
         """The report's document once nothing is owed that is due now."""
         reports = self.services.database["reports"]
         async with asyncio.timeout(seconds):

@@ -1,10 +1,13 @@
-"""Bounds on processor time that hold on any machine: in units of a piece of work that is measured beside them."""
+"""What tests take: how long they wait, and bounds on effort that hold on any machine, in units of measured work."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+
+PATIENCE = 400.0
+"""Seconds in which what a test waits for has to come: against hanging, not a bound that the product promises."""
 
 
 def _unit() -> None:

@@ -92,7 +92,7 @@ async def screen(district: District, who: Client, **options: Any) -> AsyncIterat
     shown = Screen(who, await connect(district, who.token, **options))
     running = asyncio.create_task(shown.run())
     try:
-        await until(shown.begun, 20)
+        await until(shown.begun)
         yield shown
     finally:
         shown.connection.close()

@@ -17,6 +17,7 @@ from core.debts import Collector, Document
 from sandbox.pushes import sealed
 from server.worker import payers
 from tests.district import Client, District, location
+from tests.effort import PATIENCE
 
 _CHINESE = re.compile(r"[\u4e00-\u9fff]")
 _INNARDS = re.compile(r"Traceback|File \"|\.py\b|Error:|Exception|pydantic|pymongo|tornado|site-packages")
@@ -87,7 +88,7 @@ async def push(district: District, event: dict[str, Any], **changed: str) -> htt
     return await district.http.post("/wechat/push", params={**parameters, **changed}, content=body)
 
 
-async def until(holds: Callable[[], Awaitable[Any]], seconds: float = 60.0) -> Any:
+async def until(holds: Callable[[], Awaitable[Any]], seconds: float = PATIENCE) -> Any:
     """What ``holds`` gives, once that is true; asked again and again. For what the worker or WeChat does meanwhile."""
     async with asyncio.timeout(seconds):
         while True:

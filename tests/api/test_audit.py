@@ -18,6 +18,7 @@ from reports.rules import STATE_NAMES
 from tests.api.support import collector, problem
 from tests.crash.mortal import Mortal, unmoved_clock, wait
 from tests.district import PASSWORD, District, open_district
+from tests.effort import PATIENCE
 
 LEASE = timedelta(seconds=30)
 
@@ -194,7 +195,7 @@ async def test_the_worker_seals_what_was_written(mongodb_url, redis_url, tmp_pat
     async with open_district(mongodb_url, redis_url, tmp_path, database=name, audit={"seal_seconds": 0.1}) as opened:
         await opened.staff("admin")
         seals = opened.services.database["audit_seals"]
-        async with asyncio.timeout(80):
+        async with asyncio.timeout(PATIENCE):
             while await seals.find_one({}) is None:  # noqa: ASYNC110 - another task fills it
                 await asyncio.sleep(0.05)
         assert await is_whole(opened)

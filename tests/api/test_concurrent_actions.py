@@ -14,6 +14,7 @@ from core.idempotency import Idempotency
 from core.ids import new_id
 from tests.api.support import new_report, problem
 from tests.district import Client
+from tests.effort import PATIENCE
 
 FIFTY = 50
 
@@ -42,7 +43,7 @@ class Gate:
         return await self._reports.insert_one(document)
 
     async def _pass(self) -> None:
-        async with asyncio.timeout(120):
+        async with asyncio.timeout(PATIENCE):
             await self._waiting.wait()
 
 

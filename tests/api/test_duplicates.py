@@ -21,6 +21,7 @@ from reports.search import grams
 from reports.similarity import Traits, words_of
 from tests.api.support import cost, problem
 from tests.district import INSIDE, District, location, open_district
+from tests.effort import PATIENCE
 
 _NUMBERS = count(1)
 WORDS = "学校门口的井盖坏了，车一过就响，晚上很危险"
@@ -60,7 +61,7 @@ async def report(district: District, citizen: Any, where: dict[str, Any], photo:
 
 async def settled(district: District, *numbers: str) -> None:
     """Wait until nothing is owed, and WeChat has judged the photos."""
-    async with asyncio.timeout(80):
+    async with asyncio.timeout(PATIENCE):
         for number in numbers:
             for _ in itertools.count():
                 if "pending" not in (await district.settled(number))["photo_verdicts"].values():

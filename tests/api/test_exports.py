@@ -27,7 +27,7 @@ async def finished(client: Client, job_id: str, state: str = "done") -> dict[str
         job = await client.get(f"/jobs/{job_id}")
         return job if job["state"] not in ("queued", "running") else None
 
-    job: dict[str, Any] = await until(over, 60)
+    job: dict[str, Any] = await until(over)
     assert job["state"] == state, job
     return job
 

@@ -15,6 +15,7 @@ from core.clock import now, shanghai
 from tests.api.support import problem
 from tests.api.support import until as become
 from tests.district import Client, District, good, location
+from tests.effort import PATIENCE
 
 ALONE = (113.2400, 23.1450)
 """A place in another street than the cases of the other tests."""
@@ -26,7 +27,7 @@ def period(days: int = 40) -> dict[str, str]:
     return {"since": str(today - timedelta(days=days)), "until": str(today + timedelta(days=days))}
 
 
-async def counted(district: District, seconds: float = 80.0) -> None:
+async def counted(district: District, seconds: float = PATIENCE) -> None:
     """Come back when everything that has been written, and what the worker still owes for it, is counted."""
     reports = district.services.database["reports"]
 
@@ -97,7 +98,7 @@ async def test_every_number_is_a_list_of_that_many_cases(district, cases):
     assessor = await district.staff("assessor")
     for by in ("unit", "street", "grid", "person", "category"):
         # The cases of other tests live on: what is owed for them later may fall due between a number and its list.
-        async with asyncio.timeout(240):
+        async with asyncio.timeout(PATIENCE):
             while True:
                 await counted(district)
                 rows = (await assessor.get("/indicators", by=by, **period()))["rows"]
@@ -210,7 +211,7 @@ async def test_a_changed_scheme_counts_at_once_and_is_on_record(district, cases)
         wrong = {**body, "version": after["version"], "indicators": body["indicators"][1:]}
         fields = problem(await assessor.call("PUT", "/indicators/scheme", json=wrong), 422, "INVALID")["fields"]
         assert "不存在的指标" in fields[0]["problem"]
-        async with asyncio.timeout(40):
+        async with asyncio.timeout(PATIENCE):
             entries: list[Any] = []
             while True:
                 entries = (await assessor.get("/audit", action="indicators.change"))["entries"]

@@ -61,10 +61,10 @@ async def test_corrections_change_what_the_running_district_suggests_and_are_tak
             top, model = await suggested(district, citizen)
             return top if ("+" in model) == promoted else None
 
-        top = await until(lambda: taken_by(True), 120)
+        top = await until(lambda: taken_by(True))
         assert top[0]["category"] == "street_light"
         await promotions.roll_back(by=BY, reason="试验结束")
-        await until(lambda: taken_by(False), 120)
+        await until(lambda: taken_by(False))
         assert (await suggested(district, citizen))[1] == own
         assert not asking.done()
         asking.cancel()

@@ -50,6 +50,7 @@ from tests.api.lifecycle_model import (
 )
 from tests.api.support import collector, problem
 from tests.district import UNITS, Client, District, location, open_district
+from tests.effort import PATIENCE
 
 RUNS, STEPS = {False: 24, True: 10}, 24
 # On two levels of dispatch (True) only the beginning is another; on one, the walks are to get everywhere.
@@ -342,7 +343,7 @@ class Lifecycle(RuleBasedStateMachine):
 
     async def _pay(self) -> None:
         reports = collector(self.district, "reports")
-        async with asyncio.timeout(120):
+        async with asyncio.timeout(PATIENCE):
             while await reports.settle_due():
                 pass
 

@@ -49,12 +49,12 @@ async def caught_up(town, *screens: Screen) -> int:
         await asyncio.sleep(0.3)
         return before if before == await log.newest() else 0
 
-    newest: int = await until(quiet, 60)
+    newest: int = await until(quiet)
 
     async def all_there() -> bool:
         return all(s.seq >= newest for s in screens)
 
-    await until(all_there, 30)
+    await until(all_there)
     return newest
 
 

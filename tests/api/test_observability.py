@@ -186,7 +186,7 @@ async def test_readiness_falls_while_mongodb_is_away_and_comes_back_with_it(redi
             async def ready() -> bool:
                 return (await town.http.get("/readyz")).status_code == 200
 
-            await town.until(ready, 30)
+            await town.until(ready)
             assert (await citizen.get("/me"))["citizen_id"] == citizen.facts["citizen_id"]
     finally:
         await mongod.stop()

@@ -15,6 +15,7 @@ from core.ids import new_id
 from reports.checks import RequiredChecks
 from tests.api.support import collector, later, problem, until
 from tests.district import INSIDE, PASSWORD, Client, District, good, location, open_district
+from tests.effort import PATIENCE
 
 FIFTY = 50
 _names = itertools.count()
@@ -294,7 +295,7 @@ class Gate:
         return getattr(self._tasks, name)
 
     async def find_one_and_update(self, condition: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
-        async with asyncio.timeout(120):
+        async with asyncio.timeout(PATIENCE):
             await self._waiting.wait()
         found = condition if self._condition else {"_id": condition["_id"]}
         return await self._tasks.find_one_and_update(found, *args, **kwargs)

@@ -15,6 +15,7 @@ from core.clock import now
 from core.ids import new_id
 from tests.api.support import later, problem
 from tests.district import PASSWORD, Client, good, open_district
+from tests.effort import PATIENCE
 
 OTHER = "Another-Password-2"
 
@@ -50,7 +51,7 @@ async def account(district, *roles, must_change=False) -> str:
 
 async def on_record(district, action, subject_id):
     audit = district.services.database["audit"]
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(PATIENCE):
         while True:
             entry = await audit.find_one({"action": action, "subject.id": subject_id})
             if entry is not None:

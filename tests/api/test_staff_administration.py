@@ -10,6 +10,7 @@ import pytest_asyncio
 from accounts.models import NewStaff
 from tests.api.support import problem
 from tests.district import INSIDE, PASSWORD, Client, good
+from tests.effort import PATIENCE
 
 DISTRICT = "990101"
 STREET = "990101001"
@@ -53,7 +54,7 @@ async def sign_in(district, username, password):
 async def on_record(district, action, object_id):
     """The audit entry of ``action``, which the worker writes soon."""
     audit = district.services.database["audit"]
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(PATIENCE):
         while True:
             entry = await audit.find_one({"action": action, "object.id": object_id})
             if entry is not None:

@@ -27,6 +27,7 @@ from reports.topic_keeping import STATE, STATE_ID, TopicKeeper, collections
 from reports.topics import RANKING, Period, ranking
 from tests.api.support import cost, problem, until
 from tests.district import INSIDE, District, location, open_district
+from tests.effort import PATIENCE
 
 NOISE = "金港河边的工地深夜施工扰民，居民没法睡觉"
 LIGHT = "学府路两旁的路灯全都不亮，晚上走路看不见"
@@ -77,7 +78,7 @@ async def members(district: District) -> dict[str, Any]:
     return {m["_id"]: m async for m in found.find({})}
 
 
-async def until_members(district: District, numbers: Sequence[str], seconds: float = 240) -> dict[str, Any]:
+async def until_members(district: District, numbers: Sequence[str], seconds: float = PATIENCE) -> dict[str, Any]:
     async with asyncio.timeout(seconds):
         for _ in itertools.count():
             found = await members(district)
@@ -203,7 +204,7 @@ async def test_a_report_that_is_voided_counts_no_more_and_parts_of_a_case_never_
     dispatcher = await place.staff("dispatcher")
     await place.action("dispatcher", numbers[1], "split", children=[{"description": NOISE}] * 2, reason="两个部门的事")
     await place.action("dispatcher", numbers[0], "void", reason="不是我区的")
-    async with asyncio.timeout(120):
+    async with asyncio.timeout(PATIENCE):
         for _ in itertools.count():
             (topic,) = (await dispatcher.get("/topics"))["topics"]
             if topic["count"] == 2:

@@ -64,7 +64,7 @@ async def test_every_step_of_a_case_arrives_signed_and_without_personal_data(tow
         async def all_arrived() -> bool:
             return {"report.submit", "report.file", "report.dispatch", "report.accept"} <= {*events(receiver, number)}
 
-        await until(all_arrived, 60)
+        await until(all_arrived)
         assert receiver.bad == []
         text = repr(receiver.accepted)
         for secret in ("王小明", "13912345678", "解放路", citizen.facts["citizen_id"], citizen.facts["openid"]):
@@ -100,7 +100,7 @@ async def test_only_what_the_filters_ask_for_arrives(town: District, admin):
         async def left() -> bool:
             return "report.refuse" in events(roads, number)
 
-        await until(left, 60)
+        await until(left)
         # That the case has gone from the unit is told to who wants that unit's cases.
         # The verdict on its photo may come while the unit has it.
         steps = [e for e in events(roads, number) if e != "report.update"]
@@ -122,9 +122,9 @@ async def test_a_unit_that_helps_is_told_as_the_one_that_leads_is(town: District
             return f"report.{step}" in events(roads, number)
 
         # One after the other: changes that are read at once say where the case has come to.
-        await until(lambda: told_of("accept"), 60)
+        await until(lambda: told_of("accept"))
         await town.action("unit-roads", number, "refuse_part", reason="不属于我单位")
-        await until(lambda: told_of("refuse_part"), 60)
+        await until(lambda: told_of("refuse_part"))
         steps = [e for e in events(roads, number) if e != "report.update"]
         assert steps == ["report.dispatch", "report.accept", "report.refuse_part"]
         told = {m["type"]: m["data"]["units"] for m in roads.accepted if m["data"]["number"] == number}
@@ -150,7 +150,7 @@ async def test_the_secret_is_shown_once_kept_sealed_and_turned_over_without_a_ga
         async def arrived() -> bool:
             return bool(events(receiver, number))
 
-        await until(arrived, 60)
+        await until(arrived)
         assert receiver.bad == []
         await remove(admin, webhook)
 
@@ -163,18 +163,18 @@ async def test_what_fails_is_tried_again_with_growing_pauses_and_arrives_under_i
         async def failed(times: int) -> bool:
             return receiver.requests >= times and (await state(admin, webhook))["failures"] >= times
 
-        await until(lambda: failed(1), 60)
+        await until(lambda: failed(1))
         shown = await state(admin, webhook)
         assert (shown["last_problem"], shown["waiting"]) == ("HTTP 500", 1)
         assert "重试" in shown["attention"]
         with later(seconds=15):
-            await until(lambda: failed(2), 60)
+            await until(lambda: failed(2))
             with later(seconds=40):
 
                 async def arrived() -> bool:
                     return bool(events(receiver, number))
 
-                await until(arrived, 60)
+                await until(arrived)
 
                 async def written() -> bool:
                     return bool((await deliveries(admin, webhook))[0]["state"] == "delivered")
@@ -196,7 +196,7 @@ async def test_who_fails_for_long_is_paused_and_what_was_given_up_is_sent_again_
         async def planned() -> bool:
             return len(await deliveries(admin, webhook)) == 3
 
-        await until(planned, 60)
+        await until(planned)
         hooks = town.services.database["webhooks"]
 
         async def noted() -> bool:  # what came of every request so far: it must not be noted at a later hour
@@ -210,7 +210,7 @@ async def test_who_fails_for_long_is_paused_and_what_was_given_up_is_sent_again_
                 async def tried(least: int = before) -> bool:
                     return receiver.requests > least and await noted()
 
-                await until(tried, 60)
+                await until(tried)
                 before = receiver.requests
                 if hours == 25:
 
@@ -218,7 +218,7 @@ async def test_who_fails_for_long_is_paused_and_what_was_given_up_is_sent_again_
                         found = await hooks.find_one({"_id": webhook["webhook_id"]})
                         return bool(found and found["state"] == "paused")
 
-                    await until(paused, 60)
+                    await until(paused)
         shown = await state(admin, webhook)
         assert (shown["state"], shown["paused_because"]) == ("paused", "failing")
         assert "暂停" in shown["attention"]
@@ -229,7 +229,7 @@ async def test_who_fails_for_long_is_paused_and_what_was_given_up_is_sent_again_
                 found = town.services.database["webhook_deliveries"]
                 return await found.count_documents({"webhook_id": webhook["webhook_id"], "state": "dead"}) == 3
 
-            await until(given_up, 60)
+            await until(given_up)
         dead = await deliveries(admin, webhook, state="dead")
         assert {d["number"] for d in dead} == set(numbers)
         assert (await state(admin, webhook))["dead"] == 3
@@ -247,7 +247,7 @@ async def test_who_fails_for_long_is_paused_and_what_was_given_up_is_sent_again_
         async def arrived() -> bool:
             return {*receiver.ids()} == {d["delivery_id"] for d in dead}
 
-        await until(arrived, 60)
+        await until(arrived)
 
         async def well() -> bool:
             return (await state(admin, webhook))["attention"] is None
@@ -274,7 +274,7 @@ async def test_a_paused_one_goes_on_from_where_it_was(town: District, admin):
         async def arrived() -> bool:
             return {m["data"]["number"] for m in receiver.accepted} == set(numbers)
 
-        await until(arrived, 60)
+        await until(arrived)
         await remove(admin, webhook)
 
 
@@ -286,7 +286,7 @@ async def test_who_is_gone_is_paused_at_once(town: District, admin):
         async def paused() -> bool:
             return bool((await state(admin, webhook))["paused_because"] == "gone")
 
-        await until(paused, 60)
+        await until(paused)
         await remove(admin, webhook)
         problem(await admin.call("GET", f"/webhooks/{webhook['webhook_id']}"), 404, "NO_SUCH_WEBHOOK")
 
@@ -310,4 +310,4 @@ async def test_changes_are_on_record(town: District, admin):
             audit = town.services.database["audit"].find({"object.id": webhook["webhook_id"]})
             return {e["action"] async for e in audit} == {"webhook.create", "webhook.delete"}
 
-        await until(recorded, 60)
+        await until(recorded)

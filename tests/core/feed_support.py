@@ -15,6 +15,7 @@ from core.debts import Document, owe
 from core.feed import Feed
 from core.ids import new_id
 from reports.feed import SOURCE
+from tests.effort import PATIENCE
 
 
 class Cases:
@@ -97,7 +98,7 @@ class Cases:
         assert [c["_id"] for c in found] == list(range(1, len(found) + 1))
         return found
 
-    async def recorded(self, seconds: float = 120.0) -> list[Document]:
+    async def recorded(self, seconds: float = PATIENCE) -> list[Document]:
         """All changes, once every entry of every timeline is among them; none may be there twice."""
 
         async def all_there() -> list[Document] | None:
@@ -128,7 +129,7 @@ def _entry(action: str, origin: str | None, to: str) -> Document:
     return {"id": new_id(), "at": now(), "action": action, "from": origin, "to": to, "by": by}
 
 
-async def until(holds: Callable[[], Awaitable[Any]], seconds: float = 120.0) -> Any:
+async def until(holds: Callable[[], Awaitable[Any]], seconds: float = PATIENCE) -> Any:
     """What ``holds`` gives, once that is true."""
     async with asyncio.timeout(seconds):
         while True:

@@ -24,6 +24,7 @@ from core.database import connect, ensure_indexes
 from server.embedded import mongod_binary
 from server.process import choose_port, spawn
 from server.services import open_services
+from tests.effort import PATIENCE
 
 DOCUMENT = Path(__file__).resolve().parents[2] / "docs" / "audit.md"
 KEY = "test-only-audit-key-0123456789abcdef"
@@ -58,7 +59,10 @@ async def port(tmp_path_factory):
 async def prepare(port: int) -> None:
     url = f"127.0.0.1:{port}/?directConnection=true"
     # Until there is a user, whoever sits at the machine may set up the set and make the first one.
-    async with asyncio.timeout(240), AsyncMongoClient[Any](f"mongodb://{url}", serverSelectionTimeoutMS=500) as nobody:
+    async with (
+        asyncio.timeout(PATIENCE),
+        AsyncMongoClient[Any](f"mongodb://{url}", serverSelectionTimeoutMS=500) as nobody,
+    ):
         members = [{"_id": 0, "host": f"127.0.0.1:{port}"}]
         while True:
             try:

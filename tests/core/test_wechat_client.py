@@ -31,6 +31,7 @@ from core.wechat import (
 )
 from core.wechat.errors import NO_ANSWER, error_for
 from tests.core.wechat_support import SECRET, SETTINGS, TEXT_CHECK, calls_of, client_of, forget_tokens, openid_of
+from tests.effort import PATIENCE
 
 TEMPLATE = "tmpl-report-filed-0000000000000000000000001"
 SEND = "/cgi-bin/message/subscribe/send"
@@ -244,7 +245,7 @@ async def test_a_picture_is_fetched_by_wechat_and_its_verdict_comes_as_a_push(sa
         assert (await sandbox.control("POST", "/control/push-check"))["ok"]
         await sandbox.control("POST", "/control/verdicts", {"kind": "image", "suggest": "review", "label": "20002"})
         trace_id = await wechat.check_picture(await openid_of(sandbox, "li"), Scene.FORUM, f"{here}/photo")
-        async with asyncio.timeout(40):
+        async with asyncio.timeout(PATIENCE):
             await both.wait()
         verdict = picture_verdict(events[0])
         assert (verdict.suggest, verdict.label, verdict.trace_id) == ("review", 20002, trace_id)
@@ -286,7 +287,7 @@ async def test_a_call_ends_when_its_time_is_over(sandbox, wechat, monkeypatch):
         await wechat.check_text(openid, Scene.FORUM, "好")
     assert asyncio.get_running_loop().time() - began < 1.2
     # The sandbox still works on the late call; the next test's counts must not find it.
-    async with asyncio.timeout(40):
+    async with asyncio.timeout(PATIENCE):
         while (await calls_of(sandbox, TEXT_CHECK))["0"] < 2:  # noqa: ASYNC110 - it is another program
             await asyncio.sleep(0.05)
 

@@ -23,6 +23,7 @@ from tests.core.wechat_support import (
     openid_of,
     token_key,
 )
+from tests.effort import PATIENCE
 
 ROOT = Path(__file__).resolve().parents[2]
 PROCESSES, TASKS = 5, 4
@@ -128,7 +129,7 @@ async def test_processes_with_a_withdrawn_token_cause_exactly_one_refresh(sandbo
         for _ in range(PROCESSES)
     ]
     try:
-        async with asyncio.timeout(240):
+        async with asyncio.timeout(PATIENCE):
             for process in processes:
                 assert process.stdout is not None
                 assert await process.stdout.readline() == b"ready\n"

@@ -16,6 +16,7 @@ from PIL import Image
 from core.ids import new_id
 from tests.crash.town import Town, body_of, open_town
 from tests.district import Client, picture
+from tests.effort import PATIENCE
 
 KILLS = 5
 
@@ -76,7 +77,7 @@ class Reporters:
             yield
             over.set()
 
-    async def some_more(self, count: int, seconds: float = 240.0) -> None:
+    async def some_more(self, count: int, seconds: float = PATIENCE) -> None:
         """Wait until ``count`` more reports are acknowledged."""
         enough = len(self.numbers) + count
 

@@ -18,7 +18,7 @@ from server.process import Process
 from tests.crash.town import Town, body_of, open_town
 from tests.district import Client
 
-FEW, MANY = 2_000, 20_000
+FEW, MANY = 1_000, 10_000
 
 
 @pytest_asyncio.fixture(scope="module")
@@ -41,7 +41,7 @@ async def town(mongodb_url, redis_url, tmp_path_factory):
 
 async def fill(town: Town, model: Document) -> None:
     reports = town.services.database["reports"]
-    for start in range(0, MANY, 2000):
+    for start in range(0, MANY, 1000):
         await reports.insert_many(
             [
                 {
@@ -51,7 +51,7 @@ async def fill(town: Town, model: Document) -> None:
                     "description": f"第 {n} 处垃圾没人清理，" + "味道很大，" * (n % 9),
                     "category": "exposed_garbage" if n < FEW else "road_damage",
                 }
-                for n in range(start, start + 2000)
+                for n in range(start, start + 1000)
             ],
             ordered=False,
         )
@@ -73,7 +73,7 @@ async def in_state(town: Town, job_id: str, state: str, *, at_least: int = 0) ->
         job = await job_of(town, job_id)
         return job if job["state"] == state and job["done"] >= at_least else None
 
-    found: Document = await town.until(there, 200)
+    found: Document = await town.until(there)
     return found
 
 
@@ -87,7 +87,7 @@ async def caught_up(town: Town) -> None:
         newest = await ChangeLog(database).newest()
         return bool(counted.get("counted_to") and counted["counted_to"] > begun and kept.get("seq") == newest)
 
-    await town.until(through, 120)
+    await town.until(through)
 
 
 def peak(process: Process) -> int:

@@ -59,4 +59,4 @@ async def test_workers_killed_while_they_record_changes_lose_and_double_none(mon
                 for r in reports
             )
 
-        await town.until(whole, 90)
+        await town.until(whole)

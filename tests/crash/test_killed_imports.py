@@ -58,7 +58,7 @@ async def test_a_sheet_whose_worker_is_killed_again_and_again_is_loaded_once(mon
         async def over() -> bool:
             return (await progress(town, job_id))[0] == "done"
 
-        await town.until(over, 150)
+        await town.until(over)
         job = await intake.get(f"/jobs/{job_id}")
         assert job["result"] == {"rows": ROWS, "loaded": ROWS - 1, "present": 0, "refused": 1}
         found = [r["external"]["number"] async for r in reports.find(mine, {"external": 1})]
@@ -72,7 +72,7 @@ async def test_a_sheet_whose_worker_is_killed_again_and_again_is_loaded_once(mon
         # The same sheet once more, by people who do not know that it is there.
         answer = await intake.call("POST", "/intake/xlsx", files={"file": ("orders.xlsx", content)})
         job_id = answer.json()["job_id"]
-        await town.until(over, 150)
+        await town.until(over)
         again = await intake.get(f"/jobs/{job_id}")
         assert again["result"] == {"rows": ROWS, "loaded": 0, "present": ROWS - 1, "refused": 1}
         assert await reports.count_documents(mine) == ROWS - 1

@@ -28,7 +28,7 @@ async def kill_in_the_middle(town: Town, pending: Callable[[], Awaitable[int]]) 
         async def begun(before: int = before) -> bool:
             return await pending() < before
 
-        await town.until(begun, 120)
+        await town.until(begun)
         await asyncio.sleep(rng.uniform(0, 0.02))
         await town.kill(worker)
         left += bool(await pending())
@@ -100,7 +100,7 @@ async def test_whoever_kills_the_worker_each_check_is_offered_once(mongodb_url, 
         async def all_offered() -> bool:
             return await tasks.count_documents({"offered_to": {"$ne": []}}) == ASKED
 
-        await town.until(all_offered, 180)
+        await town.until(all_offered)
         await town.all_paid(180)
         found = [t async for t in tasks.find()]
         assert sorted(t["number"] for t in found) == sorted(numbers)

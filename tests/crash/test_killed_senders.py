@@ -48,7 +48,7 @@ async def test_every_change_arrives_whoever_is_killed(mongodb_url, redis_url, tm
                         await asyncio.sleep(0.1)
                         return len(receiver.accepted) > before or working.done()
 
-                    await town.until(goes_on, 90)
+                    await town.until(goes_on)
                     await asyncio.sleep(rng.uniform(0, 0.3))
                     await redis.flushall()
                     await town.kill(workers.pop(0))
@@ -66,7 +66,7 @@ async def test_every_change_arrives_whoever_is_killed(mongodb_url, redis_url, tm
                 return len(of_these) == len(entries) and of_these <= set(receiver.ids())
 
             assert len(entries) >= len(numbers)
-            await town.until(all_arrived, 120)
+            await town.until(all_arrived)
             assert receiver.bad == []
             bodies: dict[str, str] = {}
             for message in receiver.accepted:

@@ -75,7 +75,7 @@ async def test_no_acknowledged_snapshot_is_lost_or_doubled_whoever_is_killed(mon
         async def all_looked_at() -> bool:
             return not await snapshots.count_documents({"$or": [{"state": "received"}, {"owed.0": {"$exists": True}}]})
 
-        await town.until(all_looked_at, 90)
+        await town.until(all_looked_at)
         kept = {s["_id"]: s async for s in snapshots.find()}
         assert kept.keys() == cameras.acknowledged.keys(), "one that nobody has, or that is lost"
         for snapshot_id, sent in cameras.acknowledged.items():
@@ -150,7 +150,7 @@ async def test_a_confirmed_snapshot_is_one_case_whoever_is_killed_over_it(mongod
             done = {"state": "confirmed", "photo_id": {"$ne": None}, "owed": []}
             return bool(await snapshots.count_documents(done) == len(ids))
 
-        await town.until(all_opened, 60)
+        await town.until(all_opened)
         found_ = [dict(s) async for s in snapshots.find()]
         reports = [dict(r) async for r in town.services.database["reports"].find({"channel": "camera"})]
         assert sorted(r["_id"] for r in reports) == sorted(s["report"] for s in found_)

@@ -96,7 +96,7 @@ async def test_workers_killed_in_the_middle_give_each_warning_once_and_redis_kno
                 in_the_middle += bool(await open_work(town))
         assert in_the_middle, "the work was over before the killing"
         await town.start("worker")
-        await town.until(lambda: nothing_left(town), 120)
+        await town.until(lambda: nothing_left(town))
         notices = town.services.database["staff_notices"]
         for number in numbers:
             report = await town.report(number)

@@ -23,6 +23,7 @@ from server.process import Process, reserve_shared_port, spawn
 from server.services import open_services
 from tests.api.support import accept_all
 from tests.district import ROOT, Client, District, location, seed
+from tests.effort import PATIENCE
 
 SEND = "/cgi-bin/message/subscribe/send"
 SLOW = (SEND, "/wxa/msg_sec_check", "/wxa/media_check_async", "/wxa/getuserriskrank")
@@ -57,7 +58,7 @@ class Town(District):
         await process.wait()
         self.running.remove(process)
 
-    async def until(self, condition: Callable[[], Awaitable[Any]], seconds: float = 240.0) -> Any:
+    async def until(self, condition: Callable[[], Awaitable[Any]], seconds: float = PATIENCE) -> Any:
         """Wait for what ``condition`` answers to be true. A process that ends by itself is a failure."""
         try:
             async with asyncio.timeout(seconds):
@@ -98,7 +99,7 @@ class Town(District):
         query = {"owed": {"$elemMatch": {"kind": {"$exists": True} if later else put_off}}}
         return sum([await self.services.database[name].count_documents(query) for name in OWING])
 
-    async def all_paid(self, seconds: float = 360.0) -> None:
+    async def all_paid(self, seconds: float = PATIENCE) -> None:
         """Wait until nobody owes anything, what is put off for later being made due now."""
 
         async def nothing_owed() -> bool:

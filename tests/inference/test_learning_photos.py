@@ -66,7 +66,7 @@ async def test_pictures_of_a_district_teach_what_they_show(learning: Learning):
             seen = await service.see(unseen)
             return seen if seen.judgement.model != before.judgement.model else None
 
-        after = await until(changed, 60)
+        after = await until(changed)
         assert after.judgement.label == label
         assert after.embedding == before.embedding, "where a photo lies is the network's own affair"
         assert (await service.text("category", "", "路灯不亮")).model.startswith("texts-")

@@ -26,6 +26,7 @@ from reports.recount import Recount, collections
 from reports.rules import State
 from reports.statistics import NOBODY, By, Figures, Selection, Statistics
 from reports.statistics_rows import number_of
+from tests.effort import PATIENCE
 from tests.reports.slow_statistics import LISTS, slow_lists
 
 STREETS = ("990101001", "990101002")
@@ -305,7 +306,7 @@ async def test_following_loses_nothing_and_counts_nothing_twice_though_it_is_kil
     await house.database["statistics_state"].update_one({}, {"$set": {"until": FIRST}})
     last = asyncio.create_task(house.recount.follow(0.01))
     expected = {r["_id"] for r in await house.all()}
-    async with asyncio.timeout(240):
+    async with asyncio.timeout(PATIENCE):
         while True:
             written = now()
             state = await house.database["statistics_state"].find_one({"_id": "reports"})

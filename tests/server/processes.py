@@ -3,6 +3,8 @@
 import asyncio
 from pathlib import Path
 
+from tests.effort import PATIENCE
+
 
 def is_alive(pid: int) -> bool:
     """Whether the process exists and is more than a zombie."""
@@ -12,7 +14,7 @@ def is_alive(pid: int) -> bool:
         return False
 
 
-async def until(condition, seconds: float = 40) -> None:
+async def until(condition, seconds: float = PATIENCE) -> None:
     async with asyncio.timeout(seconds):
         while not condition():  # noqa: ASYNC110  (other processes set no events here)
             await asyncio.sleep(0.02)

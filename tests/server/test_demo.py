@@ -35,6 +35,7 @@ from server.demo_pictures import draw_scene
 from server.seed import seed
 from server.services import open_services
 from server.worker import Worker
+from tests.effort import PATIENCE
 
 DOCUMENTS = (
     *("areas", "categories", "citizens", "roles", "routing_rules", "staff", "subscriptions", "units"),
@@ -86,7 +87,7 @@ async def started(mongodb_url, redis_url, tmp_path_factory):
             worker = asyncio.create_task(Worker(services, jobs, settings).run())
             url = f"http://127.0.0.1:{settings.server.port}"
             async with httpx.AsyncClient(base_url=url, trust_env=False, timeout=30) as http:
-                async with asyncio.timeout(240):
+                async with asyncio.timeout(PATIENCE):
                     while await owing(services):  # noqa: ASYNC110 - the worker tells nobody
                         await asyncio.sleep(0.1)
                 yield services, sandbox, http
@@ -327,7 +328,7 @@ def test_each_category_has_a_scene_that_looks_otherwise_once_mended(category):
 async def test_snapshots_of_cameras_wait_for_a_reviewer_who_makes_a_case_of_one(started):
     """Last, because of the case."""
     services, _, http = started
-    async with asyncio.timeout(240):
+    async with asyncio.timeout(PATIENCE):
         while await services.snapshots.intake.backlog(1):  # noqa: ASYNC110 - the worker tells nobody
             await asyncio.sleep(0.1)
     account = {"username": "demo-intake", "password": demo.PASSWORD}

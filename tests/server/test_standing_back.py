@@ -26,7 +26,7 @@ time.sleep(60)
 async def test_a_worker_that_was_spawned_runs_when_nobody_else_does(tmp_path):
     child = await spawn("worker", [sys.executable, "-c", PROGRAM], log=tmp_path / "log", cwd=ROOT)
     try:
-        await until(lambda: "stands back" in child.log.read_text(), 30)
+        await until(lambda: "stands back" in child.log.read_text())
         assert os.sched_getscheduler(child.pid) == os.SCHED_IDLE
         # Compared with the applications themselves: in a session of its own it would be compared as a group.
         assert os.getsid(child.pid) == os.getsid(0)

@@ -18,6 +18,7 @@ from pymongo import AsyncMongoClient
 
 from core.config import load_settings
 from server.logs import Follower, summary
+from tests.effort import PATIENCE
 from tests.server.processes import is_alive, until
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -75,7 +76,7 @@ class Supervised:
         while chunk := await self.process.stdout.read(4096):
             self.output += chunk.decode()
 
-    async def prints(self, text: str, seconds: float = 120) -> None:
+    async def prints(self, text: str, seconds: float = PATIENCE) -> None:
         """Wait until it has printed ``text``."""
         try:
             await until(lambda: text in self.output or self.process.returncode is not None, seconds)
@@ -357,7 +358,7 @@ async def test_everything_comes_up_shares_a_port_and_survives_the_loss_of_each_p
             for name in ("mongod", "valkey", "app-1"):
                 os.kill(pids[name], signal.SIGKILL)
                 await until(lambda name=name: it.pids()[name] != pids[name])
-            async with asyncio.timeout(120):
+            async with asyncio.timeout(PATIENCE):
                 while True:  # the application finds the databases again under the addresses that it was given
                     try:
                         answer = await client.get(f"{http}/readyz", timeout=5)
