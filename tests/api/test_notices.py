@@ -12,7 +12,7 @@ import pytest_asyncio
 from core.clock import clock, now
 from core.ids import new_id
 from reports.models import Given, System
-from tests.api.support import accept_all, collector, problem
+from tests.api.support import accept_all, collector, problem, until
 from tests.district import VAGUE, open_district
 
 SEND = "/cgi-bin/message/subscribe/send"
@@ -290,18 +290,18 @@ async def test_a_debt_that_stays_is_shown_to_staff_with_its_problem(place):
 async def test_a_worker_killed_while_sending_leaves_it_at_one_message(place):
     """Cancelled between the call and the note of it: the next worker does not send it again."""
     desk = await Desk.open(place, accepts=2)
-    await place.control("POST", "/errors", {"path": SEND, "delay_s": 0.5})
-    for _ in range(3):
-        task = asyncio.create_task(desk.turn())
-        done, _ = await asyncio.wait([task], timeout=0.25)
-        if not done:
-            task.cancel()
-            await asyncio.gather(task, return_exceptions=True)
-            break
-    debt = await desk.notify_debt()
-    assert debt is not None
-    assert debt["sending"] is True
-    await asyncio.sleep(0.5)  # the message that had left arrives
+    await place.control("POST", "/errors", {"path": SEND, "delay_s": 2})
+    task = asyncio.create_task(desk.turn_all())
+
+    async def sending() -> bool:
+        debt = await desk.notify_debt()
+        return debt is not None and debt.get("sending", False)
+
+    await until(sending)
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+    assert await sending()
+    await asyncio.sleep(2)  # a message that had left arrives
     clock.offset += timedelta(seconds=31)
     report = await desk.turn_all()
     assert [n["result"] for n in report["notices"]] == ["uncertain"]
