@@ -306,11 +306,11 @@ async def test_following_loses_nothing_and_counts_nothing_twice_though_it_is_kil
     await house.database["statistics_state"].update_one({}, {"$set": {"until": FIRST}})
     last = asyncio.create_task(house.recount.follow(0.01))
     expected = {r["_id"] for r in await house.all()}
+    written = now()
     async with asyncio.timeout(PATIENCE):
         while True:
-            written = now()
             state = await house.database["statistics_state"].find_one({"_id": "reports"})
-            if state.get("counted_to") and state["counted_to"] > written - timedelta(seconds=1):
+            if state.get("counted_to") and state["counted_to"] > written:
                 kept = await house.kept()
                 if {number_of(fact) for fact in kept[0]} == expected:
                     await asyncio.sleep(1.5)
