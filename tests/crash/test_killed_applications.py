@@ -18,7 +18,7 @@ from tests.crash.town import Town, body_of, open_town
 from tests.district import Client, picture
 from tests.effort import PATIENCE
 
-KILLS = 5
+KILLS = 4
 
 
 @dataclass
@@ -120,7 +120,7 @@ async def test_an_application_killed_while_citizens_report_loses_and_doubles_not
     async with open_town(mongodb_url, redis_url, tmp_path) as town:
         apps = [await town.start("app"), await town.start("app")]
         reporters = Reporters(town)
-        async with reporters.at_work(8):
+        async with reporters.at_work(4):
             for _ in range(KILLS):
                 await reporters.some_more(6)
                 await asyncio.sleep(rng.uniform(0, 0.1))
