@@ -68,7 +68,7 @@ class PhotoSeeing:
             if (debt := next((d for d in photo["owed"] if d["kind"] == "see"), None)) is not None:
                 if debt.get("last_problem") == WAITING and "claim" not in debt:
                     raise Postponed(WAITING, max(debt["due_at"] - now(), timedelta(0)) + _SOON)
-                pause = _SOON * _GROWTH ** min(attempt, 20)
+                pause = _SOON * _GROWTH ** min(attempt - 1, 20)
                 raise Postponed("a photo has not been seen yet", min(pause, _RARELY))
         seen = [photo["seen"] for photo in photos if "seen" in photo]
         # Photos of before the model was changed may know other classes: those do not go together.

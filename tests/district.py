@@ -143,10 +143,10 @@ class District:
             body["photo_ids"] = [await citizen.photo()]
         return str((await citizen.post("/reports", body, key=key))["number"])
 
-    async def settled(self, number: str, seconds: float = PATIENCE) -> dict[str, Any]:
+    async def settled(self, number: str) -> dict[str, Any]:
         """The report's document once nothing is owed that is due now."""
         reports = self.services.database["reports"]
-        async with asyncio.timeout(seconds):
+        async with asyncio.timeout(PATIENCE):
             while True:
                 report = await reports.find_one({"_id": number})
                 assert report is not None, number

@@ -11,8 +11,8 @@ from typing import Any
 from tornado.httpclient import HTTPRequest
 from tornado.websocket import WebSocketClientConnection, websocket_connect
 
-from tests.api.support import until
 from tests.district import Client, District
+from tests.effort import until
 
 PATH = "/admin/api/v1/live"
 

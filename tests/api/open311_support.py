@@ -9,8 +9,9 @@ from xml.etree import ElementTree as ET
 
 import httpx
 
-from tests.api.support import blurred, until
+from tests.api.support import blurred
 from tests.district import INSIDE, District, good
+from tests.effort import until
 
 HERE = "/open311/v2"
 LISTS = {"services", "attributes", "values", "service_requests", "errors", "endpoints", "formats"}

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import re
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Iterator
 from datetime import timedelta
 from typing import Any
 
@@ -17,7 +16,7 @@ from core.debts import Collector, Document
 from sandbox.pushes import sealed
 from server.worker import payers
 from tests.district import Client, District, location
-from tests.effort import PATIENCE
+from tests.effort import until
 
 _CHINESE = re.compile(r"[\u4e00-\u9fff]")
 _INNARDS = re.compile(r"Traceback|File \"|\.py\b|Error:|Exception|pydantic|pymongo|tornado|site-packages")
@@ -86,15 +85,6 @@ async def push(district: District, event: dict[str, Any], **changed: str) -> htt
     """Push ``event`` as WeChat does, ``changed`` in the envelope afterwards."""
     parameters, body = sealed(district.sandbox.world.settings, {"MsgType": "event", **event}, "o-platform")
     return await district.http.post("/wechat/push", params={**parameters, **changed}, content=body)
-
-
-async def until(holds: Callable[[], Awaitable[Any]], seconds: float = PATIENCE) -> Any:
-    """What ``holds`` gives, once that is true; asked again and again. For what the worker or WeChat does meanwhile."""
-    async with asyncio.timeout(seconds):
-        while True:
-            if found := await holds():
-                return found
-            await asyncio.sleep(0.02)
 
 
 async def blurred(district: District, number: str) -> None:

@@ -10,8 +10,9 @@ import pytest
 import pytest_asyncio
 
 from core.debts import owe
-from tests.api.support import accept_all, fields, holding, later, new_report, problem, push, until
+from tests.api.support import accept_all, fields, holding, later, new_report, problem, push
 from tests.district import District, good
+from tests.effort import until
 
 LOGIN, PHONE = "/sns/jscode2session", "/wxa/business/getuserphonenumber"
 

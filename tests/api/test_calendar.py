@@ -14,8 +14,9 @@ from core.ids import new_id
 from reports.calendar import LAST_PUBLISHED, PUBLISHED, CalendarService
 from reports.deadlines import Limit, due_at
 from server.services import open_services, working_hours
-from tests.api.support import problem, until
+from tests.api.support import problem
 from tests.district import open_district
+from tests.effort import until
 
 SOMEBODY = StaffSession("0" * 26, "管理员", ("admin",), frozenset({"calendar.manage"}), ("990101",), None)
 

@@ -13,8 +13,9 @@ import pytest_asyncio
 
 from core.ids import new_id
 from core.workbook import traced
-from tests.api.support import later, problem, until
+from tests.api.support import later, problem
 from tests.district import Client, good
+from tests.effort import until
 
 PHONE = "13912345678"
 WORDS = '=HYPERLINK("http://evil.example","点我")'

@@ -10,9 +10,10 @@ import pytest
 import pytest_asyncio
 
 from core.ids import new_id
-from tests.api.support import collector, fields, problem, until
+from tests.api.support import collector, fields, problem
 from tests.api.test_public_pictures import SHARP, SMOOTH, fetched, ready, reported
 from tests.district import Client, District, location, open_district, picture
+from tests.effort import until
 from tests.portraits import FACE, PLATE, detail, jpeg, with_face, with_plate
 
 WIDTH, HEIGHT = 640, 480

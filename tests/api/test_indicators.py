@@ -13,9 +13,9 @@ import pytest
 
 from core.clock import now, shanghai
 from tests.api.support import problem
-from tests.api.support import until as become
 from tests.district import Client, District, good, location
 from tests.effort import PATIENCE
+from tests.effort import until as become
 
 ALONE = (113.2400, 23.1450)
 """A place in another street than the cases of the other tests."""
@@ -27,7 +27,7 @@ def period(days: int = 40) -> dict[str, str]:
     return {"since": str(today - timedelta(days=days)), "until": str(today + timedelta(days=days))}
 
 
-async def counted(district: District, seconds: float = PATIENCE) -> None:
+async def counted(district: District) -> None:
     """Come back when everything that has been written, and what the worker still owes for it, is counted."""
     reports = district.services.database["reports"]
 
@@ -37,7 +37,7 @@ async def counted(district: District, seconds: float = PATIENCE) -> None:
     await become(all_paid)
     written = now()
     states = district.services.database["statistics_state"]
-    async with asyncio.timeout(seconds):
+    async with asyncio.timeout(PATIENCE):
         while True:
             state = await states.find_one({"_id": "reports"})
             if state is not None and state.get("counted_to") and state["counted_to"] > written + timedelta(seconds=1):

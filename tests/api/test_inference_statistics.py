@@ -13,8 +13,9 @@ from core.metrics import render
 from inference.drift import JudgementCounts, stability
 from inference.judgement import Judgement
 from inference.labels import LabelService
-from tests.api.support import later, problem, until
+from tests.api.support import later, problem
 from tests.district import District
+from tests.effort import until
 
 BY = {"kind": "staff", "id": "s1", "name": "王"}
 

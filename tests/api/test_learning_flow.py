@@ -9,8 +9,8 @@ from core.ids import new_id
 from inference.candidates import Candidates
 from inference.examples import Examples
 from inference.model_store import ModelStore
-from tests.api.support import until
 from tests.district import District, open_district
+from tests.effort import until
 
 BY = {"kind": "operator", "id": "ops"}
 LIGHT = ("门口的青龙柱又灭了", "青龙柱不亮很久了", "青龙柱晚上一闪一闪", "青龙柱歪了没人管", "青龙柱坏了三天")
@@ -20,15 +20,15 @@ async def corrected(district: District, citizen: Any, n: int) -> None:
     """A citizen reports what staff then call a street light."""
     text = f"{LIGHT[n % 5]}，在{'甲乙丙丁戊己庚辛'[n % 8]}路{'东西南北'[n % 4]}头"
     number = await district.submit(citizen, description=text)
-    await district.settled(number, 60)
+    await district.settled(number)
     await district.action("dispatcher", number, "recategorise", category="street_light")
-    await district.settled(number, 60)
+    await district.settled(number)
 
 
 async def suggested(district: District, citizen: Any) -> Any:
     """What a new report is taken for, and by which model."""
     number = await district.submit(citizen, description="学校旁边的青龙柱又灭了")
-    report = await district.settled(number, 60)
+    report = await district.settled(number)
     return report["suggestion"]["top"], report["suggestion"]["models"]["text"]
 
 

@@ -8,8 +8,8 @@ from typing import Any
 from core.ids import new_id
 from inference.labels import LabelService
 from reports.learning import photo_label
-from tests.api.support import until
 from tests.district import District
+from tests.effort import until
 
 MOMENT = datetime(2026, 3, 1, 8, tzinfo=UTC)
 BY = {"kind": "staff", "id": "s1", "name": "王"}

@@ -18,8 +18,9 @@ from core.changes import ChangeLog
 from core.clock import now
 from core.ids import new_id
 from tests.api.live_support import PATH, Screen, connect, fetched, plain, screen
-from tests.api.support import later, problem, until
+from tests.api.support import later, problem
 from tests.district import PASSWORD, UNITS, Client, District, open_district
+from tests.effort import until
 
 LIVE = {"check_seconds": 0.3, "window_ms": 20, "poll_seconds": 0.5, "per_person": 3, "queue": 4}
 

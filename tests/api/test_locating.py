@@ -10,10 +10,11 @@ from core.ids import new_id
 from places.coordinates import CRS, convert
 from places.models import Level
 from reports.models import RoutingRule
-from tests.api.support import collector, problem, until
+from tests.api.support import collector, problem
 from tests.api.test_indicators import counted
 from tests.api.test_side_tasks import new_collector
 from tests.district import INSIDE, Client, District, location, open_district
+from tests.effort import until
 
 ELSEWHERE = (113.2400, 23.1450)
 """A place in the first street; INSIDE lies in another one."""

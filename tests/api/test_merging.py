@@ -14,8 +14,9 @@ from core.debts import owe
 from core.ids import new_id
 from reports import planning, relations
 from reports.rules import State
-from tests.api.support import accept_all, collector, problem, until
+from tests.api.support import accept_all, collector, problem
 from tests.district import Client, District, open_district
+from tests.effort import until
 
 CASES, MERGES = 14, 50
 

@@ -12,8 +12,9 @@ import pytest_asyncio
 from core.clock import clock, now
 from core.ids import new_id
 from reports.models import Given, System
-from tests.api.support import accept_all, collector, problem, until
+from tests.api.support import accept_all, collector, problem
 from tests.district import VAGUE, open_district
+from tests.effort import until
 
 SEND = "/cgi-bin/message/subscribe/send"
 

@@ -72,7 +72,7 @@ async def test_the_log_of_a_whole_flow_is_json_with_request_ids_and_holds_nothin
     number = await town.submit(
         citizen, photo_ids=[taken.json()["photo_id"]], description=WORDS[0], address=WORDS[1], contact_phone=phone
     )
-    await town.settled(number, 60)
+    await town.settled(number)
     problem(await citizen.call("POST", "/reports", json={"description": WORDS[0], "phone": phone}), 422, "INVALID")
     problem(await citizen.call("GET", f"/reports?text={WORDS[0]}"), 422, "INVALID")
     await citizen.call("POST", "/photos", files={"photo": b"no photo"})
@@ -89,7 +89,7 @@ async def test_the_log_of_a_whole_flow_is_json_with_request_ids_and_holds_nothin
     await town.action("unit-sanitation", number, "handle", note=WORDS[2], photo_ids=[photo])
     await town.action("verifier", number, "close")
     await citizen.post(f"/reports/{number}/rating", {"resolved": "yes", "score": 5, "comment": WORDS[4]})
-    await town.settled(number, 60)
+    await town.settled(number)
     assert (await citizen.call("GET", "/me/export")).status_code == 200
     await citizen.call("DELETE", "/me")
     await town.until(lambda: town.services.database["citizens"].find_one({"owed": [], "deleted_at": {"$exists": True}}))
@@ -116,7 +116,7 @@ async def test_the_log_of_a_whole_flow_is_json_with_request_ids_and_holds_nothin
 async def test_the_figures_tell_of_requests_latency_loop_lag_debts_and_wechat_over_all_processes(town):
     citizen = await town.citizen()
     number = await town.submit(citizen)
-    await town.settled(number, 30)
+    await town.settled(number)
     await citizen.call("GET", "/reports/1")
     answer = await town.http.get("/metrics")
     assert answer.headers["Content-Type"].startswith("text/plain; version=")

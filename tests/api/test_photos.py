@@ -11,9 +11,10 @@ import pytest_asyncio
 
 from core.ids import new_id
 from places.coordinates import CRS, convert
-from tests.api.support import blurred, collector, later, new_report, problem, push, until
+from tests.api.support import blurred, collector, later, new_report, problem, push
 from tests.core import picture_samples as samples
 from tests.district import good, open_district, picture
+from tests.effort import until
 
 
 @pytest_asyncio.fixture(scope="module")

@@ -11,8 +11,9 @@ import pytest_asyncio
 
 from core.ids import new_id
 from places.coordinates import CRS, convert
-from tests.api.support import Rows, blurred, fields, later, new_report, problem, until
+from tests.api.support import Rows, blurred, fields, later, new_report, problem
 from tests.district import INSIDE, location, picture
+from tests.effort import until
 
 
 @pytest_asyncio.fixture(scope="module")

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from tests.api.support import until
 from tests.district import location
+from tests.effort import until
 
 
 async def test_a_report_goes_from_the_citizens_phone_to_the_unit_and_back(district):

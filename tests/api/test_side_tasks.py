@@ -13,9 +13,9 @@ from accounts.models import NewStaff
 from core.debts import Amendment
 from core.ids import new_id
 from reports.checks import RequiredChecks
-from tests.api.support import collector, later, problem, until
+from tests.api.support import collector, later, problem
 from tests.district import INSIDE, PASSWORD, Client, District, good, location, open_district
-from tests.effort import PATIENCE
+from tests.effort import PATIENCE, until
 
 FIFTY = 50
 _names = itertools.count()

@@ -17,9 +17,10 @@ from inference.photos import PhotoClassifier
 from inference.service import InferenceService
 from reports.snapshots.rules import CAMERA_WEIGHT, named_by_camera, sieve, weigh
 from reports.snapshots.sifting import Sifting
-from tests.api.support import collector, later, problem, until
+from tests.api.support import collector, later, problem
 from tests.api.test_snapshots import Source, kept_files, new_source
 from tests.core.picture_samples import jpeg
+from tests.effort import until
 
 SEEN = 0.5
 """What a class scores at the least that a camera is sure of, whatever the classifier says of the picture."""

@@ -19,8 +19,9 @@ from core.errors import TooManyRequests
 from core.ids import new_id
 from places.models import Level
 from reports.snapshots.intake import SnapshotIntake
-from tests.api.support import fields, problem, until
+from tests.api.support import fields, problem
 from tests.district import INSIDE, PASSWORD, Client, District, good, location, picture
+from tests.effort import until
 
 
 class Source:

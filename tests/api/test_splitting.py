@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 
 from core.ids import new_id
-from tests.api.support import problem, until
+from tests.api.support import problem
 from tests.district import Client, District
+from tests.effort import until
 
 PARTS: list[dict[str, Any]] = [
     {"description": "东侧的建筑垃圾需要清运", "category": "exposed_garbage"},

@@ -23,10 +23,11 @@ from reports.models import RoutingRule
 from reports.queries import CLOSED_IN_GRID, closed_by_category
 from server.services import open_services
 from server.worker import Worker
-from tests.api.support import accept_all, cost, until
+from tests.api.support import accept_all, cost
 from tests.api.test_intake import order, sender
 from tests.core.picture_samples import busy_scene, jpeg
 from tests.district import VAGUE, Client, District, open_district, picture
+from tests.effort import until
 from tests.inference.support import DATA, needs_photos
 
 LAMPS = "整条街的路灯都不亮，晚上黑漆漆的，请尽快修理"
@@ -346,11 +347,11 @@ async def test_without_weights_reports_arrive_and_wait_and_are_judged_once_they_
                 await database[name].update_many({}, later, array_filters=[{"d.last_problem": WAITING}])
 
             async def all_judged() -> None:
-                case = await district.settled(waiting, 30)
+                case = await district.settled(waiting)
                 stands = case["state"], case["unit_id"], case["suggestion"]["automatic"]
                 assert stands == ("dispatched", "roads", True)
-                assert (await district.settled(by_hand, 30))["suggestion"]["automatic"] is False
-                assert (await district.settled(picked, 30))["unit_id"] == "sanitation"
+                assert (await district.settled(by_hand))["suggestion"]["automatic"] is False
+                assert (await district.settled(picked))["unit_id"] == "sanitation"
 
             if not restarted:
                 file.write_bytes(whole)

@@ -16,9 +16,10 @@ from reports.calendar import RECOUNT_AFTER
 from reports.running_limit import Escalation, RunningLimit, WarningStep
 from reports.time_limits import EPOCH
 from server.services import open_services
-from tests.api.support import collector, problem, until
+from tests.api.support import collector, problem
 from tests.crash.mortal import Mortal, unmoved_clock
 from tests.district import PASSWORD, Client, District, open_district
+from tests.effort import until
 
 TUESDAY = "2026-11-24 09:00"
 """A working day, five of which follow each other with a weekend between."""

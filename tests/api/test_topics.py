@@ -25,9 +25,9 @@ from reports.__main__ import main
 from reports.feed import SOURCE
 from reports.topic_keeping import STATE, STATE_ID, TopicKeeper, collections
 from reports.topics import RANKING, Period, ranking
-from tests.api.support import cost, problem, until
+from tests.api.support import cost, problem
 from tests.district import INSIDE, District, location, open_district
-from tests.effort import PATIENCE
+from tests.effort import PATIENCE, until
 
 NOISE = "金港河边的工地深夜施工扰民，居民没法睡觉"
 LIGHT = "学府路两旁的路灯全都不亮，晚上走路看不见"
@@ -78,8 +78,8 @@ async def members(district: District) -> dict[str, Any]:
     return {m["_id"]: m async for m in found.find({})}
 
 
-async def until_members(district: District, numbers: Sequence[str], seconds: float = PATIENCE) -> dict[str, Any]:
-    async with asyncio.timeout(seconds):
+async def until_members(district: District, numbers: Sequence[str]) -> dict[str, Any]:
+    async with asyncio.timeout(PATIENCE):
         for _ in itertools.count():
             found = await members(district)
             if set(numbers) <= found.keys():
@@ -243,7 +243,7 @@ async def test_working_it_out_anew_comes_to_the_same(place, template):
     names = await database.list_collection_names()
     assert not [n for n in names if n.endswith(kept)], "the old generation is gone"
     more = await put(place, template, NOISE)
-    assert (await until_members(place, [more], 60))[more]["topic"] in {m["topic"] for m in before.values()}
+    assert (await until_members(place, [more]))[more]["topic"] in {m["topic"] for m in before.values()}
 
 
 async def test_only_one_rebuilds_at_a_time(place):
@@ -295,7 +295,7 @@ async def test_whoever_dies_wherever_each_report_is_in_one_topic_once(mongodb_ur
             for text in _varied(40, 3):
                 numbers.append(await put(place, template, text, hours=1))
                 await asyncio.sleep(0.02)
-            found = await until_members(place, numbers, 120)
+            found = await until_members(place, numbers)
         feed.cancel()
         await asyncio.gather(feed, return_exceptions=True)
         assert sum(k.deaths for k in keepers) > 1

@@ -8,8 +8,9 @@ import pytest
 import pytest_asyncio
 
 from core.ids import new_id
-from tests.api.support import holding, later, problem, until
+from tests.api.support import holding, later, problem
 from tests.district import Client, District, open_district
+from tests.effort import until
 from tests.webhooks.receiver import receiving
 
 

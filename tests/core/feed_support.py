@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -15,7 +15,7 @@ from core.debts import Document, owe
 from core.feed import Feed
 from core.ids import new_id
 from reports.feed import SOURCE
-from tests.effort import PATIENCE
+from tests.effort import until
 
 
 class Cases:
@@ -98,7 +98,7 @@ class Cases:
         assert [c["_id"] for c in found] == list(range(1, len(found) + 1))
         return found
 
-    async def recorded(self, seconds: float = PATIENCE) -> list[Document]:
+    async def recorded(self) -> list[Document]:
         """All changes, once every entry of every timeline is among them; none may be there twice."""
 
         async def all_there() -> list[Document] | None:
@@ -108,7 +108,7 @@ class Cases:
             wanted = {e["id"] async for r in self.reports.find() for e in r["timeline"]}
             return found if wanted <= {*seen, *self.old} else None
 
-        found: list[Document] = await until(all_there, seconds)
+        found: list[Document] = await until(all_there)
         return found
 
     old: frozenset[str] = frozenset()
@@ -127,12 +127,3 @@ class Cases:
 def _entry(action: str, origin: str | None, to: str) -> Document:
     by = {"kind": "staff", "id": "s1", "name": "张三"}
     return {"id": new_id(), "at": now(), "action": action, "from": origin, "to": to, "by": by}
-
-
-async def until(holds: Callable[[], Awaitable[Any]], seconds: float = PATIENCE) -> Any:
-    """What ``holds`` gives, once that is true."""
-    async with asyncio.timeout(seconds):
-        while True:
-            if found := await holds():
-                return found
-            await asyncio.sleep(0.02)

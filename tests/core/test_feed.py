@@ -14,7 +14,8 @@ from core.changes import INDEXES
 from core.clock import now
 from core.database import connect, ensure_indexes
 from core.ids import new_id
-from tests.core.feed_support import Cases, until
+from tests.core.feed_support import Cases
+from tests.effort import until
 
 
 @pytest_asyncio.fixture

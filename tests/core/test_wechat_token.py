@@ -23,7 +23,7 @@ from tests.core.wechat_support import (
     openid_of,
     token_key,
 )
-from tests.effort import PATIENCE
+from tests.effort import PATIENCE, until
 
 ROOT = Path(__file__).resolve().parents[2]
 PROCESSES, TASKS = 5, 4
@@ -243,8 +243,7 @@ async def test_a_lock_that_was_lost_to_another_process_is_not_taken_from_it(sand
     async with client_of(sandbox, redis) as wechat:
         call = asyncio.create_task(wechat.check_text(openid, Scene.FORUM, "好"))
         key = f"{token_key(wechat)}:lock"
-        while not await redis.exists(key):  # noqa: ASYNC110 - Redis tells nobody
-            await asyncio.sleep(0.01)
+        await until(lambda: redis.exists(key))
         await redis.set(key, "another")
         assert (await call).suggest == "pass"
         assert await redis.get(key) == b"another"

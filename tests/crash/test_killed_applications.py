@@ -16,9 +16,8 @@ from PIL import Image
 from core.ids import new_id
 from tests.crash.town import Town, body_of, open_town
 from tests.district import Client, picture
-from tests.effort import PATIENCE
 
-KILLS = 4
+KILLS = 5
 
 
 @dataclass
@@ -77,14 +76,14 @@ class Reporters:
             yield
             over.set()
 
-    async def some_more(self, count: int, seconds: float = PATIENCE) -> None:
+    async def some_more(self, count: int) -> None:
         """Wait until ``count`` more reports are acknowledged."""
         enough = len(self.numbers) + count
 
         async def acknowledged() -> bool:
             return len(self.numbers) >= enough
 
-        await self.town.until(acknowledged, seconds)
+        await self.town.until(acknowledged)
 
     async def check_all_is_there_once(self) -> None:
         """Each key has one report, with all that it needs, and every photo has its three sizes."""

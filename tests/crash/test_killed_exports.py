@@ -18,7 +18,7 @@ from server.process import Process
 from tests.crash.town import Town, body_of, open_town
 from tests.district import Client
 
-FEW, MANY = 1_000, 10_000
+FEW, MANY = 2_000, 20_000
 
 
 @pytest_asyncio.fixture(scope="module")
@@ -41,7 +41,7 @@ async def town(mongodb_url, redis_url, tmp_path_factory):
 
 async def fill(town: Town, model: Document) -> None:
     reports = town.services.database["reports"]
-    for start in range(0, MANY, 1000):
+    for start in range(0, MANY, 2000):
         await reports.insert_many(
             [
                 {
@@ -51,7 +51,7 @@ async def fill(town: Town, model: Document) -> None:
                     "description": f"第 {n} 处垃圾没人清理，" + "味道很大，" * (n % 9),
                     "category": "exposed_garbage" if n < FEW else "road_damage",
                 }
-                for n in range(start, start + 1000)
+                for n in range(start, start + 2000)
             ],
             ordered=False,
         )

@@ -46,7 +46,7 @@ async def test_whoever_kills_the_worker_all_that_was_merged_comes_together_once(
         people = await town.people(8, accepts=0)
         numbers = sorted(await submit_many(town, people, each=(MERGED + 1) // 8))
         worker = await town.start("worker")
-        await town.all_paid(180)
+        await town.all_paid()
         await town.kill(worker)
         first, *rest = numbers
         for at, number in enumerate(rest):
@@ -60,7 +60,7 @@ async def test_whoever_kills_the_worker_all_that_was_merged_comes_together_once(
         left = await kill_in_the_middle(town, lambda: reports.count_documents({"owed.kind": "absorb"}))
         assert left >= 1, "the work was over before the killing"
         await town.start("worker")
-        await town.all_paid(180)
+        await town.all_paid()
         case = await town.report(first)
         ends = {number: (await town.services.queries.end_of(await town.report(number)))["_id"] for number in rest}
         assert set(ends.values()) == {first}
@@ -84,7 +84,7 @@ async def test_whoever_kills_the_worker_each_check_is_offered_once(mongodb_url, 
             await town.submit(citizen, key=new_id(), category=None, answers={}, photo_ids=[photo]) for _ in range(ASKED)
         ]
         worker = await town.start("worker")
-        await town.all_paid(180)
+        await town.all_paid()
         await town.kill(worker)
         for number in numbers:
             await town.action("duty_chief", number, "ask_check")
@@ -101,7 +101,7 @@ async def test_whoever_kills_the_worker_each_check_is_offered_once(mongodb_url, 
             return await tasks.count_documents({"offered_to": {"$ne": []}}) == ASKED
 
         await town.until(all_offered)
-        await town.all_paid(180)
+        await town.all_paid()
         found = [t async for t in tasks.find()]
         assert sorted(t["number"] for t in found) == sorted(numbers)
         for task in found:

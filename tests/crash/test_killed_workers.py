@@ -7,7 +7,7 @@ import random
 
 from tests.crash.town import Town, open_town, submit_many
 
-KILLS = 6
+KILLS = 8
 
 
 async def claims(town: Town, *, of_messages: bool) -> set[str]:

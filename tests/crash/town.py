@@ -58,16 +58,16 @@ class Town(District):
         await process.wait()
         self.running.remove(process)
 
-    async def until(self, condition: Callable[[], Awaitable[Any]], seconds: float = PATIENCE) -> Any:
+    async def until(self, condition: Callable[[], Awaitable[Any]]) -> Any:
         """Wait for what ``condition`` answers to be true. A process that ends by itself is a failure."""
         try:
-            async with asyncio.timeout(seconds):
+            async with asyncio.timeout(PATIENCE):
                 while not (found := await condition()):
                     for process in self.running:
                         assert process.returncode is None, f"{process.name} ended: {process.log.read_text()[-2000:]}"
                     await asyncio.sleep(0.02)
         except TimeoutError:
-            raise AssertionError(f"not within {seconds:g} s; still owed: {await self._debts()}") from None
+            raise AssertionError(f"not within {PATIENCE:g} s; still owed: {await self._debts()}") from None
         return found
 
     async def _debts(self) -> list[Document]:
@@ -99,7 +99,7 @@ class Town(District):
         query = {"owed": {"$elemMatch": {"kind": {"$exists": True} if later else put_off}}}
         return sum([await self.services.database[name].count_documents(query) for name in OWING])
 
-    async def all_paid(self, seconds: float = PATIENCE) -> None:
+    async def all_paid(self) -> None:
         """Wait until nobody owes anything, what is put off for later being made due now."""
 
         async def nothing_owed() -> bool:
@@ -111,10 +111,10 @@ class Town(District):
             await asyncio.sleep(0.2)
             return not await self.owed()
 
-        await self.until(lambda: self._no_longer(self.owed(later=False)), seconds)
+        await self.until(lambda: self._no_longer(self.owed(later=False)))
         # Verdicts that were not yet known when they were pushed come again, a second later each time.
-        await self.until(lambda: self._no_longer(self._waiting_for_verdicts()), seconds)
-        await self.until(nothing_owed, seconds)
+        await self.until(lambda: self._no_longer(self._waiting_for_verdicts()))
+        await self.until(nothing_owed)
 
     @staticmethod
     async def _no_longer(count: Awaitable[int]) -> bool:

@@ -25,7 +25,7 @@ from inference.labels import LabelService
 from inference.promotions import in_force
 from inference.text_input import code_points
 from inference.texts import TextClassifier
-from tests.api.support import until
+from tests.effort import until
 from tests.inference.learning_support import AT, BY, words
 from tests.inference.support import ROOT
 

@@ -12,7 +12,7 @@ from core.ids import new_id
 from core.photo_store import FileName, PhotoStore
 from inference.judgement import Seen
 from inference.labels import LabelService
-from tests.api.support import until
+from tests.effort import until
 from tests.inference.learning_support import AT, BY, Learning
 
 KINDS = ("manhole", "graffiti")

@@ -9,9 +9,9 @@ from typing import Any
 
 from core.clock import now, shanghai
 from inference.promotions import runs_beside
-from tests.api.support import until
 from tests.crash.town import Town, open_town
 from tests.district import picture
+from tests.effort import until
 from tests.inference.learning_support import BY, labelled, run, words
 
 

@@ -14,7 +14,7 @@ def is_alive(pid: int) -> bool:
         return False
 
 
-async def until(condition, seconds: float = PATIENCE) -> None:
-    async with asyncio.timeout(seconds):
+async def until(condition) -> None:
+    async with asyncio.timeout(PATIENCE):
         while not condition():  # noqa: ASYNC110  (other processes set no events here)
             await asyncio.sleep(0.02)

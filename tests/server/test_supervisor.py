@@ -76,12 +76,12 @@ class Supervised:
         while chunk := await self.process.stdout.read(4096):
             self.output += chunk.decode()
 
-    async def prints(self, text: str, seconds: float = PATIENCE) -> None:
+    async def prints(self, text: str) -> None:
         """Wait until it has printed ``text``."""
         try:
-            await until(lambda: text in self.output or self.process.returncode is not None, seconds)
+            await until(lambda: text in self.output or self.process.returncode is not None)
         except TimeoutError:
-            pytest.fail(f"{text!r} was not printed in {seconds} s, but:\n{self.output}")
+            pytest.fail(f"{text!r} was not printed in {PATIENCE:g} s, but:\n{self.output}")
         assert text in self.output
 
     def state(self) -> dict[str, Any]:
@@ -342,7 +342,7 @@ async def test_everything_comes_up_shares_a_port_and_survives_the_loss_of_each_p
             running(RUN, tmp_path, str(wished), APPLICATION, SANDBOX) as it,
             httpx.AsyncClient(timeout=60) as client,
         ):
-            await it.prints("ANNOUNCED http://127.0.0.1:", seconds=90)
+            await it.prints("ANNOUNCED http://127.0.0.1:")
             await it.prints("\n")
             http = it.output.partition("ANNOUNCED ")[2].split()[0]
             pids = it.pids()
@@ -372,7 +372,7 @@ async def test_everything_comes_up_shares_a_port_and_survives_the_loss_of_each_p
 
 async def test_given_urls_nothing_is_embedded_and_passwords_are_not_shown(tmp_path: Path) -> None:
     async with running(RUN, tmp_path / "given", "0", APPLICATION, "") as embedded:
-        await embedded.prints("ANNOUNCED", seconds=90)
+        await embedded.prints("ANNOUNCED")
         places = embedded.state()["addresses"]
         mongodb = places["MongoDB"]
         redis = places["Redis"].replace("redis://", "redis://default:correct-horse@")
@@ -380,7 +380,7 @@ async def test_given_urls_nothing_is_embedded_and_passwords_are_not_shown(tmp_pa
             assert await client.demo.things.count_documents({}) == 1
         # Valkey without a password takes any password of the default user.
         async with running(RUN, tmp_path, "0", APPLICATION, "", MONGODB_URL=mongodb, REDIS_URL=redis) as it:
-            await it.prints("ANNOUNCED", seconds=60)
+            await it.prints("ANNOUNCED")
             assert set(it.pids()) == {"worker", "app-1", "app-2"}
             assert "correct-horse" not in it.output + json.dumps(it.state())
             await it.stops()
