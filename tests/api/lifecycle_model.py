@@ -402,7 +402,9 @@ class Model:
         case.open_checks = row.checks == "asks" or (case.open_checks and not checks)
         case.steps.append((row.action, case.state, row.to or case.state))
         case.state = row.to or case.state
-        told = [self.reporter, *case.followers] if row.tells else []
+        # What the reporter alone can give is asked of nobody else.
+        others = case.followers if row.action != "ask_supplement" else []
+        told = [self.reporter, *others] if row.tells else []
         case.notices += [(str(row.tells), person) for person in told]
         said = who in STAFF and (row.teaches == "nothing" or (row.teaches is not None and case.category is not None))
         learnt = ["learn"] if said else []
