@@ -13,7 +13,7 @@ from core.database import connect, ensure_indexes
 from core.errors import Forbidden, Invalid, NotFound
 from core.ids import new_id
 from tests.accounts.test_command_line import accounts
-from tests.api.support import later
+from tests.clock import later
 
 
 @pytest_asyncio.fixture

@@ -1,16 +1,13 @@
-"""What the tests over HTTP share: the one form of an error, a clock that can be moved, and WeChat's pushes by hand."""
+"""What the tests over HTTP share: the one form of an error, and WeChat's pushes by hand."""
 
 from __future__ import annotations
 
-import contextlib
 import re
-from collections.abc import Iterator
 from datetime import timedelta
 from typing import Any
 
 import httpx
 
-from core.clock import clock
 from core.database import Collection
 from core.debts import Collector, Document
 from sandbox.pushes import sealed
@@ -68,17 +65,6 @@ def new_report(photo_id: str, **changes: Any) -> dict[str, Any]:
         **changes,
     }
     return {k: v for k, v in body.items() if v is not ...}
-
-
-@contextlib.contextmanager
-def later(**delta: float) -> Iterator[None]:
-    """Move the product's clock on by a ``timedelta``, and back at the end."""
-    before = clock.offset
-    clock.offset = before + timedelta(**delta)
-    try:
-        yield
-    finally:
-        clock.offset = before
 
 
 async def push(district: District, event: dict[str, Any], **changed: str) -> httpx.Response:

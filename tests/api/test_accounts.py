@@ -10,7 +10,8 @@ import pytest
 import pytest_asyncio
 
 from core.debts import owe
-from tests.api.support import accept_all, fields, holding, later, new_report, problem, push
+from tests.api.support import accept_all, fields, holding, new_report, problem, push
+from tests.clock import later
 from tests.district import District, good
 from tests.effort import until
 

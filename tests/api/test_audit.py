@@ -16,7 +16,8 @@ from core.clock import now
 from core.ids import new_id
 from reports.rules import STATE_NAMES
 from tests.api.support import collector, problem
-from tests.crash.mortal import Mortal, unmoved_clock, wait
+from tests.clock import unmoved_clock, wait
+from tests.crash.mortal import Mortal
 from tests.district import PASSWORD, District, open_district
 from tests.effort import PATIENCE
 

@@ -9,12 +9,13 @@ import pytest
 import pytest_asyncio
 
 from accounts.models import StaffSession
-from core.clock import SHANGHAI, clock, now, shanghai
+from core.clock import SHANGHAI, now, shanghai
 from core.ids import new_id
 from reports.calendar import LAST_PUBLISHED, PUBLISHED, CalendarService
 from reports.deadlines import Limit, due_at
 from server.services import open_services, working_hours
 from tests.api.support import problem
+from tests.clock import move_to, unmoved_clock
 from tests.district import open_district
 from tests.effort import until
 
@@ -32,15 +33,14 @@ async def place(mongodb_url, redis_url, tmp_path_factory):
 @pytest.fixture
 def at():
     """Move the product's clock to a moment in Shanghai."""
-    before = clock.offset
 
     def move(text: str) -> datetime:
         moment = datetime.fromisoformat(text).replace(tzinfo=SHANGHAI)
-        clock.offset += moment - now()
+        move_to(moment)
         return moment
 
-    yield move
-    clock.offset = before
+    with unmoved_clock():
+        yield move
 
 
 def test_the_published_days_are_those_of_the_state_councils_notices():

@@ -10,8 +10,9 @@ import pytest_asyncio
 from accounts.models import NewStaff
 from core.clock import now
 from core.ids import new_id
-from tests.api.support import later, problem
+from tests.api.support import problem
 from tests.api.test_staff_administration import DISTRICT, OTHER_STREET, STREET, on_record, somebody
+from tests.clock import later
 from tests.district import PASSWORD, good, open_district
 
 DAY = timedelta(days=1)

@@ -13,7 +13,8 @@ import pytest_asyncio
 
 from core.ids import new_id
 from core.workbook import traced
-from tests.api.support import later, problem
+from tests.api.support import problem
+from tests.clock import later
 from tests.district import Client, good
 from tests.effort import until
 

@@ -13,7 +13,8 @@ from core.metrics import render
 from inference.drift import JudgementCounts, stability
 from inference.judgement import Judgement
 from inference.labels import LabelService
-from tests.api.support import later, problem
+from tests.api.support import problem
+from tests.clock import later
 from tests.district import District
 from tests.effort import until
 

@@ -6,6 +6,7 @@ No illegal step succeeds, every legal one does what its row says, and everybody 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import copy
 import threading
 import time
@@ -28,7 +29,7 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from core.clock import SHANGHAI, clock, now, shanghai
+from core.clock import SHANGHAI, now, shanghai
 from core.ids import new_id
 from reports.queries import HIDDEN
 from reports.rules import ACTIONS, OPEN, TRANSITIONS, State
@@ -49,6 +50,7 @@ from tests.api.lifecycle_model import (
     Model,
 )
 from tests.api.support import collector, problem
+from tests.clock import move_to, unmoved_clock, wait
 from tests.district import UNITS, Client, District, location, open_district
 from tests.effort import PATIENCE
 
@@ -141,7 +143,7 @@ class Lifecycle(RuleBasedStateMachine):
     @initialize(seed=SEEDS)
     def submit(self, seed: int) -> None:
         """A citizen reports, and the case goes some of the ordinary way; with a category the system files it."""
-        clock.offset += BEGIN - now()
+        move_to(BEGIN)
         random = Random(seed)
         place, category = random.choice(sorted(PLACES)), random.choice([None, "other"])
         what: dict[str, Any] = {
@@ -189,7 +191,7 @@ class Lifecycle(RuleBasedStateMachine):
             case "follow":
                 self._follow(random.choice(CITIZENS))
             case _:
-                clock.offset += timedelta(hours=random.choice((1, 5, 30, 200, 400)))
+                wait(hours=random.choice((1, 5, 30, 200, 400)))
                 self._time_passes()
 
     def _open_call(self, random: Random, actions: set[str] | frozenset[str]) -> Call | None:
@@ -436,33 +438,32 @@ async def _earlier(district: District) -> str:
 @pytest.fixture(params=[False, True], ids=["direct", "two levels"])
 def machine(request, mongodb_url, redis_url, tmp_path):
     """The machine with a district of its own, whose sessions and photos outlast the clock's leaps."""
-    clock.offset += BEGIN - now()
-    loop = Loop(
-        mongodb_url,
-        redis_url,
-        tmp_path,
-        database=f"test_{new_id()}",
-        worker=False,
-        sessions={"citizen_days": 10_000, "staff_hours": 10**5, "staff_idle_minutes": 10**7},
-        photos={"store": (tmp_path / "photos").as_uri(), "keep_unused_hours": 10**6},
-        reports={"two_level": request.param},
-    )
-    try:
-        people = loop.run(_cast(loop.district))
-        cast = {
-            "loop": loop,
-            "people": people,
-            "permissions": {n: frozenset(people[n].facts["staff"]["permissions"]) for n in STAFF},
-            "photos": loop.run(_photos(people)),
-            "earlier": loop.run(_earlier(loop.district)),
-            "tally": Counter(),
-            "taken": set(),
-            "two_level": request.param,
-        }
-        yield type("Machine", (Lifecycle,), cast)
-    finally:
-        clock.offset = timedelta(0)
-        loop.close()
+    with unmoved_clock():
+        move_to(BEGIN)
+        with contextlib.closing(
+            Loop(
+                mongodb_url,
+                redis_url,
+                tmp_path,
+                database=f"test_{new_id()}",
+                worker=False,
+                sessions={"citizen_days": 10_000, "staff_hours": 10**5, "staff_idle_minutes": 10**7},
+                photos={"store": (tmp_path / "photos").as_uri(), "keep_unused_hours": 10**6},
+                reports={"two_level": request.param},
+            )
+        ) as loop:
+            people = loop.run(_cast(loop.district))
+            cast = {
+                "loop": loop,
+                "people": people,
+                "permissions": {n: frozenset(people[n].facts["staff"]["permissions"]) for n in STAFF},
+                "photos": loop.run(_photos(people)),
+                "earlier": loop.run(_earlier(loop.district)),
+                "tally": Counter(),
+                "taken": set(),
+                "two_level": request.param,
+            }
+            yield type("Machine", (Lifecycle,), cast)
 
 
 def walks(runs: int) -> settings:

@@ -18,7 +18,8 @@ from core.changes import ChangeLog
 from core.clock import now
 from core.ids import new_id
 from tests.api.live_support import PATH, Screen, connect, fetched, plain, screen
-from tests.api.support import later, problem
+from tests.api.support import problem
+from tests.clock import later
 from tests.district import PASSWORD, UNITS, Client, District, open_district
 from tests.effort import until
 

@@ -15,7 +15,8 @@ from core.ids import new_id
 from reports.deadlines import Limit, due_at
 from reports.queries import Filters, staff_query
 from reports.time_limits import EPOCH
-from tests.api.support import collector, later, problem
+from tests.api.support import collector, problem
+from tests.clock import later
 from tests.district import Client, District, open_district
 
 _SESSION = StaffSession("", "", ("unit",), frozenset({"report.view"}), (), None)

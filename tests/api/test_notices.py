@@ -13,6 +13,7 @@ from core.clock import clock, now
 from core.ids import new_id
 from reports.models import Given, System
 from tests.api.support import accept_all, collector, problem
+from tests.clock import unmoved_clock, wait
 from tests.district import VAGUE, open_district
 from tests.effort import until
 
@@ -29,9 +30,8 @@ async def place(mongodb_url, redis_url, tmp_path_factory):
 
 @pytest.fixture(autouse=True)
 def the_clock_goes_back():
-    before = clock.offset
-    yield
-    clock.offset = before
+    with unmoved_clock():
+        yield
 
 
 @pytest_asyncio.fixture(autouse=True)
@@ -71,8 +71,8 @@ class Desk:
             report = await self.turn()
             if not report["owed"]:
                 return report
-            wait = min(d["due_at"] for d in report["owed"]) - now()
-            clock.offset += max(wait, timedelta(0)) + timedelta(milliseconds=5)
+            ahead = min(d["due_at"] for d in report["owed"]) - now()
+            clock.offset += max(ahead, timedelta(0)) + timedelta(milliseconds=5)
         raise AssertionError(f"still owed: {report['owed']}")
 
     async def filed(self, trouble: dict | None = None) -> dict:
@@ -303,7 +303,7 @@ async def test_a_worker_killed_while_sending_leaves_it_at_one_message(place):
     await asyncio.gather(task, return_exceptions=True)
     assert await sending()
     await asyncio.sleep(2)  # a message that had left arrives
-    clock.offset += timedelta(seconds=31)
+    wait(seconds=31)
     report = await desk.turn_all()
     assert [n["result"] for n in report["notices"]] == ["uncertain"]
     assert len(await desk.received()) <= 1

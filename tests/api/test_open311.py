@@ -17,7 +17,8 @@ from core.clock import shanghai
 from core.ids import new_id
 from reports.catalogue import starting_categories
 from tests.api.open311_support import HERE, ask, form, hand_in, plain, public_report, refused, spark
-from tests.api.support import later, problem
+from tests.api.support import problem
+from tests.clock import later
 from tests.district import INSIDE, District, open_district
 
 W3C = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(Z|[+-]\d\d:\d\d)")

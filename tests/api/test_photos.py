@@ -11,7 +11,8 @@ import pytest_asyncio
 
 from core.ids import new_id
 from places.coordinates import CRS, convert
-from tests.api.support import blurred, collector, later, new_report, problem, push
+from tests.api.support import blurred, collector, new_report, problem, push
+from tests.clock import later
 from tests.core import picture_samples as samples
 from tests.district import good, open_district, picture
 from tests.effort import until

@@ -16,7 +16,8 @@ from core.ids import new_id
 from inference.model_files import MODELS
 from server.__main__ import blur
 from tests.api.open311_support import ask, form, hand_in
-from tests.api.support import collector, fields, later, problem
+from tests.api.support import collector, fields, problem
+from tests.clock import later
 from tests.district import INSIDE, Client, District, good, location, open_district, picture
 from tests.effort import until
 from tests.portraits import FACE, PLATE, detail, jpeg, pixels, with_face, with_plate

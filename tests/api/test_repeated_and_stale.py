@@ -11,7 +11,8 @@ import pytest_asyncio
 
 from core.ids import new_id
 from places.coordinates import CRS, convert
-from tests.api.support import Rows, blurred, fields, later, new_report, problem
+from tests.api.support import Rows, blurred, fields, new_report, problem
+from tests.clock import later
 from tests.district import INSIDE, location, picture
 from tests.effort import until
 

@@ -14,7 +14,8 @@ import pytest_asyncio
 from core.clock import now, shanghai
 from core.ids import new_id
 from reports.search import grams
-from tests.api.support import accept_all, later, problem
+from tests.api.support import accept_all, problem
+from tests.clock import later
 from tests.district import INSIDE, location, open_district
 
 _NUMBERS = count(1)

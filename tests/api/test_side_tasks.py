@@ -13,7 +13,8 @@ from accounts.models import NewStaff
 from core.debts import Amendment
 from core.ids import new_id
 from reports.checks import RequiredChecks
-from tests.api.support import collector, later, problem
+from tests.api.support import collector, problem
+from tests.clock import later
 from tests.district import INSIDE, PASSWORD, Client, District, good, location, open_district
 from tests.effort import PATIENCE, until
 

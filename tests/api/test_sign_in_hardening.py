@@ -13,7 +13,8 @@ import pytest_asyncio
 from accounts.models import NewStaff
 from core.clock import now
 from core.ids import new_id
-from tests.api.support import later, problem
+from tests.api.support import problem
+from tests.clock import later
 from tests.district import PASSWORD, Client, good, open_district
 from tests.effort import PATIENCE
 

@@ -13,9 +13,10 @@ from PIL import Image
 from accounts.models import NewStaff
 from core.ids import new_id
 from places.models import Level
-from tests.api.support import collector, fields, later, problem
+from tests.api.support import collector, fields, problem
 from tests.api.test_snapshot_sifting import SEEN, saw, sifted
 from tests.api.test_snapshots import Source, new_source
+from tests.clock import later
 from tests.district import INSIDE, PASSWORD, Client, District, good, open_district, picture
 from tests.effort import until
 

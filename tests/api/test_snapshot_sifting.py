@@ -17,8 +17,9 @@ from inference.photos import PhotoClassifier
 from inference.service import InferenceService
 from reports.snapshots.rules import CAMERA_WEIGHT, named_by_camera, sieve, weigh
 from reports.snapshots.sifting import Sifting
-from tests.api.support import collector, later, problem
+from tests.api.support import collector, problem
 from tests.api.test_snapshots import Source, kept_files, new_source
+from tests.clock import later
 from tests.core.picture_samples import jpeg
 from tests.effort import until
 

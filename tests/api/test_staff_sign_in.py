@@ -9,7 +9,8 @@ import pytest_asyncio
 
 from accounts.models import NewStaff
 from core.errors import AppError
-from tests.api.support import later, problem
+from tests.api.support import problem
+from tests.clock import later
 from tests.district import PASSWORD, good
 
 

@@ -10,14 +10,15 @@ import pytest
 import pytest_asyncio
 
 from accounts.models import NewStaff
-from core.clock import SHANGHAI, clock, now, shanghai
+from core.clock import SHANGHAI, now, shanghai
 from core.ids import new_id
 from reports.calendar import RECOUNT_AFTER
 from reports.running_limit import Escalation, RunningLimit, WarningStep
 from reports.time_limits import EPOCH
 from server.services import open_services
 from tests.api.support import collector, problem
-from tests.crash.mortal import Mortal, unmoved_clock
+from tests.clock import move_to, unmoved_clock
+from tests.crash.mortal import Mortal
 from tests.district import PASSWORD, Client, District, open_district
 from tests.effort import until
 
@@ -39,10 +40,6 @@ def tuesday():
     with unmoved_clock():
         move_to(datetime.fromisoformat(TUESDAY).replace(tzinfo=SHANGHAI))
         yield
-
-
-def move_to(moment: datetime) -> None:
-    clock.offset += moment - now()
 
 
 async def settle(place: District, name: str = "reports") -> None:

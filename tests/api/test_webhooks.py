@@ -8,7 +8,8 @@ import pytest
 import pytest_asyncio
 
 from core.ids import new_id
-from tests.api.support import holding, later, problem
+from tests.api.support import holding, problem
+from tests.clock import later
 from tests.district import Client, District, open_district
 from tests.effort import until
 from tests.webhooks.receiver import receiving

@@ -17,7 +17,7 @@ from core.errors import Conflict, NotFound, Unavailable
 from core.ids import new_id
 from core.lease import in_turn
 from core.versions import change_version, changes_between, version_of
-from tests.api.support import later
+from tests.clock import later
 
 GONE = NotFound("没有了。", code="GONE")
 BY = {"kind": "staff", "id": "someone", "name": "某人"}

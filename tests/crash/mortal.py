@@ -5,12 +5,10 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator
 from contextvars import ContextVar
-from datetime import timedelta
 from typing import Any, Literal
 
 import pytest
 
-from core.clock import clock
 from core.database import Collection
 from core.wechat.transport import Transport
 
@@ -73,18 +71,3 @@ class Mortal:
             return answer
 
         return counted
-
-
-@contextlib.contextmanager
-def unmoved_clock() -> Iterator[None]:
-    """Put the clock back at the end."""
-    before = clock.offset
-    try:
-        yield
-    finally:
-        clock.offset = before
-
-
-def wait(**delta: float) -> None:
-    """Let time pass, such as until a dead worker's lease has run out."""
-    clock.offset += timedelta(**delta)

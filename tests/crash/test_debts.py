@@ -13,7 +13,8 @@ from core.clock import now
 from core.database import connect
 from core.debts import KINDS_INDEX, OWED_INDEX, Amendment, Collector, Document, Payer, Payment, Postponed, owe
 from core.ids import new_id
-from tests.crash.mortal import Mortal, unmoved_clock, wait
+from tests.clock import unmoved_clock, wait
+from tests.crash.mortal import Mortal
 
 LEASE = timedelta(seconds=30)
 

@@ -6,7 +6,8 @@ import pytest
 
 from core.photo_store import PhotoStore
 from tests.api.support import problem
-from tests.crash.mortal import Mortal, unmoved_clock, wait
+from tests.clock import unmoved_clock, wait
+from tests.crash.mortal import Mortal
 from tests.crash.test_reports_die_anywhere import LEASE_SECONDS, judged, place, settle
 from tests.crash.town import body_of
 from tests.district import Client, District

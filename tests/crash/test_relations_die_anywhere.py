@@ -10,7 +10,8 @@ import pytest_asyncio
 
 from core.ids import new_id
 from tests.api.support import collector
-from tests.crash.mortal import Mortal, unmoved_clock, wait
+from tests.clock import unmoved_clock, wait
+from tests.crash.mortal import Mortal
 from tests.district import Client, District, location, open_district
 
 LEASE_SECONDS = 30

@@ -7,7 +7,8 @@ import pytest_asyncio
 
 from core.ids import new_id
 from tests.api.support import accept_all, collector
-from tests.crash.mortal import Mortal, unmoved_clock, wait
+from tests.clock import unmoved_clock, wait
+from tests.crash.mortal import Mortal
 from tests.crash.town import TOLD, body_of
 from tests.district import Client, District, open_district
 from tests.effort import until

@@ -11,7 +11,8 @@ from accounts.models import StaffSession
 from core.ids import new_id
 from tests.api.test_snapshot_sifting import SEEN, saw
 from tests.api.test_snapshots import Source, new_source
-from tests.crash.mortal import Mortal, unmoved_clock, wait
+from tests.clock import unmoved_clock, wait
+from tests.crash.mortal import Mortal
 from tests.crash.test_reports_die_anywhere import LEASE_SECONDS, place, settle
 from tests.district import District, good, location
 
