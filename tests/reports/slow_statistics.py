@@ -196,9 +196,9 @@ def parts_of(report: Report) -> list[Report]:
             continue
         done_at = (unit.get("done_at") or report["handled_at"] or report["due_at"]) if unit["done"] else None
         part = {**report, "_id": f"{report['_id']}:{unit['unit_id']}", "part_of": report["_id"]}
-        part |= {"unit_id": unit["unit_id"], "handled_at": done_at, "assignee": None}
+        part |= {"unit_id": unit["unit_id"], "handled_at": done_at, "assignee": {"id": unit.get("done_by")}}
         if "milestones" in report:
-            part["milestones"] = {**report["milestones"], "handled_by": unit.get("done_by")}
+            part["milestones"] = {**report["milestones"], "handled_by": None}  # who did the rest of the case
         found.append(part)
     return found
 
