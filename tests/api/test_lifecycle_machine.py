@@ -33,7 +33,7 @@ from core.clock import SHANGHAI, now, shanghai
 from core.ids import new_id
 from reports.queries import HIDDEN
 from reports.rules import ACTIONS, OPEN, TRANSITIONS, State
-from tests.api.lifecycle_model import (
+from tests.api.lifecycle_calls import (
     ANSWERS,
     CATEGORIES,
     CITIZENS,
@@ -46,9 +46,8 @@ from tests.api.lifecycle_model import (
     STAFF,
     UNKNOWN,
     Call,
-    Case,
-    Model,
 )
+from tests.api.lifecycle_model import Case, Model
 from tests.api.support import collector, problem
 from tests.clock import move_to, unmoved_clock, wait
 from tests.district import UNITS, Client, District, location, open_district

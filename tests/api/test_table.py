@@ -24,7 +24,7 @@ from reports.milestones import no_milestones
 from reports.models import Reporter
 from reports.rules import TRANSITIONS, Need, State, Transition
 from reports.vocabulary import Fact
-from tests.api.lifecycle_model import CITIZENS_FORM, PATHS
+from tests.api.lifecycle_calls import CITIZENS_FORM, PATHS
 from tests.api.support import fields, problem
 from tests.district import PASSWORD, Client, District, location, open_district
 

@@ -1,0 +1,107 @@
+"""What the walks through the table of transitions try: everybody, their forms, what is given rightly and wrongly."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from reports.catalogue import starting_categories
+from tests.district import RULES, UNITS
+
+REPORTER, OTHER, NOBODY = "reporter", "another citizen", "nobody"
+CITIZENS = (REPORTER, OTHER)
+STREET, STREET_CENTRE = "street-dispatcher", "street-centre"
+CENTRE = ("collector", "intake", "dispatcher", "street_dispatcher", "verifier", "duty_chief", "assessor", "admin")
+STAFF = (*CENTRE, *(f"unit-{u}" for u in UNITS), STREET, STREET_CENTRE)
+EVERYBODY = (*CITIZENS, NOBODY, *STAFF)
+
+ORDINARY_WAY = ("file", "send_to_street", "dispatch", "pass_on", "accept", "handle_part", "handle", "close", "rate")
+CATEGORIES = {c.key: c for c in starting_categories()}
+ANSWERS = {"danger": "no"}
+
+# The citizens' actions have addresses of their own, and each body its own names for what is given.
+PATHS = {
+    "supplement": "supplements",
+    "withdraw": "withdrawal",
+    "rate": "rating",
+    "urge": "urge",
+    "reopen": "reopening",
+}
+CITIZENS_FORM = {
+    "supplement": {"note": "note", "photos": "photo_ids"},
+    "withdraw": {"reason": "reason"},
+    "rate": {"resolved": "resolved", "score": "score", "note": "comment", "photos": "photo_ids"},
+    "urge": {"note": "note"},
+    "reopen": {"resolved": "resolved", "reason": "reason", "photos": "photo_ids"},
+}
+MUST_COME = {"rate": {"resolved", "score"}, "reopen": {"resolved", "reason"}}
+STAFFS_FORM = {
+    name: {"photos": "photo_ids"}.get(name, name)
+    for name in (
+        *(
+            "reason",
+            "note",
+            "photos",
+            "unit",
+            "co_units",
+            "category",
+            "condition",
+            "assignee",
+            "until",
+            "into",
+            "children",
+            "location",
+            "address",
+        ),
+    )
+}
+
+GIVEN: dict[str, tuple[Any, ...]] = {
+    "reason": ("查看后决定", "现场情况有变"),
+    "note": ("已到现场", "按规定办理"),
+    "photos": ("own",),
+    "unit": UNITS,
+    "co_units": ("the others",),
+    "category": ("other", "other", *RULES),
+    "condition": ("the last",),
+    "assignee": ("of the unit",),
+    "until": (0, 2, 30),  # days from today
+    "resolved": ("yes", "partly", "no"),
+    "score": (1, 2, 3, 4, 5),
+    "into": ("an earlier case",),
+    "children": ("one part",),
+    "location": ("in the street", "out of it"),
+    "address": ("云溪路 8 号",),
+}
+UNKNOWN: dict[str, Any] = {
+    "photos": "foreign",
+    "unit": "no_such_unit",
+    "co_units": "the same",
+    "category": "no_such_category",
+    "condition": "no_such_condition",
+    "assignee": "of no unit",
+    "until": 400,
+    "into": "no case",
+    "location": "out of the district",
+}
+
+
+@dataclass(frozen=True)
+class Call:
+    """One attempt: who does what, with what, on which version; ``extra``: and with a key that nobody takes."""
+
+    who: str
+    action: str
+    given: dict[str, Any]
+    version: int | None = None
+    extra: bool = False
+
+    @property
+    def form(self) -> dict[str, str]:
+        """What the endpoint knows, with the name that it has there."""
+        return STAFFS_FORM if self.who in STAFF else CITIZENS_FORM.get(self.action, {})
+
+    @property
+    def path(self) -> str:
+        """The address behind the case's own."""
+        return f"actions/{self.action}" if self.who in STAFF else PATHS.get(self.action, f"actions/{self.action}")
