@@ -235,11 +235,12 @@ async def open_district(
             "snapshots": {"store": (folder / "snapshots").as_uri()},
             "folders": {"data": folder},
             "limits": {"enabled": False},
-            # Tests sign in as the same people beside each other; what the product allows has tests of its own.
-            "sessions": {"staff_sessions": 100},
+            # Tests sign in as the same people beside each other, and one may be needed again after a long while; what
+            # the product allows has tests of its own.
+            "sessions": {"staff_sessions": 100, "staff_idle_minutes": 150},
             # Who turns the collectors by hand waits for no photo to be seen, unless that is what the test is about.
             "inference": {"enabled": worker},
-            "worker": {"sweep_seconds": 0.2, "lease_seconds": 5.0},
+            "worker": {"sweep_seconds": 1.0, "lease_seconds": 5.0},
             **more,
         }
     )

@@ -53,7 +53,7 @@ from tests.clock import move_to, unmoved_clock, wait
 from tests.district import UNITS, Client, District, location, open_district
 from tests.effort import PATIENCE
 
-RUNS, STEPS = {False: 24, True: 10}, 24
+RUNS, STEPS = {False: 14, True: 6}, 24
 # On two levels of dispatch (True) only the beginning is another; on one, the walks are to get everywhere.
 # A seed for each step: Hypothesis's own choices keep to the simplest and repeat themselves, and walks would hardly
 # leave the spot. What a step was is noted.

@@ -15,7 +15,7 @@ from tests.api.test_intake import workbook
 from tests.crash.town import Town, open_town
 from tests.district import Client
 
-ROWS, KILLS = 600, 3
+ROWS, KILLS = 300, 3
 
 
 async def progress(town: Town, job_id: str) -> tuple[str, int]:

@@ -11,8 +11,8 @@ from tests.crash.town import Town, open_town, submit_many
 from tests.district import location
 
 MERGED = 15
-ASKED = 60
-KILLS = 4
+ASKED = 24
+KILLS = 3
 
 
 async def kill_in_the_middle(town: Town, pending: Callable[[], Awaitable[int]]) -> int:
