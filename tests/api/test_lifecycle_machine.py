@@ -205,7 +205,7 @@ class Lifecycle(RuleBasedStateMachine):
         # And often one that was not taken from here yet, in whatever walk.
         new = {row.action for _, row in ways if (row.action, self.case.state) not in self.taken}
         all_of_them = {row.action for _, row in ways}
-        action = random.choice(sorted(new if new and random.random() < 0.9 else all_of_them))
+        action = random.choice(sorted(new if new and random.random() < 0.7 else all_of_them))
         who, row = random.choice([way for way in ways if way[1].action == action])
         version = random.choice([None, self.case.version]) if who in STAFF else None
         return Call(who, action, self.model.right_given(random, who, row), version)
@@ -498,5 +498,5 @@ def test_whoever_does_whatever_the_case_goes_only_the_ways_of_the_table(machine)
         assert {action for action, _ in taken} >= ON_TWO_LEVELS
     else:
         assert len(taken) >= 0.5 * len(WAYS)
-        assert tally.keys() >= REFUSALS
+    assert tally.keys() >= REFUSALS
     assert min(tally["done"], tally["409 STALE_STATE"]) >= RUNS[machine.two_level]

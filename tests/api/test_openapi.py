@@ -139,7 +139,7 @@ async def generated(district, who, folder, present, paths, but):
         *(sys.executable, "-m", "schemathesis.cli", "--config-file", str(folder / "schemathesis.toml")),
         *("run", f"{district.url}/openapi.json", "--header", f"Authorization: Bearer {who.token}"),
         *("--checks", CHECKS, "--phases", "examples,coverage,fuzzing", "--include-path-regex", paths),
-        *("--max-examples", "8", "--seed", "1", "--suppress-health-check", "all", "--generation-database", "none"),
+        *("--max-examples", "15", "--seed", "1", "--suppress-health-check", "all", "--generation-database", "none"),
         *("--request-timeout", "120", "--warnings", "off", "--no-color", "--max-failures", "5"),
         *(("--exclude-path-regex", but) if but else ()),
         *(argument for name in ENDING for argument in ("--exclude-operation-id", name)),

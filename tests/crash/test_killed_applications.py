@@ -17,7 +17,7 @@ from core.ids import new_id
 from tests.crash.town import Town, body_of, open_town
 from tests.district import Client, picture
 
-KILLS = 4
+KILLS = 5
 
 
 @dataclass

@@ -12,7 +12,7 @@ from tests.district import location
 
 MERGED = 15
 ASKED = 24
-KILLS = 3
+KILLS = 4
 
 
 async def kill_in_the_middle(town: Town, pending: Callable[[], Awaitable[int]]) -> int:

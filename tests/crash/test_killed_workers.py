@@ -7,7 +7,7 @@ import random
 
 from tests.crash.town import Town, open_town, submit_many
 
-KILLS = 6
+KILLS = 8
 
 
 async def claims(town: Town, *, of_messages: bool) -> set[str]:
@@ -22,7 +22,7 @@ async def test_a_worker_killed_again_and_again_leaves_nothing_undone_and_nothing
     rng = random.Random(20261122)
     async with open_town(mongodb_url, redis_url, tmp_path) as town:
         await town.start("app")
-        numbers = await submit_many(town, await town.people(6, accepts=10), each=8)
+        numbers = await submit_many(town, await town.people(6, accepts=10), each=10)
         await town.slow_down(0.15)
         interrupted: set[tuple[str, str]] = set()
         in_the_middle = 0
