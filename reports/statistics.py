@@ -336,9 +336,7 @@ async def _rows_in(
     """What the rows count. Of what is paged, the groups of the page and perhaps some after it."""
     conditions: list[Document] = [{"view": {"$in": [view, view + PARTS] if _with_parts(selection, by) else [view]}}]
     for codes in selection.areas:
-        # A page of grids is looked for among those of the area: their codes begin with the area's.
-        among = "grid" if by == "grid" and len(codes) == 1 else None
-        within = [{among: {"$gte": c, "$lt": f"{c}:"}} if among else {_LEVELS[len(c)]: c} for c in codes]
+        within = [{_LEVELS[len(code)]: code} for code in codes]
         conditions.append(within[0] if len(within) == 1 else {"$or": within})
     for name in ("unit", "category", "person"):
         if (value := getattr(selection, name)) is not None:
@@ -363,7 +361,11 @@ async def _rows_in(
 
     if by in _PAGED and page.size is not None and getattr(selection, by, None) is None:
         if page.after != NOBODY:
-            await read(stretches, {by: {"$gt": page.after or ""}}, most=page.size)
+            following = [{by: {"$gt": page.after or ""}}]
+            if by == "grid":
+                # Those of an area are found at once: their codes begin with the area's. Cases in no grid have none.
+                following += [{by: {"$gte": c, "$lt": f"{c}:"}} for c, *others in selection.areas if not others]
+            await read(stretches, {"$and": following}, most=page.size)
             if _full(groups) < page.size:
                 await read(stretches, {by: None})
     else:

@@ -396,6 +396,18 @@ def handled_by_anna(number: int, unit: str | None) -> dict[str, Any]:
     }
 
 
+@pytest.mark.parametrize("code", [GRIDS[0][:6], GRIDS[0][:9]])
+async def test_by_grid_the_cases_of_an_area_that_lie_in_no_grid_are_a_group_too(house, code):
+    await house.reports.delete_many({})
+    chain = [GRIDS[0][:6], GRIDS[0][:9], GRIDS[0][:12], GRIDS[0]]
+    await house.put([{**handled_by_anna(n, "roads"), "areas": chain[:length]} for n, length in enumerate((2, 3, 4))])
+    await house.recount.rebuild()
+    selection = Selection(since=FIRST.date(), until=LAST.date(), areas=((code,),))
+    figures = await house.statistics.figures(selection, "grid")
+    assert {grid: counts["handled"] for grid, counts in figures.groups.items()} == {GRIDS[0]: 1, None: 2}
+    await house.answers_like_a_slow_count(selection, "grid")
+
+
 def test_the_slow_count_knows_every_list():
     assert LISTS.keys() == COUNTS.keys()
 
