@@ -13,9 +13,11 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Coroutine, Sequence
 from datetime import timedelta
+from time import monotonic
 from typing import Any, Final
 
 import structlog
+from bson import Timestamp
 from pymongo import DeleteOne, ReplaceOne, UpdateOne, WriteConcern
 from pymongo.errors import DuplicateKeyError, OperationFailure, PyMongoError
 from pymongo.read_concern import ReadConcern
@@ -35,6 +37,8 @@ STATE_ID: Final = "reports"
 _PROJECTION = dict.fromkeys(FACT_FIELDS, 1)
 _BATCH: Final = 500
 _COUNTS_HELD: Final = 1_000_000
+_GATHERING: Final = 1.0
+"""Seconds for which changes are gathered at most before they are counted."""
 _LEASE: Final = timedelta(seconds=30)
 # mongo/base/error_codes.yml: CappedPositionLost, InvalidResumeToken, ChangeStreamFatalError, ChangeStreamHistoryLost
 _HISTORY_LOST: Final = frozenset({136, 260, 280, 286})
@@ -58,7 +62,7 @@ _TOUCHES_FACTS: Final[Document] = {
 }
 _RELEVANT: Final[list[Document]] = [
     {"$match": {"$expr": {"$or": [{"$ne": ["$operationType", "update"]}, _TOUCHES_FACTS]}}},
-    {"$project": {"documentKey": 1, "operationType": 1}},
+    {"$project": {"documentKey": 1, "operationType": 1, "clusterTime": 1}},
 ]
 
 Progress = Callable[[int, int], None]
@@ -144,10 +148,13 @@ class Recount:
         held = {"_id": STATE_ID, "leader": self._me, "generation": generation}
         async with self._reports.watch(_RELEVANT, resume_after=state["token"], max_await_time_ms=500) as stream:
             while stream.alive:
-                numbers = await _gather(stream)
+                began, changed = now(), (await self._database.command("ping"))["operationTime"]
+                numbers, read_to = await _gather(stream)
                 await self.count(numbers, generation)
+                # What changes while this is read and counted may be counted the next time only.
+                reached = {"counted_to": began} if read_to is None or read_to >= changed else {}
                 # Nobody leads any more, or another generation is in place: look again where that one begins.
-                step = {"token": stream.resume_token, "counted_to": now(), "until": now() + _LEASE}
+                step = {"token": stream.resume_token, "until": now() + _LEASE, **reached}
                 if not (await self._states.update_one(held, {"$set": step})).matched_count:
                     return
                 if numbers:
@@ -173,6 +180,7 @@ class Recount:
         # What this process began before is over: the database was away when it ended.
         unless = ({"building": None}, {"builder": self._me}, {"building_until": {"$lt": now()}})
         await self._hold_building(generation, *unless)
+        began = now()
         try:
             async with self._reports.watch(_RELEVANT, max_await_time_ms=50) as stream:
                 await stream.try_next()  # opened: what changes from here on is in the stream
@@ -180,7 +188,7 @@ class Recount:
             counted = await self._build(generation, progress)
             await self._states.update_one(
                 {"_id": STATE_ID, "building": generation},
-                {"$set": {"generation": generation, "format": FORMAT, "token": token, "counted_to": now()}},
+                {"$set": {"generation": generation, "format": FORMAT, "token": token, "counted_to": began}},
             )
         finally:
             await self._states.update_one(
@@ -248,13 +256,21 @@ class Recount:
         return collections(self._database, generation)
 
 
-async def _gather(stream: Any) -> list[str]:
-    """The numbers of the cases that have changed, as far as the stream has them; waits for the first a moment."""
-    numbers: list[str] = []
-    while len(numbers) < _BATCH and (change := await stream.try_next()) is not None:
+async def _gather(stream: Any) -> tuple[list[str], Timestamp | None]:
+    """The numbers of the cases that have changed, and how far the stream was read; None where it had no more.
+
+    It waits a moment for the first, and for more of them :data:`_GATHERING` at most: where cases change all the time,
+    they are to be counted all the time.
+    """
+    numbers: dict[str, None] = {}
+    ends: float | None = None
+    while (change := await stream.try_next()) is not None:
         if "documentKey" in change:
-            numbers.append(change["documentKey"]["_id"])
-    return list(dict.fromkeys(numbers))
+            numbers[change["documentKey"]["_id"]] = None
+        ends = ends or monotonic() + _GATHERING
+        if len(numbers) == _BATCH or monotonic() >= ends:
+            return list(numbers), change["clusterTime"]
+    return list(numbers), None
 
 
 def _updates(difference: Difference) -> list[Any]:

@@ -40,7 +40,7 @@ async def counted(district: District) -> None:
     async with asyncio.timeout(PATIENCE):
         while True:
             state = await states.find_one({"_id": "reports"})
-            if state is not None and state.get("counted_to") and state["counted_to"] > written + timedelta(seconds=1):
+            if state is not None and state.get("counted_to") and state["counted_to"] > written:
                 return
             await asyncio.sleep(0.05)
 

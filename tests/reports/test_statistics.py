@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import random
+from collections.abc import AsyncIterator
 from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
@@ -26,7 +27,7 @@ from reports.recount import Recount, collections
 from reports.rules import State
 from reports.statistics import NOBODY, By, Figures, Selection, Statistics
 from reports.statistics_rows import number_of
-from tests.effort import PATIENCE
+from tests.effort import until
 from tests.reports.slow_statistics import LISTS, slow_lists
 
 STREETS = ("990101001", "990101002")
@@ -182,6 +183,25 @@ class House:
     async def all(self) -> list[dict[str, Any]]:
         return [dict(r) async for r in self.reports.find()]
 
+    @contextlib.asynccontextmanager
+    async def following(self) -> AsyncIterator[None]:
+        """The changes are followed."""
+        follower = asyncio.create_task(self.recount.follow(0.01))
+        try:
+            yield
+        finally:
+            follower.cancel()
+            await asyncio.gather(follower, return_exceptions=True)
+
+    async def counted_to(self, moment: datetime) -> None:
+        """Come back as soon as the statistics say that they hold what had changed by ``moment``."""
+
+        async def reached() -> bool:
+            state = await self.database["statistics_state"].find_one({"_id": "reports"}) or {}
+            return bool(state.get("counted_to") and state["counted_to"] >= moment)
+
+        await until(reached)
+
     async def answers_like_a_slow_count(self, selection: Selection, by: By | None) -> None:
         figures = await self.statistics.figures(selection, by)
         assert not figures.more
@@ -304,25 +324,41 @@ async def test_following_loses_nothing_and_counts_nothing_twice_though_it_is_kil
         await asyncio.gather(*followers, return_exceptions=True)
     await writing
     await house.database["statistics_state"].update_one({}, {"$set": {"until": FIRST}})
-    last = asyncio.create_task(house.recount.follow(0.01))
-    expected = {r["_id"] for r in await house.all()}
-    written = now()
-    async with asyncio.timeout(PATIENCE):
-        while True:
-            state = await house.database["statistics_state"].find_one({"_id": "reports"})
-            if state.get("counted_to") and state["counted_to"] > written:
-                kept = await house.kept()
-                if {number_of(fact) for fact in kept[0]} == expected:
-                    await asyncio.sleep(1.5)
-                    kept = await house.kept()
-                    break
-            await asyncio.sleep(0.05)
-    last.cancel()
-    await asyncio.gather(last, return_exceptions=True)
+    async with house.following():
+        await house.counted_to(now())
+        kept = await house.kept()
+    assert {number_of(fact) for fact in kept[0]} == {r["_id"] for r in await house.all()}
     await house.recount.rebuild()
     assert await house.kept() == kept
     selection = Selection(since=FIRST.date(), until=LAST.date())
     await house.answers_like_a_slow_count(selection, "unit")
+
+
+async def test_what_they_say_is_counted_is_counted_and_cases_that_change_all_the_time_are(house):
+    """A case changes every tenth of a second: what changed before a moment is counted long before that one rests."""
+    await house.reports.delete_many({})
+    await house.put([handled_by_anna(n, "roads") for n in range(2)])
+    await house.recount.rebuild()
+    changes = 0
+
+    async def change() -> None:
+        nonlocal changes
+        while True:
+            await house.reports.update_one({"_id": "99010120260901000000"}, {"$inc": {"milestones.reworks": 1}})
+            changes += 1
+            await asyncio.sleep(0.1)
+
+    async with house.following():
+        busy = asyncio.create_task(change())
+        try:
+            for category in ("street_lights", "graffiti", "other"):
+                await house.reports.update_one({"_id": "99010120260901000001"}, {"$set": {"category": category}})
+                await house.counted_to(now())
+                assert (await house.kept())[0]["99010120260901000001"]["category"] == category
+        finally:
+            busy.cancel()
+            await asyncio.gather(busy, return_exceptions=True)
+    assert changes < 400
 
 
 async def test_a_rebuild_that_the_database_went_away_from_is_begun_anew_by_its_process_alone(house):
