@@ -14,6 +14,7 @@ from core.ids import new_id
 from places.coordinates import CRS, convert
 from tests.api.support import Rows, fields, new_report, problem
 from tests.district import INSIDE, location, picture
+from tests.effort import PATIENCE
 
 
 @pytest_asyncio.fixture(scope="module")
@@ -182,7 +183,7 @@ async def test_past_64_mb_the_connection_is_ended_and_everyone_else_is_served(di
         for _ in range(size // len(block)):
             writer.write(b"%x\r\n" % len(block) + block + b"\r\n" if chunked else block)
             await writer.drain()
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(PATIENCE):
             answer = await reader.read()
     except ConnectionError:
         ended, answer = True, b""

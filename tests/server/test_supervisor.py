@@ -41,7 +41,9 @@ def child(name, source):
     async def ready():
         return (folder / name).exists()
     seconds = 60 if "touch" in source else 3  # what never says that it is ready is not waited for as long
-    return program(name, [sys.executable, "-c", source, folder, name], ready=ready, ready_seconds=seconds)
+    patience = 10_000 if "SIG_IGN" in source else 10
+    command = [sys.executable, "-c", source, folder, name]
+    return program(name, command, ready=ready, ready_seconds=seconds, stop_seconds=patience)
 
 sys.exit(asyncio.run(Supervisor(folder).run(bring_up)))
 """
@@ -59,7 +61,7 @@ signal.signal(signal.SIGTERM, end)
 (folder / name).touch()
 time.sleep(60)
 """
-STUBBORN = GOOD.replace("signal.signal(signal.SIGTERM, end)", "signal.signal(signal.SIGTERM, signal.SIG_IGN)")
+STUBBORN = GOOD.replace("signal.SIGTERM, end)", "signal.SIGTERM, signal.SIG_IGN)").replace("(60)", "(10_000)")
 
 
 class Supervised:
@@ -90,9 +92,9 @@ class Supervised:
     def pids(self) -> dict[str, int]:
         return self.state()["processes"]  # type: ignore[no-any-return]
 
-    async def ends(self, seconds: float = 20) -> int:
+    async def ends(self) -> int:
         """Wait for its end; answers the exit status."""
-        async with asyncio.timeout(seconds):
+        async with asyncio.timeout(PATIENCE):
             status = await self.process.wait()
             await self._reading
         return status
@@ -197,7 +199,7 @@ async def test_a_second_signal_kills_what_takes_its_time(tmp_path: Path) -> None
         await asyncio.sleep(0.3)
         assert it.process.returncode is None, "the child ends by itself, so this test shows nothing"
         it.process.send_signal(signal.SIGINT)
-        assert await it.ends(seconds=3) == 0
+        assert await it.ends() == 0
 
 
 async def test_a_second_start_says_what_runs_and_leaves_it_alone(tmp_path: Path) -> None:
