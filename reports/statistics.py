@@ -367,7 +367,8 @@ async def _rows_in(
                 following += [{by: {"$gte": c, "$lt": f"{c}:"}} for c, *others in selection.areas if not others]
             await read(stretches, {"$and": following}, most=page.size)
             if _full(groups) < page.size:
-                await read(stretches, {by: None})
+                # Said so, they are found by the index of those that have the field; 14,400 rows were read for 36.
+                await read(stretches, {by: {"$eq": None, "$exists": True}})
     else:
         whole = [stretch for stretch in stretches if stretch.whole]
         cut = [stretch for stretch in stretches if not stretch.whole]
