@@ -1,16 +1,18 @@
 # Everything that one does here; `make` alone lists it.
 .DEFAULT_GOAL := help
-.PHONY: help setup run test check format bench million docs clean
+.PHONY: help setup run test test-fast test-deep check format bench million docs clean
 .SILENT:
 
 # The first Python that is new enough, 3.11 before others: that is what everything is tested with.
 PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
 BIN := .venv/bin
+# Files are handed out in the order that tests/sampling.py gives them: those that take longest first.
+PYTEST = $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 CODE := server miniprogram_api admin handlers reports webhooks places accounts notices inference core sandbox bench tests
 
 help:  ## list the targets
-	awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' Makefile
+	awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' Makefile
 
 setup:  ## install what is needed into .venv; at once when nothing has changed
 	test -n "$(PYTHON)" || { echo "Python 3.11 or newer is needed: install it, or name it: make PYTHON=/path/to/python"; exit 1; }
@@ -20,7 +22,13 @@ run: setup  ## run it all on this machine: databases, WeChat sandbox, worker, ap
 	exec $(BIN)/python -m server run
 
 test: setup  ## run the tests; ARGS="tests/core -k photos" runs some of them
-	$(BIN)/python -m pytest -n 2 --dist loadfile $(ARGS)
+	$(PYTEST) $(ARGS)
+
+test-fast: setup  ## run the tests that kill nothing, draw nothing and need no browser
+	$(PYTEST) -m "unit or http" $(ARGS)
+
+test-deep: setup  ## run all tests, and the whole of what `make test` draws samples from: takes an hour or more
+	$(PYTEST) --deep --timeout=7200 $(ARGS)
 
 check: setup  ## check style, format, types and the floors between packages
 	$(BIN)/ruff check .

@@ -14,17 +14,37 @@ from core.ids import new_id
 from sandbox.application import Sandbox
 from sandbox.settings import Settings as SandboxSettings
 from server.embedded import start_mongod, start_valkey
+from tests import sampling
 from tests.district import open_district
+from tests.memory_disk import memory_folder
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    sampling.add_options(parser)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    sampling.configure(config)
+
+
+def pytest_sessionstart(session: pytest.Session) -> None:
+    """Say the seed where it is read; pytest's own header is not shown in quiet runs."""
+    if not os.environ.get("PYTEST_XDIST_WORKER"):
+        print(sampling.told(), file=sys.__stderr__, flush=True)
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    sampling.sort_and_select(config, items)
 
 
 @pytest_asyncio.fixture(scope="session")
 async def mongodb_url(tmp_path_factory):
-    """A real mongod 6.0, a replica set of one."""
-    folder = tmp_path_factory.mktemp("mongod")
-    (folder / "logs").mkdir()
-    mongod = await start_mongod(folder / "data", folder / "logs", cache_gb=0.5)
-    yield mongod.url
-    await mongod.stop()
+    """A real mongod 6.0, a replica set of one, in memory where there is room."""
+    with memory_folder(tmp_path_factory.mktemp("mongod")) as folder:
+        (folder / "logs").mkdir()
+        mongod = await start_mongod(folder / "data", folder / "logs", cache_gb=0.5)
+        yield mongod.url
+        await mongod.stop()
 
 
 @pytest_asyncio.fixture(scope="session")

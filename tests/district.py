@@ -16,32 +16,21 @@ import httpx
 from PIL import Image
 from tornado.netutil import bind_sockets
 
-from accounts.models import NewStaff, Unit
-from accounts.roles import starting_roles
 from core.config import Settings
 from handlers.services import Services
-from places.importer import import_areas
-from places.models import Level
-from reports.catalogue import starting_categories
 from reports.jobs import ReportJobs
-from reports.models import RoutingRule
 from sandbox.application import Sandbox
 from sandbox.settings import Settings as SandboxSettings
 from server.application import start_server
 from server.services import open_services
 from server.worker import Worker
 from tests.effort import PATIENCE
+from tests.seeding import PASSWORD, lay_district
 
-ROOT = Path(__file__).resolve().parent.parent
-DEMO_DATA = ROOT / "server" / "demo_data"
-PASSWORD = "Right-Password-1"
 INSIDE = (113.2610, 23.1610)
 """A place in the test district, WGS-84."""
 VAGUE = "这里的情况请有关部门来看一看，谢谢"
 """Words from which nobody can tell what the problem is."""
-UNITS = ("sanitation", "roads")
-# Categories that a rule of the test district sends to a unit; "other" has none and waits for a dispatcher.
-RULES = {"exposed_garbage": "sanitation", "road_damage": "roads"}
 
 
 class Client:
@@ -186,34 +175,6 @@ def location(longitude: float = INSIDE[0], latitude: float = INSIDE[1], crs: str
     return {"longitude": longitude, "latitude": latitude, "crs": crs}
 
 
-async def seed(services: Services) -> None:
-    """Areas, roles, units, staff of every role, categories and rules."""
-    for level in Level:
-        name = {"district": "district", "street": "streets", "community": "communities", "grid": "grids"}[level]
-        await import_areas(services.database, DEMO_DATA / f"{name}.geojson", level=level)
-    roles = starting_roles()
-    for role in roles:
-        await services.staff.put_role(role)
-    for unit in UNITS:
-        await services.staff.put_unit(Unit(key=unit, name=f"{unit}所", short_name=unit))
-    for category in starting_categories():
-        await services.catalogue.put_category(category)
-    for order, (key, unit) in enumerate(RULES.items()):
-        rule = RoutingRule(key=f"rule_{key}", order=order, name=f"{key} 归口", categories=(key,), unit=unit)
-        await services.catalogue.put_rule(rule)
-    district = services.settings.reports.division
-    street = (await services.places.areas(Level.STREET))[0].code
-    centre = {role.key: role.name for role in roles if role.key != "unit"}
-    people = [
-        *(NewStaff(username=key, name=name, roles=[key], areas=[district]) for key, name in centre.items()),
-        *(NewStaff(username=f"unit-{u}", name=u, roles=["unit"], areas=[district], unit_id=u) for u in UNITS),
-        NewStaff(username="street-dispatcher", name="街道派遣员", roles=["dispatcher"], areas=[street]),
-        NewStaff(username="street-centre", name="街道中心", roles=["street_dispatcher"], areas=[street]),
-    ]
-    for person in people:
-        await services.staff.create(person, PASSWORD)
-
-
 @asynccontextmanager
 async def open_district(
     mongodb_url: str, redis_url: str, folder: Path, *, database: str, worker: bool = True, **more: Any
@@ -244,8 +205,8 @@ async def open_district(
             **more,
         }
     )
+    await lay_district(settings)
     async with open_services(settings) as (services, jobs):
-        await seed(services)
         server = start_server(services, settings, sockets=sockets)
         async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", trust_env=False, timeout=30) as http:
             task = asyncio.create_task(Worker(services, jobs, settings).run()) if worker else None

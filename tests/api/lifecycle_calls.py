@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from reports.catalogue import starting_categories
-from tests.district import RULES, UNITS
+from tests.seeding import RULES, UNITS
 
 REPORTER, OTHER, NOBODY = "reporter", "another citizen", "nobody"
 CITIZENS = (REPORTER, OTHER)

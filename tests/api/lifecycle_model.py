@@ -33,7 +33,7 @@ from tests.api.lifecycle_calls import (
     UNKNOWN,
     Call,
 )
-from tests.district import RULES, UNITS
+from tests.seeding import RULES, UNITS
 
 EXTENSIONS, SUSPENSION_DAYS, REOPEN_DAYS, URGE_HOURS, DORMANT_DAYS = 2, 365, 15, 24, 7
 """What the table and the configuration allow, as the field has it."""

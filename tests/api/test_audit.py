@@ -18,8 +18,9 @@ from reports.rules import STATE_NAMES
 from tests.api.support import collector, problem
 from tests.clock import unmoved_clock, wait
 from tests.crash.mortal import Mortal
-from tests.district import PASSWORD, District, open_district
+from tests.district import District, open_district
 from tests.effort import PATIENCE
+from tests.seeding import PASSWORD
 
 LEASE = timedelta(seconds=30)
 

@@ -13,7 +13,8 @@ from core.ids import new_id
 from tests.api.support import problem
 from tests.api.test_staff_administration import DISTRICT, OTHER_STREET, STREET, on_record, somebody
 from tests.clock import later
-from tests.district import PASSWORD, good, open_district
+from tests.district import good, open_district
+from tests.seeding import PASSWORD
 
 DAY = timedelta(days=1)
 

@@ -50,8 +50,9 @@ from tests.api.lifecycle_calls import (
 from tests.api.lifecycle_model import Case, Model
 from tests.api.support import collector, problem
 from tests.clock import move_to, unmoved_clock, wait
-from tests.district import UNITS, Client, District, location, open_district
+from tests.district import Client, District, location, open_district
 from tests.effort import PATIENCE
+from tests.seeding import UNITS
 
 RUNS, STEPS = {False: 24, True: 10}, 24
 # On two levels of dispatch (True) only the beginning is another; on one, the walks are to get everywhere.

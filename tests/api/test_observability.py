@@ -19,7 +19,8 @@ from server.application import ROUTES
 from server.embedded import start_mongod
 from tests.api.support import accept_all, problem
 from tests.crash.town import open_town
-from tests.district import PASSWORD, picture
+from tests.district import picture
+from tests.seeding import PASSWORD
 
 WORDS = ("凤凰树倒在幼儿园门口", "翡翠路与琥珀街交叉口", "已用油锯清理完毕", "拒绝理由是胡编乱造", "评语写得很长很长")
 

@@ -20,7 +20,8 @@ from handlers.operations import METHODS, PATH_PARAMETERS, Operation, Route
 from reports.rules import ACTIONS, TRANSITIONS, rows
 from server.application import ROUTES
 from tests.api.support import problem
-from tests.district import PASSWORD, UNITS, Client, District
+from tests.district import Client, District
+from tests.seeding import PASSWORD, UNITS
 
 PHONE = "13912345678"
 CLEAR_PHONE = re.compile(r"(?<![0-9A-Za-z])(?:86)?1[3-9]\d{9}(?![0-9A-Za-z])")

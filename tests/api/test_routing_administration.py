@@ -10,7 +10,8 @@ import pytest_asyncio
 from tests.api.support import problem
 from tests.api.test_categories_administration import new_category
 from tests.api.test_staff_administration import STREET, on_record, somebody
-from tests.district import INSIDE, RULES, good, location
+from tests.district import INSIDE, good, location
+from tests.seeding import RULES
 
 
 @pytest_asyncio.fixture

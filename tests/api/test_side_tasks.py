@@ -15,8 +15,9 @@ from core.ids import new_id
 from reports.checks import RequiredChecks
 from tests.api.support import collector, problem
 from tests.clock import later
-from tests.district import INSIDE, PASSWORD, Client, District, good, location, open_district
+from tests.district import INSIDE, Client, District, good, location, open_district
 from tests.effort import PATIENCE, until
+from tests.seeding import PASSWORD
 
 FIFTY = 50
 _names = itertools.count()

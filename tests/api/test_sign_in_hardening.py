@@ -15,8 +15,9 @@ from core.clock import now
 from core.ids import new_id
 from tests.api.support import problem
 from tests.clock import later
-from tests.district import PASSWORD, Client, good, open_district
+from tests.district import Client, good, open_district
 from tests.effort import PATIENCE
+from tests.seeding import PASSWORD
 
 OTHER = "Another-Password-2"
 

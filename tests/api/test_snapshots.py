@@ -20,8 +20,9 @@ from core.ids import new_id
 from places.models import Level
 from reports.snapshots.intake import SnapshotIntake
 from tests.api.support import fields, problem
-from tests.district import INSIDE, PASSWORD, Client, District, good, location, picture
+from tests.district import INSIDE, Client, District, good, location, picture
 from tests.effort import until
+from tests.seeding import PASSWORD
 
 
 class Source:

@@ -9,8 +9,9 @@ import pytest_asyncio
 
 from accounts.models import NewStaff
 from tests.api.support import problem
-from tests.district import INSIDE, PASSWORD, Client, good
+from tests.district import INSIDE, Client, good
 from tests.effort import PATIENCE
+from tests.seeding import PASSWORD
 
 DISTRICT = "990101"
 STREET = "990101001"

@@ -11,7 +11,8 @@ from accounts.models import NewStaff
 from core.errors import AppError
 from tests.api.support import problem
 from tests.clock import later
-from tests.district import PASSWORD, good
+from tests.district import good
+from tests.seeding import PASSWORD
 
 
 async def sign_in(district, username: str, password: str = PASSWORD):

@@ -26,7 +26,8 @@ from reports.rules import TRANSITIONS, Need, State, Transition
 from reports.vocabulary import Fact
 from tests.api.lifecycle_calls import CITIZENS_FORM, PATHS
 from tests.api.support import fields, problem
-from tests.district import PASSWORD, Client, District, location, open_district
+from tests.district import Client, District, location, open_district
+from tests.seeding import PASSWORD
 
 LEAD, BESIDE = "sanitation", "roads"
 Document = dict[str, Any]

@@ -19,8 +19,9 @@ from server.services import open_services
 from tests.api.support import collector, problem
 from tests.clock import move_to, unmoved_clock
 from tests.crash.mortal import Mortal
-from tests.district import PASSWORD, Client, District, open_district
+from tests.district import Client, District, open_district
 from tests.effort import until
+from tests.seeding import PASSWORD
 
 TUESDAY = "2026-11-24 09:00"
 """A working day, five of which follow each other with a weekend between."""

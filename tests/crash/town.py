@@ -21,9 +21,11 @@ from sandbox.application import Sandbox
 from sandbox.settings import Settings as SandboxSettings
 from server.process import Process, reserve_shared_port, spawn
 from server.services import open_services
+from tests import ROOT
 from tests.api.support import accept_all
-from tests.district import ROOT, Client, District, location, seed
+from tests.district import Client, District, location
 from tests.effort import PATIENCE
+from tests.seeding import lay_district
 
 SEND = "/cgi-bin/message/subscribe/send"
 SLOW = (SEND, "/wxa/msg_sec_check", "/wxa/media_check_async", "/wxa/getuserriskrank")
@@ -247,8 +249,8 @@ async def open_town(
         photos={"store": (folder / "photos").as_uri()},
         snapshots={"store": (folder / "snapshots").as_uri()},
     )
+    await lay_district(settings)
     async with open_services(settings) as (services, jobs):
-        await seed(services)
         async with httpx.AsyncClient(base_url=url, trust_env=False, timeout=60) as http:
             town = Town(settings, services, jobs, sandbox, http, url, {}, environment=environment, folder=folder)
             try:
