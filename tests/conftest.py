@@ -15,6 +15,7 @@ from sandbox.application import Sandbox
 from sandbox.settings import Settings as SandboxSettings
 from server.embedded import start_mongod, start_valkey
 from tests import sampling
+from tests.crash.fork_server import stop_shared
 from tests.district import open_district
 from tests.memory_disk import memory_folder
 
@@ -35,6 +36,12 @@ def pytest_sessionstart(session: pytest.Session) -> None:
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     sampling.sort_and_select(config, items)
+
+
+@pytest_asyncio.fixture(scope="session", autouse=True)
+async def _fork_server():
+    yield
+    await stop_shared()
 
 
 @pytest_asyncio.fixture(scope="session")

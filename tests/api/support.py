@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Container
 from datetime import timedelta
 from typing import Any
 
@@ -79,9 +80,10 @@ async def blurred(district: District, number: str) -> None:
     await until(lambda: reports.find_one({"_id": number, "photos_blurred": {"$ne": {}}}))
 
 
-def collector(district: District, name: str, *, concurrency: int = 8) -> Collector:
-    """What the worker settles the collection ``name`` with, to be turned by hand."""
+def collector(district: District, name: str, *, concurrency: int = 8, kinds: Container[str] | None = None) -> Collector:
+    """What the worker settles the collection ``name`` with, to be turned by hand; ``kinds`` are the debts it pays."""
     by_kind = payers(district.services, district.jobs)[name]
+    by_kind = {kind: payer for kind, payer in by_kind.items() if kinds is None or kind in kinds}
     return Collector(district.services.database[name], by_kind, lease=timedelta(seconds=30), concurrency=concurrency)
 
 

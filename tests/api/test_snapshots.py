@@ -85,7 +85,7 @@ async def test_what_is_acknowledged_is_on_the_disk_and_in_the_database(district,
     snapshot_id = answer.json()["snapshot_id"]
     kept = await source.document(snapshot_id)
     assert (kept["camera"], kept["source"], kept["own_id"]) == (f"{source.key}:44010601", source.key, "evt/1")
-    assert (kept["kind"], kept["width"], kept["height"], kept["bytes"]) == ("jpeg", 320, 240, len(data))
+    assert (kept["kind"], kept["width"], kept["height"], kept["bytes"]) == ("jpeg", 160, 120, len(data))
     assert kept["boxes"] == [box]
     assert kept["location"]["coordinates"] == pytest.approx(INSIDE)
     assert len(kept["areas"]) == 4, "where it is follows from where the camera stands"

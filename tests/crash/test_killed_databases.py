@@ -30,7 +30,7 @@ async def test_a_killed_database_comes_back_with_everything_that_was_acknowledge
     async with open_town(mongod.url, redis_url, tmp_path, lease_seconds=4.0) as town:
         await town.start("app")
         worker = await town.start("worker")
-        reporters = Reporters(town)
+        reporters = Reporters(town, ahead=1000)  # nobody rests while the database is away
         async with reporters.at_work(4):
             await reporters.some_more(15)
             await town.until(lambda: town.services.database["reports"].find_one({"state": "dispatched"}))

@@ -15,6 +15,7 @@ from core.clock import now
 from core.debts import Document
 from reports.topic_keeping import STATE, STATE_ID
 from server.process import Process
+from tests.crash.fork_server import Forked
 from tests.crash.town import Town, body_of, open_town
 from tests.district import Client
 
@@ -90,7 +91,7 @@ async def caught_up(town: Town) -> None:
     await town.until(through)
 
 
-def peak(process: Process) -> int:
+def peak(process: Process | Forked) -> int:
     """The most memory that the process has held so far, in MiB."""
     status = Path(f"/proc/{process.pid}/status").read_text()
     return int(re.search(r"VmHWM:\s+(\d+) kB", status)[1]) // 1024  # type: ignore[index]

@@ -23,6 +23,7 @@ from server.process import Process, reserve_shared_port, spawn
 from server.services import open_services
 from tests import ROOT
 from tests.api.support import accept_all
+from tests.crash.fork_server import Forked, ForkServer
 from tests.district import Client, District, location
 from tests.effort import PATIENCE
 from tests.seeding import lay_district
@@ -40,20 +41,24 @@ class Town(District):
 
     environment: dict[str, str] = field(default_factory=dict)
     folder: Path = Path()
-    running: list[Process] = field(default_factory=list)
+    running: list[Process | Forked] = field(default_factory=list)
     _serial: itertools.count[int] = field(default_factory=itertools.count)
 
-    async def start(self, what: str) -> Process:
+    async def start(self, what: str) -> Process | Forked:
         """One more process of ``what``: app or worker. An application is waited for until it answers."""
         name = f"{what}-{next(self._serial)}"
         log = self.folder / f"{name}.log"
-        process = await spawn(name, [sys.executable, "-m", "server", what], log=log, env=self.environment, cwd=ROOT)
+        process: Process | Forked
+        if "PROMETHEUS_MULTIPROC_DIR" in self.environment:  # which is read when the figures are imported
+            process = await spawn(name, [sys.executable, "-m", "server", what], log=log, env=self.environment, cwd=ROOT)
+        else:
+            process = await (await ForkServer.of_this_process()).fork(name, what, log=log, env=self.environment)
         self.running.append(process)
         if what == "app":
             await self.until(lambda: self._listens(process))
         return process
 
-    async def kill(self, process: Process) -> None:
+    async def kill(self, process: Process | Forked) -> None:
         """kill -9, and wait until it is gone."""
         assert process.returncode is None, f"{process.name} ended by itself: {process.log.read_text()[-2000:]}"
         process.kill()
@@ -80,7 +85,7 @@ class Town(District):
             for debt in d["owed"]
         ][:10]
 
-    async def _listens(self, process: Process) -> bool:
+    async def _listens(self, process: Process | Forked) -> bool:
         return _listens(process.pid, self.settings.server.port)
 
     async def slow_down(self, seconds: float) -> None:
