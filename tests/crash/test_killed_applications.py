@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import io
-import random
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -16,8 +15,9 @@ from PIL import Image
 from core.ids import new_id
 from tests.crash.town import Town, body_of, open_town
 from tests.district import Client, picture
+from tests.sampling import amount, dice
 
-KILLS = 5
+KILLS = amount(3, 10)
 AHEAD = 12
 """How many more reports than were waited for are made: enough to be at one when somebody is killed. Without a bound
 they would be as many as a slow start leaves time for, each to be looked at in the end."""
@@ -98,6 +98,10 @@ class Reporters:
 
         await self.town.until(acknowledged)
 
+    async def somebody_was_refused(self) -> bool:
+        """Whether a request was answered that nothing can be done now."""
+        return bool(self.refused)
+
     async def check_all_is_there_once(self) -> None:
         """Each key has one report, with all that it needs, and every photo has its three sizes."""
         database = self.town.services.database
@@ -128,7 +132,7 @@ class Reporters:
 
 
 async def test_an_application_killed_while_citizens_report_loses_and_doubles_nothing(mongodb_url, redis_url, tmp_path):
-    rng = random.Random(20261123)
+    rng = dice("killed applications")
     async with open_town(mongodb_url, redis_url, tmp_path) as town:
         apps = [await town.start("app"), await town.start("app")]
         reporters = Reporters(town)

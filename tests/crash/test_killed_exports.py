@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import openpyxl
+import pytest
 import pytest_asyncio
 
 from core.changes import ChangeLog
@@ -18,8 +19,9 @@ from server.process import Process
 from tests.crash.fork_server import Forked
 from tests.crash.town import Town, body_of, open_town
 from tests.district import Client
+from tests.sampling import amount
 
-FEW, MANY = 2_000, 20_000
+FEW, MANY = amount(1_000, 2_000), amount(10_000, 20_000)
 
 
 @pytest_asyncio.fixture(scope="module")
@@ -97,6 +99,7 @@ def peak(process: Process | Forked) -> int:
     return int(re.search(r"VmHWM:\s+(\d+) kB", status)[1]) // 1024  # type: ignore[index]
 
 
+@pytest.mark.deep  # a list held in memory shows from some ten thousand rows on
 async def test_ten_times_the_rows_take_no_more_memory(town):
     worker = await town.start("worker")
     await caught_up(town)

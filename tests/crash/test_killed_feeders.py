@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-import random
 
 from redis.asyncio import Redis
 
 from core.changes import ChangeLog
 from tests.crash.town import Town, open_town, submit_many
+from tests.sampling import amount, dice
 
-KILLS = 3
+KILLS = amount(2, 5)
 
 
 async def recorded(town: Town) -> list[tuple[str, str]]:
@@ -23,7 +23,7 @@ async def recorded(town: Town) -> list[tuple[str, str]]:
 
 
 async def test_workers_killed_while_they_record_changes_lose_and_double_none(mongodb_url, redis_url, tmp_path):
-    rng = random.Random(38)
+    rng = dice("killed feeders")
     async with open_town(mongodb_url, redis_url, tmp_path, GONGZHI_FEED__LEASE_SECONDS="3") as town:
         await town.start("app")
         workers = [await town.start("worker"), await town.start("worker")]

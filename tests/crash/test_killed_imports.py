@@ -14,8 +14,9 @@ from tests.api.test_intake import row as order_row
 from tests.api.test_intake import workbook
 from tests.crash.town import Town, open_town
 from tests.district import Client
+from tests.sampling import amount
 
-ROWS, KILLS = 300, 3
+ROWS, KILLS = amount(150, 300), amount(2, 5)
 
 
 async def progress(town: Town, job_id: str) -> tuple[str, int]:

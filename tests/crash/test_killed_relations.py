@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 import asyncio
-import random
 from collections.abc import Awaitable, Callable
 
 from core.ids import new_id
 from tests.crash.town import Town, open_town, submit_many
 from tests.district import location
+from tests.sampling import amount, dice
 
-MERGED = 15
-ASKED = 24
-KILLS = 4
+MERGED = amount(7, 15)
+ASKED = amount(12, 24)
+KILLS = amount(2, 4)
 
 
 async def kill_in_the_middle(town: Town, pending: Callable[[], Awaitable[int]]) -> int:
     """Start a worker again and again, and kill it when it has done some of what is ``pending``; how often some was."""
-    rng = random.Random(20261125)
+    rng = dice("killed relations")
     left = 0
     for _ in range(KILLS):
         before = await pending()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import random
 
 from redis.asyncio import Redis
 
@@ -11,15 +10,16 @@ from accounts.models import StaffSession
 from core.changes import ChangeLog
 from core.clock import now
 from tests.crash.town import open_town, submit_many
+from tests.sampling import amount, dice
 from tests.webhooks.receiver import receiving
 
-KILLS = 3
+KILLS = amount(2, 5)
 SOMEBODY = StaffSession("0" * 26, "管理员", ("admin",), frozenset({"webhook.manage"}), ("990101",), None)
 WANTED = {"name": "数据中台", "events": [], "categories": [], "areas": [], "units": []}
 
 
 async def test_every_change_arrives_whoever_is_killed(mongodb_url, redis_url, tmp_path):
-    rng = random.Random(40)
+    rng = dice("killed senders")
     # Every seventh request fails, so there are retries to be killed too.
     async with receiving(answer=lambda n: 500 if n % 7 == 0 else 200) as receiver:
         async with open_town(mongodb_url, redis_url, tmp_path, GONGZHI_FEED__LEASE_SECONDS="3") as town:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import random
 from datetime import timedelta
 from typing import Any
 
@@ -15,8 +14,9 @@ from tests.api.test_snapshot_sifting import SEEN, saw
 from tests.api.test_snapshots import Source, new_source
 from tests.crash.town import Town, open_town
 from tests.district import picture
+from tests.sampling import amount, dice
 
-KILLS, SENDERS, LEAST = 2, 4, 45
+KILLS, SENDERS, LEAST = amount(1, 3), 4, amount(20, 45)
 
 
 class Cameras:
@@ -51,7 +51,7 @@ class Cameras:
 
 
 async def test_no_acknowledged_snapshot_is_lost_or_doubled_whoever_is_killed(mongodb_url, redis_url, tmp_path):
-    rng = random.Random(20261125)
+    rng = dice("killed snapshots")
     slow = {"GONGZHI_SNAPSHOTS__BACKLOG": "40"}
     async with open_town(mongodb_url, redis_url, tmp_path, lease_seconds=2.0, **slow) as town:
         apps = [await town.start("app"), await town.start("app")]
@@ -107,13 +107,13 @@ async def more(town: Town, cameras: Cameras, count: int) -> None:
 
 async def test_a_confirmed_snapshot_is_one_case_whoever_is_killed_over_it(mongodb_url, redis_url, tmp_path):
     """Each application is killed within moments of a reviewer's click, and the reviewer clicks again or not."""
-    rng = random.Random(7)
+    rng = dice("killed reviewers")
     async with open_town(mongodb_url, redis_url, tmp_path, lease_seconds=2.0) as town:
         app, _ = await town.start("app"), await town.start("worker")
         source = await new_source(town, min_score=SEEN)
         admin, intake = await town.staff("admin"), await town.staff("intake")
         ids = []
-        for n in range(4):
+        for n in range(amount(2, 6)):
             camera = {"source": source.key, "code": f"k{n}", "name": f"路口 {n}"}
             position = {"longitude": 113.2610, "latitude": 23.1610, "crs": "wgs84"}
             await admin.post("/cameras", {**camera, "location": position})

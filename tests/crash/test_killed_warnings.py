@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import random
 from datetime import timedelta
 from typing import Any
 
@@ -15,9 +14,10 @@ from reports.running_limit import RunningLimit
 from tests.api.support import collector
 from tests.crash.town import Town, open_town
 from tests.district import INSIDE
+from tests.sampling import amount, dice
 
-CASES = 150
-KILLS = 3
+CASES = amount(60, 150)
+KILLS = amount(2, 5)
 STEPS = ("50", "80", "100")
 # Not standing back for the rest of a busy machine: the test waits for these workers.
 QUICK: dict[str, Any] = {
@@ -76,7 +76,7 @@ async def open_work(town: Town) -> int:
 async def test_workers_killed_in_the_middle_give_each_warning_once_and_redis_knows_nothing_of_it(
     mongodb_url, redis_url, tmp_path
 ):
-    rng = random.Random(20261125)
+    rng = dice("killed warnings")
     async with open_town(mongodb_url, redis_url, tmp_path, **QUICK) as town:
         numbers = await overdue_cases(town)
         in_the_middle = 0

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import random
 
 from tests.crash.town import Town, open_town, submit_many
+from tests.sampling import amount, dice
 
-KILLS = 8
+KILLS, EACH = amount(3, 12), amount(7, 10)
 
 
 async def claims(town: Town, *, of_messages: bool) -> set[str]:
@@ -19,10 +19,10 @@ async def claims(town: Town, *, of_messages: bool) -> set[str]:
 async def test_a_worker_killed_again_and_again_leaves_nothing_undone_and_nothing_done_twice(
     mongodb_url, redis_url, tmp_path
 ):
-    rng = random.Random(20261122)
+    rng = dice("killed workers")
     async with open_town(mongodb_url, redis_url, tmp_path) as town:
         await town.start("app")
-        numbers = await submit_many(town, await town.people(6, accepts=10), each=10)
+        numbers = await submit_many(town, await town.people(6, accepts=10), each=EACH)
         await town.slow_down(0.15)
         interrupted: set[tuple[str, str]] = set()
         in_the_middle = 0
@@ -51,7 +51,7 @@ async def test_two_workers_share_the_work_and_one_finishes_it_when_the_other_is_
 ):
     async with open_town(mongodb_url, redis_url, tmp_path, lease_seconds=6.0) as town:
         await town.start("app")
-        numbers = await submit_many(town, await town.people(6, accepts=10), each=5)
+        numbers = await submit_many(town, await town.people(6, accepts=10), each=amount(3, 5))
         await town.slow_down(0.15)
         first = await town.start("worker")
         await town.start("worker")

@@ -12,6 +12,7 @@ from saq import Queue
 
 from server.embedded import Embedded, start_valkey
 from tests.crash.town import Town, open_town, submit_many
+from tests.sampling import amount
 
 CRON_JOBS = {"clear_unused_photos", "mark_late_reports", "count_jobs"}
 READS = 40
@@ -91,7 +92,7 @@ async def test_emptying_redis_all_the_while_loses_and_doubles_nothing(mongodb_ur
         people = await town.people(4, accepts=10)
         await town.slow_down(0.05)
         async with emptied_all_the_while(valkey):
-            numbers = await submit_many(town, people, each=6)
+            numbers = await submit_many(town, people, each=amount(3, 6))
             await town.all_paid()
         await town.check_done_once(numbers, accepts=10)
         await town.until(scheduled(valkey))

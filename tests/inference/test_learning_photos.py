@@ -14,8 +14,10 @@ from inference.judgement import Seen
 from inference.labels import LabelService
 from tests.effort import until
 from tests.inference.learning_support import AT, BY, Learning
+from tests.sampling import amount
 
 KINDS = ("manhole", "graffiti")
+PICTURES = amount(120, 200)
 
 
 def picture(n: int) -> tuple[bytes, str]:
@@ -37,7 +39,7 @@ def picture(n: int) -> tuple[bytes, str]:
 
 async def test_pictures_of_a_district_teach_what_they_show(learning: Learning):
     labels, store = LabelService(learning.database), PhotoStore.from_url(learning.settings.photos.store)
-    for n in range(200):
+    for n in range(PICTURES):
         data, label = picture(n)
         photo_id, number = new_id(), f"R{n:05}"
         files: dict[FileName, bytes] = {"medium": data}
@@ -50,7 +52,7 @@ async def test_pictures_of_a_district_teach_what_they_show(learning: Learning):
     assert done.returncode == 0, done.stderr
     candidate = done.stdout.split(":")[0]
     about = learning.store.about(candidate)
-    assert about["learnt"] + about["held_out"] == 200, "a picture that is gone teaches nothing"
+    assert about["learnt"] + about["held_out"] == PICTURES, "a picture that is gone teaches nothing"
     done = await asyncio.to_thread(learning.run, "evaluate", "--json")
     assert done.returncode == 0, done.stderr
     figures = json.loads(done.stdout)

@@ -16,6 +16,7 @@ def test_the_margin_is_wide_for_few_and_narrow_for_many():
     assert 0.7 < lower_bound(10, 10) < 0.8, "ten of ten are not certainty"
 
 
+@pytest.mark.deep  # judges all held-out photos and texts
 @needs_texts
 @needs_photos
 def test_the_default_is_no_lower_than_what_held_out_words_and_photos_bear_out():

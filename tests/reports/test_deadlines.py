@@ -24,6 +24,7 @@ from reports.deadlines import (
     reached_at,
     remaining,
 )
+from tests.sampling import amount
 
 UNITS: tuple[Unit, ...] = ("urgent_hour", "work_hour", "work_day", "natural_day")
 
@@ -385,7 +386,7 @@ class Walk:
         return sum((self._used_in(start + minute * MINUTE) for minute in minutes), Fraction(0))
 
 
-@settings(deadline=None, max_examples=300)
+@settings(deadline=None, max_examples=amount(100, 1000))
 @given(st.data())
 def test_a_slow_recount_minute_by_minute_agrees(data):
     calendar_id = data.draw(st.sampled_from([0, 1]))

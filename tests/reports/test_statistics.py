@@ -29,6 +29,7 @@ from reports.statistics import NOBODY, By, Figures, Selection, Statistics
 from reports.statistics_rows import number_of
 from tests.effort import until
 from tests.reports.slow_statistics import LISTS, slow_lists
+from tests.sampling import amount
 
 STREETS = ("990101001", "990101002")
 GRIDS = ("990101001001001", "990101001002001", "990101002001001")
@@ -258,7 +259,7 @@ versions = st.integers(1, 12).flatmap(
 
 
 @settings(
-    max_examples=30,
+    max_examples=amount(8, 100),
     deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow, HealthCheck.data_too_large],
 )

@@ -36,6 +36,7 @@ from server.seed import seed
 from server.services import open_services
 from server.worker import Worker
 from tests.effort import PATIENCE
+from tests.sampling import sample
 
 DOCUMENTS = (
     *("areas", "categories", "citizens", "roles", "routing_rules", "staff", "subscriptions", "units"),
@@ -256,7 +257,7 @@ async def test_a_loading_killed_anywhere_is_finished_by_the_next_and_nothing_is_
     played = one_of_each_story()
     monkeypatch.setattr(demo_play, "read_cases", lambda: played)
     async with empty_district(mongodb_url, redis_url, tmp_path) as (settings, sandbox, _):
-        for where, name, at in deaths:
+        for where, name, at in sample("deaths of a loading", deaths, 2):
             with monkeypatch.context() as deadly:
                 deadly.setattr(where, name, dying(getattr(where, name), at))
                 with pytest.raises((Killed, BaseExceptionGroup)):
