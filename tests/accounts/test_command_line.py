@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import sys
 
+import pytest
 import pytest_asyncio
 
 from accounts.failures import Failures
@@ -19,6 +20,8 @@ from core.config import Settings
 from core.database import connect
 from core.encryption import Vault
 from core.ids import new_id
+
+pytestmark = pytest.mark.long
 
 PASSWORD = "Right-Password-1"
 

@@ -5,12 +5,16 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
+import pytest
+
 from core.ids import new_id
 from inference.candidates import Candidates
 from inference.examples import Examples
 from inference.model_store import ModelStore
 from tests.district import District, open_district
 from tests.effort import until
+
+pytestmark = pytest.mark.long
 
 BY = {"kind": "operator", "id": "ops"}
 LIGHT = ("门口的青龙柱又灭了", "青龙柱不亮很久了", "青龙柱晚上一闪一闪", "青龙柱歪了没人管", "青龙柱坏了三天")

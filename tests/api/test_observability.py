@@ -10,6 +10,7 @@ from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 import httpx
+import pytest
 import pytest_asyncio
 from prometheus_client.parser import text_string_to_metric_families
 
@@ -21,6 +22,8 @@ from tests.api.support import accept_all, problem
 from tests.crash.town import open_town
 from tests.district import picture
 from tests.seeding import PASSWORD
+
+pytestmark = pytest.mark.long
 
 WORDS = ("凤凰树倒在幼儿园门口", "翡翠路与琥珀街交叉口", "已用油锯清理完毕", "拒绝理由是胡编乱造", "评语写得很长很长")
 

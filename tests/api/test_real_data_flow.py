@@ -28,7 +28,10 @@ CLASSES = {  # what a photo shows, and the category that a citizen would choose 
     "fire_smoke": "other",
     "none": "other",
 }
-pytestmark = pytest.mark.skipif(not PHOTOS.is_dir() or not TEXTS.is_dir(), reason="the photos and texts are not here")
+pytestmark = [
+    pytest.mark.long,
+    pytest.mark.skipif(not PHOTOS.is_dir() or not TEXTS.is_dir(), reason="the photos and texts are not here"),
+]
 
 
 def some_photos() -> list[tuple[str, Path]]:

@@ -30,6 +30,8 @@ from tests.inference.learning_support import AT, BY, words
 from tests.inference.support import ROOT
 from tests.sampling import sample
 
+pytestmark = pytest.mark.long
+
 
 async def test_what_staff_corrected_is_learnt_found_better_promoted_without_a_restart_and_rolled_back(learning):
     await learning.labelled(160)

@@ -6,6 +6,7 @@ import asyncio
 import io
 import json
 
+import pytest
 from PIL import Image, ImageDraw
 
 from core.ids import new_id
@@ -15,6 +16,8 @@ from inference.labels import LabelService
 from tests.effort import until
 from tests.inference.learning_support import AT, BY, Learning
 from tests.sampling import amount
+
+pytestmark = pytest.mark.long
 
 KINDS = ("manhole", "graffiti")
 PICTURES = amount(120, 200)

@@ -7,12 +7,16 @@ import os
 from datetime import timedelta
 from typing import Any
 
+import pytest
+
 from core.clock import now, shanghai
 from inference.promotions import runs_beside
 from tests.crash.town import Town, open_town
 from tests.district import picture
 from tests.effort import until
 from tests.inference.learning_support import BY, labelled, run, words
+
+pytestmark = pytest.mark.long
 
 
 async def command(town: Town, *arguments: str, fails: bool = False) -> str:

@@ -38,6 +38,8 @@ from server.worker import Worker
 from tests.effort import PATIENCE
 from tests.sampling import sample
 
+pytestmark = pytest.mark.long
+
 DOCUMENTS = (
     *("areas", "categories", "citizens", "roles", "routing_rules", "staff", "subscriptions", "units"),
     *("camera_sources", "cameras", "snapshots"),

@@ -132,6 +132,8 @@ PARENT = """
 import asyncio, sys
 from pathlib import Path
 from server.embedded import start_mongod, start_valkey
+
+pytestmark = pytest.mark.long
 async def main(folder):
     mongod = await start_mongod(folder / "mongod", folder / "logs", None, 0.25)
     valkey = await start_valkey(folder / "valkey", folder / "logs")

@@ -5,7 +5,11 @@ from __future__ import annotations
 import subprocess
 import sys
 
+import pytest
+
 from tests.inference.support import ROOT
+
+pytestmark = pytest.mark.long
 
 
 def test_the_application_loads_nothing_that_only_a_worker_needs():

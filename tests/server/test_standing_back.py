@@ -16,6 +16,8 @@ from tests.server.processes import until
 PROGRAM = """
 import time
 from server.worker import stand_back
+
+pytestmark = pytest.mark.long
 stand_back()
 print("stands back", flush=True)
 time.sleep(60)

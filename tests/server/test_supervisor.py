@@ -325,6 +325,8 @@ asyncio.run(main())
 SANDBOX = """
 import os
 from http.server import BaseHTTPRequestHandler, HTTPServer
+
+pytestmark = pytest.mark.long
 class Page(BaseHTTPRequestHandler):
     def do_GET(self):
         self.send_response(200)
