@@ -13,6 +13,7 @@ from tests.api.support import collector
 from tests.clock import unmoved_clock, wait
 from tests.crash.mortal import Mortal
 from tests.district import Client, District, location, open_district
+from tests.sampling import sample
 
 LEASE_SECONDS = 30
 MOMENTS = ("before", "after")
@@ -47,7 +48,7 @@ async def at_every_call(place: District, moment: Any, prepare: Prepare, check: C
     with alive.lifetime():
         await settle(place)
     await check(place, facts)
-    for at in range(1, len(alive.calls) + 1):
+    for at in sample(f"deaths {moment}", range(1, len(alive.calls) + 1), 6):
         facts = await prepare(place)
         with Mortal(at, moment, spared=2).lifetime():
             await settle(place)
