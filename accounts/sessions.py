@@ -100,20 +100,30 @@ class SessionService:
         return await self._open("citizen", citizen_id, life, openid=openid), int(life.total_seconds())
 
     async def open_staff(
-        self, staff_id: str, *, second_factor: bool = False, address: str | None = None, agent: str = ""
+        self,
+        staff_id: str,
+        *,
+        proven: dict[str, Any],
+        second_factor: bool = False,
+        address: str | None = None,
+        agent: str = "",
     ) -> tuple[str, int]:
         """A new token for a member of staff, and its longest life in seconds; being idle ends it sooner.
 
         The account lists the sessions that count: one push to it opens this one and ends the oldest beyond the number
-        that one person may have. Raises :class:`NotSignedIn` for an account that has been disabled meanwhile.
+        that one person may have. ``proven`` are fields that the account must still have: who has proven a password
+        opens nothing with it once it was reset. Raises :class:`NotSignedIn` then, and for an account that has been
+        disabled meanwhile.
         """
         life = timedelta(hours=self._settings.staff_hours)
         more = {"sid": new_id(), "second_factor": second_factor, "address": address, "agent": agent[:200]}
         token = await self._open("staff", staff_id, life, **more)
         counted = {"$push": {"sessions": {"$each": [hash_token(token)], "$slice": -self._settings.staff_sessions}}}
-        opened = await self._staff.update_one({"_id": staff_id, "disabled": False}, counted)
+        opened = await self._staff.update_one({"_id": staff_id, "disabled": False, **proven}, counted)
         if not opened.matched_count:
-            raise _disabled()
+            if await self._staff.find_one({"_id": staff_id, "disabled": False}, {"_id": 1}) is None:
+                raise _disabled()
+            raise NotSignedIn("您的账号刚刚有其他修改，请重新登录。", code="SESSION_ENDED")
         return token, int(life.total_seconds())
 
     async def _open(self, kind: Literal["citizen", "staff"], subject: str, life: timedelta, **more: Any) -> str:

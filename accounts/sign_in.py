@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from accounts.failures import Failures
+from accounts.failures import Attempt, Failures
 from accounts.models import StaffSession
 from accounts.passwords import Passwords
 from accounts.second_factor import Enrolment, SecondFactor
@@ -57,23 +57,28 @@ class SignInService:
         (``CODE_REQUIRED``) or wrong or used before (``WRONG_CODE``), :class:`TooManyRequests` while the name is locked.
         """
         username = username.lower()
-        await self._failures.check(username)
-        person = await self._staff.find_one({"username": username, "disabled": False})
-        if not await self._passwords.matches(person and person["password_hash"], password) or person is None:
-            await self._refused(username, "password")
-            raise NotSignedIn("用户名或密码不正确。", code="WRONG_PASSWORD")
-        factor = None
-        if person.get("totp"):
-            if code is None:
-                raise NotSignedIn("请输入动态验证码。", code="CODE_REQUIRED")
-            factor = await self._second_factor.take(person, code)
-            if factor is None:
-                await self._refused(username, "code")
-                raise NotSignedIn("动态验证码不正确或已经用过，请等下一个验证码。", code="WRONG_CODE")
-        await self._failures.forget(username)
+        async with self._failures.attempt(username) as attempt:
+            person = await self._staff.find_one({"username": username, "disabled": False})
+            if not await self._passwords.matches(person and person["password_hash"], password) or person is None:
+                await self._refused(username, "password", attempt)
+                raise NotSignedIn("用户名或密码不正确。", code="WRONG_PASSWORD")
+            factor = None
+            if person.get("totp"):
+                if code is None:
+                    await attempt.withdraw()
+                    raise NotSignedIn("请输入动态验证码。", code="CODE_REQUIRED")
+                factor = await self._second_factor.take(person, code)
+                if factor is None:
+                    await self._refused(username, "code", attempt)
+                    raise NotSignedIn("动态验证码不正确或已经用过，请等下一个验证码。", code="WRONG_CODE")
+            await attempt.succeed()
         device = device or Device()
         token, seconds = await self._sessions.open_staff(
-            person["_id"], second_factor=factor is not None, address=device.address, agent=device.agent
+            person["_id"],
+            proven=_secrets(person),
+            second_factor=factor is not None,
+            address=device.address,
+            agent=device.agent,
         )
         subject = {"kind": "staff", "id": person["_id"], "name": person["name"]}
         await self._audit.record(
@@ -81,11 +86,11 @@ class SignInService:
         )
         return token, seconds
 
-    async def _refused(self, username: str, wrong: str) -> None:
+    async def _refused(self, username: str, wrong: str, attempt: Attempt) -> None:
         subject = {"kind": "username", "id": username}
         details = {} if wrong == "password" else {"wrong": wrong}
         await self._audit.record("staff.sign_in", subject=subject, object_={}, result="refused", details=details)
-        if await self._failures.count(username):
+        if attempt.locks:
             await self._audit.record("staff.locked", subject=subject, object_={}, result="refused")
 
     async def change_password(self, by: StaffSession, present: str, wanted: str) -> None:
@@ -112,17 +117,16 @@ class SignInService:
 
         Raises :class:`Conflict` (``NOT_ENROLLING``) and :class:`Invalid` (``WRONG_CODE``).
         """
-        name = f"account:{by.staff_id}"
-        await self._failures.check(name)
-        person = await self._person(by)
-        pending = person.get("totp_pending")
-        if pending is None:
-            raise Conflict("请先开始绑定动态验证码。", code="NOT_ENROLLING")
-        step = self._second_factor.step_of(pending, code)
-        if step is None:
-            await self._failures.count(name)
-            raise Invalid("动态验证码不正确，请检查手机时间后重试。", code="WRONG_CODE")
-        await self._failures.forget(name)
+        async with self._failures.attempt(_own(by)) as attempt:
+            person = await self._person(by)
+            pending = person.get("totp_pending")
+            if pending is None:
+                await attempt.withdraw()
+                raise Conflict("请先开始绑定动态验证码。", code="NOT_ENROLLING")
+            step = self._second_factor.step_of(pending, code)
+            if step is None:
+                raise Invalid("动态验证码不正确，请检查手机时间后重试。", code="WRONG_CODE")
+            await attempt.succeed()
         totp = {**pending, "confirmed_at": now(), "last_step": step}
         wanted = {"totp": totp, "totp_pending": None, **ended_by("second_factor", by.session)}
         await self._change(
@@ -137,14 +141,12 @@ class SignInService:
         return dict(person)
 
     async def _proven(self, by: StaffSession, password: str) -> Document:
-        """One's own account, once the password is given. Counted apart from sign-ins, which would lock oneself out."""
-        name = f"account:{by.staff_id}"
-        await self._failures.check(name)
-        person = await self._person(by)
-        if not await self._passwords.matches(person["password_hash"], password):
-            await self._failures.count(name)
-            raise Invalid("当前密码不正确。", code="WRONG_PASSWORD")
-        await self._failures.forget(name)
+        """One's own account, once the password is given."""
+        async with self._failures.attempt(_own(by)) as attempt:
+            person = await self._person(by)
+            if not await self._passwords.matches(person["password_hash"], password):
+                raise Invalid("当前密码不正确。", code="WRONG_PASSWORD")
+            await attempt.succeed()
         return person
 
     async def _change(
@@ -158,7 +160,21 @@ class SignInService:
         subject = {"kind": "staff", "id": person["_id"], "name": person["name"]}
         amendment = Amendment(set=wanted, owe=[owe_audit(action, subject=subject, object_=subject)])
         # The password that was proven must still be the present one, and the session one that counts.
-        still = {"_id": by.staff_id, "password_hash": person["password_hash"], "disabled": False, **(condition or {})}
+        counts = {"$or": [{"sessions": by.session}, {"sessions": {"$exists": False}}]}
+        still = {"_id": by.staff_id, "disabled": False, **_secrets(person), **counts, **(condition or {})}
         done = await self._staff.update_one(still, amendment.pipeline())
         if not done.matched_count:
             raise Conflict("您的账号刚刚有其他修改，请刷新后再试。", code="STALE")
+
+
+def _own(by: StaffSession) -> str:
+    """What the tries at one's own secrets are counted by: apart from sign-ins, which would lock oneself out."""
+    return f"account:{by.staff_id}"
+
+
+def _secrets(person: Document) -> Document:
+    """A condition on the account: the password and the second factor are those of ``person``."""
+    return {
+        "password_hash": person["password_hash"],
+        "totp.made_at": (person.get("totp") or {}).get("made_at"),
+    }
