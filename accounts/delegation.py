@@ -23,6 +23,7 @@ from core.debts import OWED_INDEX, Amendment, Document
 from core.errors import Conflict, Forbidden, Invalid, NotFound
 from core.ids import new_id
 from core.paging import page_mark, read_mark
+from core.slots import SLOT_INDEX, insert_in_slot
 from core.versions import change_version
 
 _NEWEST = [("created_at", DESCENDING), ("_id", DESCENDING)]
@@ -30,6 +31,7 @@ INDEXES = {
     "delegations": [
         IndexModel([("from.id", ASCENDING), *_NEWEST], name="from"),
         IndexModel([("to.id", ASCENDING), *_NEWEST], name="to"),
+        SLOT_INDEX,
         OWED_INDEX,
     ]
 }
@@ -69,11 +71,6 @@ class DelegationService:
                 details={"fields": [{"field": "ends_at", "problem": f"须晚于开始时间和现在，最长 {LONGEST.days} 天"}]},
             )
         colleague = await self._colleague(by, to)
-        lent = await self._delegations.count_documents(
-            {"from.id": by.staff_id, "ended_at": None, "ends_at": {"$gt": moment}}
-        )
-        if lent >= MOST:
-            raise Conflict(f"同时最多设置 {MOST} 个代理，请先结束不需要的。", code="TOO_MANY_DELEGATIONS")
         document: Document = {
             "_id": new_id(),
             "from": {"id": by.staff_id, "name": by.name},
@@ -89,8 +86,19 @@ class DelegationService:
         }
         told = {"roles": document["roles"], "begins_at": begins_at, "ends_at": ends_at, "to": colleague["_id"]}
         document["owed"] = [self._audit("delegation.create", by, document, reason=reason, details=told)]
-        await self._delegations.insert_one(document)
+        if not await self._insert(document, moment):
+            raise Conflict(f"同时最多设置 {MOST} 个代理，请先结束不需要的。", code="TOO_MANY_DELEGATIONS")
         return document
+
+    async def _insert(self, document: Document, moment: datetime) -> bool:
+        """Insert the new delegation, if its lender may have one more; those that are over by now count no more."""
+        lender = {"from.id": document["from"]["id"]}
+        over = {**lender, "slot": {"$type": "string"}, "ends_at": {"$lte": moment}}
+        await self._delegations.update_many(over, {"$unset": {"slot": ""}})
+        # Those that were made before there were slots have none, and count.
+        without = {**lender, "slot": None, "ended_at": None, "ends_at": {"$gt": moment}}
+        left = MOST - await self._delegations.count_documents(without)
+        return await insert_in_slot(self._delegations, document, document["from"]["id"], left)
 
     async def list(
         self, by: StaffSession, direction: Literal["given", "received"], page: str | None, size: int
@@ -117,7 +125,9 @@ class DelegationService:
         if found["ended_at"] is not None:
             raise Conflict("这个代理已经结束。", code="DELEGATION_ENDED")
         amendment = Amendment(
-            set={"ended_at": now(), "ended_by": by.staff_id}, owe=[self._audit("delegation.end", by, found)]
+            set={"ended_at": now(), "ended_by": by.staff_id},
+            unset=["slot"],
+            owe=[self._audit("delegation.end", by, found)],
         )
         return await change_version(self._delegations, delegation_id, version, amendment, missing=_no_such_delegation())
 
