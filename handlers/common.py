@@ -19,6 +19,7 @@ from core.wechat import WeChatError, dedup_key, picture_verdict
 from handlers.base import BaseHandler
 from handlers.models import Answer, Query
 from handlers.operations import Route, operation
+from handlers.operators import is_local, is_operator
 
 log = structlog.get_logger(__name__)
 
@@ -62,13 +63,15 @@ class Health(Answer):
     """Whether the process runs, and which parts answer it."""
 
     status: str
-    parts: dict[str, bool]
+    parts: dict[str, bool] | None = Field(description="Null for whoever does not operate the installation.")
 
 
 class Readiness(Health):
     """Whether the process can serve."""
 
-    warnings: list[str] = Field(description="What somebody should see to; it keeps nothing from working.")
+    warnings: list[str] | None = Field(
+        description="What somebody should see to; it keeps nothing from working. Null as the parts are."
+    )
 
 
 class Healthz(BaseHandler):
@@ -86,10 +89,15 @@ class Readyz(BaseHandler):
     @operation("Whether this process can serve", audience="anyone", answer=Readiness, limits=(), errors=(503,))
     async def get(self) -> Readiness:
         """503 while MongoDB does not answer. Without Redis things are only slower, and without the weights of the
-        classifiers reports arrive and wait for them or for a person: both are told, not needed."""
+        classifiers reports arrive and wait for them or for a person: both are told, not needed. Parts and warnings are
+        for operators: on the machine itself, or with the token of staff that hold `system.view`."""
         mongodb, redis = await asyncio.gather(is_answering(self.services.database), self.services.cache.is_answering())
         if not mongodb:
-            raise Unavailable("数据库没有响应。", code="NOT_READY", details={"mongodb": mongodb, "redis": redis})
+            if is_local(self.request):
+                raise Unavailable("数据库没有响应。", code="NOT_READY", details={"mongodb": mongodb, "redis": redis})
+            raise Unavailable("服务暂时不可用，请稍后重试。", code="NOT_READY")
+        if not await is_operator(self.request, self.services.sessions):
+            return Readiness(status="ready", parts=None, warnings=None)
         warnings = [
             f"没有 {year} 年的节假日安排，该年只按周末计算工作时间；请更新程序，或由管理员录入。"
             for year in await self.services.calendar.unpublished()

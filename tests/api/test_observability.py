@@ -180,6 +180,9 @@ async def test_readiness_falls_while_mongodb_is_away_and_comes_back_with_it(redi
             assert (ready["status"], ready["parts"]) == ("ready", {"mongodb": True, "redis": True})
             await mongod.stop()
             assert problem(await town.http.get("/readyz"), 503, "NOT_READY") == {"mongodb": False, "redis": True}
+            outside = await town.http.get("/readyz", headers={"X-Forwarded-For": "203.0.113.7"})
+            assert problem(outside, 503, "NOT_READY") == {}
+            assert "数据库" not in outside.text
             assert (await town.http.get("/healthz")).json() == {"status": "ok", "parts": {}}
             answer = await citizen.call("GET", "/me")
             assert answer.status_code == 503
