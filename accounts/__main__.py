@@ -72,6 +72,11 @@ def _parser() -> argparse.ArgumentParser:
     )
     create.add_argument("--password-stdin", action="store_true", help="read the password from a line of standard input")
 
+    shut = commands.add_parser(
+        "disable-staff", parents=[database], help="shut an account out at once, such as one that no administrator may"
+    )
+    shut.add_argument("--username", required=True)
+
     commands.add_parser("load-roles", parents=[database], help="add the starting roles that are missing")
 
     key = commands.add_parser("create-api-key", parents=[database], help="make a partner's API key and print it, once")
@@ -111,6 +116,8 @@ async def _run(options: argparse.Namespace, password: str) -> None:
         service = StaffService(database, Passwords(settings.passwords))
         if options.command == "create-staff":
             await _create(service, records, options, password)
+        elif options.command == "disable-staff":
+            await _disable(service, records, options.username)
         elif options.command == "load-roles":
             await _load_roles(service)
         else:
@@ -129,6 +136,16 @@ async def _create(service: StaffService, records: Audit, options: argparse.Names
         details={"roles": person.roles, "areas": person.areas, "unit": person.unit_id},
     )
     print(f"made {person.username} ({staff_id})")
+
+
+async def _disable(service: StaffService, records: Audit, username: str) -> None:
+    staff_id = await service.disable(username)
+    await records.record(
+        "staff.disable",
+        subject={"kind": "operator", "id": getpass.getuser()},
+        object_={"kind": "staff", "id": staff_id},
+    )
+    print(f"disabled {username} ({staff_id})")
 
 
 async def _load_roles(service: StaffService) -> None:

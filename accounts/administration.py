@@ -15,7 +15,8 @@ from pymongo import ASCENDING
 from pymongo.errors import DuplicateKeyError
 
 from accounts.administrators import Administrators
-from accounts.models import NewStaff, Role, StaffSession
+from accounts.authority import Authority
+from accounts.models import NewStaff, StaffSession
 from accounts.passwords import Passwords
 from accounts.reach import check_grant, reach_filter, reaches_staff
 from accounts.sessions import ended_by
@@ -62,6 +63,7 @@ class StaffAdministration:
         self._staff = staff
         self._passwords = passwords
         self._administrators = administrators
+        self._authority = Authority(database)
         self._known_areas = known_areas
 
     async def list(
@@ -81,6 +83,15 @@ class StaffAdministration:
         if found is None:
             raise _no_such_staff()
         return dict(found)
+
+    async def administered(self, by: StaffSession, staff_id: str) -> Document:
+        """The account ``staff_id``, which ``by`` may change: it can do no more than ``by``, and nowhere else.
+
+        Raises :class:`NotFound` for one that is out of reach and :class:`Forbidden` for a stronger one.
+        """
+        account = await self.get(by, staff_id)
+        await self._authority.check(by, account)
+        return account
 
     async def create(self, by: StaffSession, person: NewStaff) -> tuple[Document, str]:
         """Make an account: (it, its first password, which is not shown again and has to be changed).
@@ -123,8 +134,8 @@ class StaffAdministration:
         Raises :class:`Conflict` (``STALE``, ``OWN_ACCOUNT``, ``LAST_ADMINISTRATOR``).
         """
         before = await self._ours(by, staff_id, version)
-        if disabled and staff_id == by.staff_id:
-            raise Conflict("不能停用自己的账号，请由其他管理员操作。", code="OWN_ACCOUNT")
+        if disabled:
+            _refuse_own(by, staff_id, "不能停用自己的账号，请由其他管理员操作。")
         action = "staff.disable" if disabled else "staff.enable"
         wanted: dict[str, Any] = {"disabled": disabled}
         return await self._apply(by, action, before, version, wanted, {"sessions": []} if disabled else {}, reason)
@@ -132,7 +143,8 @@ class StaffAdministration:
     async def reset_password(
         self, by: StaffSession, staff_id: str, version: int, reason: str | None = None
     ) -> tuple[Document, str]:
-        """A new first password: (the account, the password). Its sessions end."""
+        """A new first password: (the account, the password). Its sessions end. One's own is changed by who knows it."""
+        _refuse_own(by, staff_id, "不能重置自己的密码，请用当前密码修改，或请其他管理员重置。")
         before = await self._ours(by, staff_id, version)
         stored = await self._accounts.find_one({"_id": staff_id}, {"password_hash": 1, "password_history": 1})
         if stored is None:
@@ -142,7 +154,8 @@ class StaffAdministration:
         return await self._apply(by, "staff.reset_password", before, version, {}, more, reason), password
 
     async def reset_second_factor(self, by: StaffSession, staff_id: str, version: int, reason: str) -> Document:
-        """Take the second factor off the account, whose owner has lost it; its sessions end."""
+        """Take the second factor off the account, whose owner has lost it; its sessions end. Not off one's own."""
+        _refuse_own(by, staff_id, "不能重置自己的动态验证码，请由其他管理员操作。")
         before = await self._ours(by, staff_id, version)
         return await self._apply(
             by,
@@ -156,14 +169,10 @@ class StaffAdministration:
 
     async def _ours(self, by: StaffSession, staff_id: str, version: int) -> Document:
         """The account, as far as ``by`` may change it at all and has seen its present version."""
-        account = await self.get(by, staff_id)
+        account = await self.administered(by, staff_id)
         if version_of(account) != version:
             raise stale(account)
-        check_grant(by, _permissions(await self._roles_of(account["roles"])))
         return account
-
-    async def _roles_of(self, keys: Sequence[str]) -> Sequence[Role]:
-        return [role for role in await self._staff.roles() if role.key in keys]
 
     async def _check(
         self,
@@ -182,7 +191,7 @@ class StaffAdministration:
             raise Invalid(f"没有这些区域：{'、'.join(unknown)}。", code="NO_SUCH_AREA", details={"areas": unknown})
         if not reaches_staff(by, areas, unit_id):
             raise Forbidden("只能管理您负责的区域和部门内的人员。", code="OUT_OF_REACH")
-        check_grant(by, _permissions(granted))
+        check_grant(by, {permission for role in granted for permission in role.permissions})
 
     async def _apply(
         self,
@@ -224,8 +233,9 @@ def _conditions(filters: StaffFilters) -> list[Document]:
     return conditions
 
 
-def _permissions(roles: Iterable[Role]) -> set[str]:
-    return {permission for role in roles for permission in role.permissions}
+def _refuse_own(by: StaffSession, staff_id: str, message: str) -> None:
+    if staff_id == by.staff_id:
+        raise Conflict(message, code="OWN_ACCOUNT")
 
 
 def _object(account: Document) -> dict[str, str]:

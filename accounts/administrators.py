@@ -1,7 +1,8 @@
-"""The district never loses its last administrator, whoever changes what at the same moment.
+"""The district never loses its last administrator of accounts, nor its last one of roles, whoever changes what at the
+same moment.
 
-An administrator is an account that is not disabled, reaches the whole district, belongs to no unit, and holds
-:data:`accounts.reach.ADMINISTRATION`. That is a fact of several documents (accounts and roles), so whatever may take
+They are accounts that are not disabled, reach the whole district, belong to no unit, and hold one of
+:data:`ADMINISTRATION`. That is a fact of several documents (accounts and roles), so whatever may take
 one away is done in turn, under a lease: two administrators who disable each other do not both succeed.
 """
 
@@ -12,17 +13,20 @@ from contextlib import asynccontextmanager
 from datetime import timedelta
 
 from accounts.models import Role
-from accounts.reach import ADMINISTRATION, within
+from accounts.reach import GRANT_ANY, within
 from core.database import Database
 from core.debts import Document
 from core.errors import Conflict
 from core.lease import in_turn
 
 _LEASE = timedelta(seconds=30)
+ADMINISTRATION = (frozenset({"staff.manage"}), frozenset({"staff.manage", GRANT_ANY}), frozenset({"role.manage"}))
+"""What somebody has to hold, if anybody does, or nobody could mend it any more."""
+_ALL = frozenset[str]().union(*ADMINISTRATION)
 
 
 class Administrators:
-    """Who administers the district of ``division`` (six digits)."""
+    """Who administers the whole district, of ``division`` (six digits)."""
 
     def __init__(self, database: Database, division: str) -> None:
         self._database = database
@@ -36,15 +40,20 @@ class Administrators:
     ) -> AsyncIterator[None]:
         """Make a change within the block, to an account or a role as it will then be.
 
-        Raises :class:`Conflict` (``LAST_ADMINISTRATOR``) before the block when nobody would be left who administers.
+        Raises :class:`Conflict` (``LAST_ADMINISTRATOR``) before the block when nobody would be left for accounts, or
+        for roles.
         """
         if not await self._loses(changed_account, changed_role):
             yield
             return
         async with in_turn(self._database, "administrators", life=_LEASE):
-            before = await self._count(None, None)
-            if before and not await self._count(changed_account, changed_role):
-                raise Conflict("这样做之后将没有全区管理员，请先为其他人设置管理员角色。", code="LAST_ADMINISTRATOR")
+            lost = await self._held(None, None) - await self._held(changed_account, changed_role)
+            if lost:
+                raise Conflict(
+                    "这样做之后全区将没有人能管理账号或角色，请先为其他人设置相应的管理员角色。",
+                    code="LAST_ADMINISTRATOR",
+                    details={"permissions": sorted(frozenset[str]().union(*lost))},
+                )
             yield
 
     async def _loses(self, changed_account: Document | None, changed_role: Role | None) -> bool:
@@ -52,30 +61,28 @@ class Administrators:
         roles = await self._permissions(None)
         if changed_account is not None:
             present = await self._accounts.find_one({"_id": changed_account["_id"]})
-            return present is not None and self._is(present, roles) and not self._is(changed_account, roles)
+            return present is not None and bool(self._of(present, roles) - self._of(changed_account, roles))
         assert changed_role is not None  # noqa: S101 - one of the two is given
         gone = roles.get(changed_role.key, frozenset()) - set(changed_role.permissions)
-        return not ADMINISTRATION.isdisjoint(gone)
+        return not _ALL.isdisjoint(gone)
 
-    async def _count(self, changed_account: Document | None, changed_role: Role | None) -> int:
-        """How many there are, once the change is made."""
+    async def _held(self, changed_account: Document | None, changed_role: Role | None) -> set[frozenset[str]]:
+        """What of :data:`ADMINISTRATION` somebody holds for the whole district, once the change is made."""
         roles = await self._permissions(changed_role)
-        able = [key for key, permissions in roles.items() if not ADMINISTRATION.isdisjoint(permissions)]
-        changed_id = changed_account["_id"] if changed_account else None
-        count = 0
-        async for account in self._accounts.find({"roles": {"$in": able}, "disabled": False}):
-            count += account["_id"] != changed_id and self._is(account, roles)
-        return count + (changed_account is not None and self._is(changed_account, roles))
+        able = [key for key, permissions in roles.items() if not _ALL.isdisjoint(permissions)]
+        held = self._of(changed_account, roles) if changed_account is not None else set()
+        others = {"_id": {"$ne": changed_account["_id"]}} if changed_account is not None else {}
+        async for account in self._accounts.find({"roles": {"$in": able}, "disabled": False, **others}):
+            held |= self._of(account, roles)
+        return held
 
     async def _permissions(self, changed: Role | None) -> dict[str, frozenset[str]]:
         found = {r["_id"]: frozenset(r["permissions"]) async for r in self._roles.find({"retired_at": None})}
         return {**found, changed.key: frozenset(changed.permissions)} if changed else found
 
-    def _is(self, account: Document, roles: dict[str, frozenset[str]]) -> bool:
+    def _of(self, account: Document, roles: dict[str, frozenset[str]]) -> set[frozenset[str]]:
+        """What of :data:`ADMINISTRATION` the account ``account`` holds for the whole district."""
+        if account["disabled"] or account["unit_id"] is not None or not within([self._division], account["areas"]):
+            return set()
         held = {p for key in account["roles"] for p in roles.get(key, ())}
-        return (
-            not account["disabled"]
-            and account["unit_id"] is None
-            and within([self._division], account["areas"])
-            and held >= ADMINISTRATION
-        )
+        return {needed for needed in ADMINISTRATION if needed <= held}

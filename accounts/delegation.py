@@ -13,6 +13,7 @@ from typing import Literal
 
 from pymongo import ASCENDING, DESCENDING, IndexModel, ReturnDocument
 
+from accounts.authority import Authority
 from accounts.models import StaffSession
 from accounts.reach import reaches_staff, within
 from accounts.sessions import SessionService, in_force
@@ -48,6 +49,7 @@ class DelegationService:
         self._accounts = database["staff"]
         self._roles = database["roles"]
         self._sessions = sessions
+        self._authority = Authority(database)
         self._demands = demands
 
     async def create(
@@ -117,7 +119,8 @@ class DelegationService:
     async def end(self, by: StaffSession, delegation_id: str, version: int) -> Document:
         """End it before its time: who gave it, who got it, or who administers who gave it; the delegation after it.
 
-        Whoever uses it just then is told at their next request. Raises :class:`NotFound`, :class:`Conflict`.
+        Whoever uses it just then is told at their next request. Raises :class:`NotFound`, :class:`Conflict`, and
+        :class:`Forbidden` for an administrator who holds less than who gave it.
         """
         found = await self._delegations.find_one({"_id": delegation_id})
         if found is None or not await self._may_end(by, found):
@@ -175,7 +178,10 @@ class DelegationService:
         if "staff.manage" not in by.permissions:
             return False
         giver = await self._accounts.find_one({"_id": delegation["from"]["id"]})
-        return giver is not None and reaches_staff(by, giver["areas"], giver["unit_id"])
+        if giver is None or not reaches_staff(by, giver["areas"], giver["unit_id"]):
+            return False
+        await self._authority.check(by, giver)
+        return True
 
     @staticmethod
     def _audit(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from pymongo import ASCENDING
@@ -59,11 +60,12 @@ class RoleAdministration:
         """Change name, permissions or the demand for a second factor; the role after it. It holds from the next
         request of everybody who has it.
 
-        Raises :class:`Conflict` (``STALE``; ``LAST_ADMINISTRATOR`` where nobody would be left to mend it).
+        Raises :class:`Forbidden` (``CANNOT_GRANT``) where the role permits more than ``by`` holds, before or after, and
+        whatever of it is changed; :class:`Conflict` (``STALE``; ``LAST_ADMINISTRATOR`` where nobody would be left to
+        mend it).
         """
-        before = await self._seen(key, version)
+        before = await self._ours(by, key, version, wanted.get("permissions", ()))
         after = {**before, **wanted}
-        self._check(by, set(after["permissions"]) ^ set(before["permissions"]), held=before["permissions"])
         role = Role(key=key, **{name: after[name] for name in ("name", "permissions")})
         async with self._administrators.kept(changed_role=role):
             return await self._put(by, "role.change", before, version, wanted)
@@ -74,8 +76,7 @@ class RoleAdministration:
         Raises :class:`Conflict` (``ROLE_IN_USE``, with how many accounts) while anybody has it, disabled ones too: they
         may be let in again.
         """
-        before = await self._seen(key, version)
-        self._check(by, before["permissions"], held=before["permissions"])
+        before = await self._ours(by, key, version)
         if before.get("retired_at") is not None:
             return before
         await self._check_unused(key)
@@ -90,8 +91,7 @@ class RoleAdministration:
 
     async def restore(self, by: StaffSession, key: str, version: int) -> Document:
         """Have a retired role given again; the role after it."""
-        before = await self._seen(key, version)
-        self._check(by, before["permissions"], held=before["permissions"])
+        before = await self._ours(by, key, version)
         if before.get("retired_at") is None:
             return before
         return await self._put(by, "role.restore", before, version, {"retired_at": None})
@@ -105,10 +105,12 @@ class RoleAdministration:
                 details={"accounts": accounts},
             )
 
-    async def _seen(self, key: str, version: int) -> Document:
+    async def _ours(self, by: StaffSession, key: str, version: int, wanted: Sequence[str] = ()) -> Document:
+        """The role, as far as ``by`` may change it at all, to permit what is ``wanted``, and has seen its version."""
         role = await self._roles.find_one({"_id": key})
         if role is None:
             raise _no_such_role()
+        self._check(by, {*role["permissions"], *wanted}, held=role["permissions"])
         if version_of(role) != version:
             raise stale(role)
         return dict(role)

@@ -12,6 +12,7 @@ from pymongo import ASCENDING, DESCENDING, IndexModel
 
 from accounts.models import CitizenSession, Duty, OnBehalfOf, StaffSession
 from accounts.passwords import Passwords
+from accounts.reach import POWERS
 from core.audit import owe_audit
 from core.clock import now
 from core.config import Sessions as SessionSettings
@@ -26,9 +27,6 @@ INDEXES = {
         IndexModel([("subject", ASCENDING)], name="subject"),
     ]
 }
-
-NOT_DELEGATED = frozenset({"staff.manage", "staff.grant_any", "role.manage"})
-"""What a delegation does not lend: with it one could pass on what may not be passed on."""
 
 BELIEVED_SECONDS = 2.0
 """For how long a process goes by what it has read of a citizen's session."""
@@ -230,7 +228,7 @@ class SessionService:
             own,
             name=f"{own.name}（代{absent['name']}）",
             roles=tuple(role["_id"] for role in granted),
-            permissions=frozenset(p for role in granted for p in role["permissions"]) - NOT_DELEGATED,
+            permissions=frozenset(p for role in granted for p in role["permissions"]) - POWERS,
             areas=tuple(absent["areas"]),
             unit_id=absent["unit_id"],
             on_behalf_of=OnBehalfOf(delegation_id, absent["_id"], absent["name"], delegation["ends_at"]),

@@ -6,6 +6,7 @@ from typing import Annotated
 
 from pydantic import Field
 
+from accounts.reach import check_district_wide
 from admin.jobs import JobView, job_view
 from admin.reports import CaseConditions
 from handlers.base import BaseHandler
@@ -80,7 +81,9 @@ class ExportTrace(BaseHandler):
         errors=(404,),
     )
     async def post(self, body: TraceBody) -> Traced:
-        """By the invisible characters behind every description of an export, or by the code in it. On record."""
+        """By the invisible characters behind every description of an export, or by the code in it. On record. It is the
+        audit log that answers, so only to who reaches the whole district."""
+        check_district_wide(self.staff, self.services.settings.reports.division)
         entry = await self.services.exports.trace(body.text)
         await self.services.audit.record("export.trace", subject=self.staff.named(), object_=entry["object"])
         details = entry["details"]

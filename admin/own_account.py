@@ -150,8 +150,8 @@ class StaffSessions(SessionsHandler):
 
     @operation("List a colleague's sessions", audience="staff", answer=Sessions, permission="staff.manage")
     async def get(self, staff_id: str) -> Sessions:
-        """Of an account that one administers."""
-        await self.services.administration.get(self.staff, staff_id)
+        """Of an account that one may change."""
+        await self.services.administration.administered(self.staff, staff_id)
         return await self.shown(staff_id)
 
 
@@ -161,7 +161,7 @@ class StaffSessionHandler(BaseHandler):
     @operation("End a colleague's session", audience="staff", permission="staff.manage", limits=("write",))
     async def delete(self, staff_id: str, session_id: str) -> None:
         """It is told so at its next request."""
-        await self.services.administration.get(self.staff, staff_id)
+        await self.services.administration.administered(self.staff, staff_id)
         await self.services.sessions.end(self.staff, staff_id, session_id)
         self.services.wake("staff")
 
@@ -179,7 +179,8 @@ class StaffSecondFactor(BaseHandler):
         errors=(409,),
     )
     async def post(self, staff_id: str, body: Because) -> Account:
-        """Its owner signs in with the password and sets up a new one, at once where a role demands it."""
+        """Its owner signs in with the password and sets up a new one, at once where a role demands it. Not off one's
+        own account."""
         account = await self.services.administration.reset_second_factor(
             self.staff, staff_id, body.version, body.reason
         )

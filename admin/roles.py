@@ -93,7 +93,7 @@ class StaffRoles(BaseHandler):
         errors=(409,),
     )
     async def post(self, body: NewRole) -> RoleAccount:
-        """By a district administrator, of permissions that they hold (or any, with staff.grant_any)."""
+        """By a district administrator, of permissions that they hold (or any work, with staff.grant_any)."""
         permissions = list(dict.fromkeys(body.permissions))
         role = await self.services.roles.create(self.staff, Role(**{**body.model_dump(), "permissions": permissions}))
         self.services.wake("roles")
@@ -113,7 +113,8 @@ class StaffRole(BaseHandler):
         errors=(409,),
     )
     async def patch(self, role_key: str, body: RoleChange) -> RoleAccount:
-        """Holds from the next request of everybody who has it. 409 LAST_ADMINISTRATOR where nobody could undo it."""
+        """Holds from the next request of everybody who has it. 403 CANNOT_GRANT where it permits more than one holds,
+        409 LAST_ADMINISTRATOR where nobody could undo it."""
         wanted = body.model_dump(exclude_none=True, exclude={"version"})
         await self.services.roles.change(self.staff, role_key, body.version, wanted)
         self.services.wake("roles")

@@ -135,7 +135,8 @@ class StaffAccounts(BaseHandler):
         errors=(409,),
     )
     async def post(self, body: NewAccount) -> AccountWithPassword:
-        """Within one's own areas and unit, and with roles that permit no more than one's own (but staff.grant_any)."""
+        """Within one's own areas and unit, and with roles that permit no more than one's own (or any work, with
+        staff.grant_any)."""
         person = NewStaff(**body.model_dump(exclude={"unit"}), unit_id=body.unit)
         account, password = await self.services.administration.create(self.staff, person)
         self.services.wake("staff")
@@ -223,7 +224,8 @@ class StaffPassword(BaseHandler):
         errors=(409,),
     )
     async def post(self, staff_id: str, body: Because) -> AccountWithPassword:
-        """Made up by the system, shown this once, to be changed at the next sign-in; the account's sessions end."""
+        """Made up by the system, shown this once, to be changed at the next sign-in; the account's sessions end. Not
+        one's own: that is changed, with the present one."""
         account, password = await self.services.administration.reset_password(
             self.staff, staff_id, body.version, body.reason
         )

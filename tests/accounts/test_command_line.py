@@ -19,6 +19,7 @@ from core.audit import Audit
 from core.config import Settings
 from core.database import connect
 from core.encryption import Vault
+from core.errors import NotSignedIn
 from core.ids import new_id
 
 pytestmark = pytest.mark.long
@@ -121,3 +122,19 @@ async def test_what_cannot_be_made_is_told_and_leaves_nothing(database):
     assert (await accounts(database, *create(), line=f"{PASSWORD}\n"))[0] == 0
     assert (await accounts(database, *create(), line=f"{PASSWORD}\n"))[0] == 1
     assert await database["staff"].count_documents({}) == 1
+
+
+async def test_an_account_is_disabled_whatever_it_may_do_and_that_is_on_record(database):
+    await accounts(database, "load-roles")
+    await accounts(database, *create(role="audit_admin", area="990101"), line=f"{PASSWORD}\n")
+    _, sign_in, sessions = staff_of(database)
+    token, _ = await sign_in.sign_in("zhang.san", PASSWORD)
+    assert (await accounts(database, "disable-staff", "--username", "zhang.san"))[0] == 0
+    with pytest.raises(NotSignedIn):
+        await sessions.staff(token, unready=True)
+    with pytest.raises(NotSignedIn):
+        await sign_in.sign_in("zhang.san", PASSWORD)
+    person = await database["staff"].find_one({"username": "zhang.san"})
+    entry = await database["audit"].find_one({"action": "staff.disable"})
+    assert (entry["subject"]["kind"], entry["object"]) == ("operator", {"kind": "staff", "id": person["_id"]})
+    assert (await accounts(database, "disable-staff", "--username", "li.si"))[0] == 1

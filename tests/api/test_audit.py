@@ -150,8 +150,8 @@ async def test_the_log_is_read_by_who_what_and_when_page_by_page(district):
     number = await district.submit(await district.citizen())
     await district.drive(number, "closed")
     await district.settled(number)
-    assessor = await district.staff("assessor")
-    whole = await assessor.get("/audit", object_kind="report", object_id=number)
+    auditor = await district.staff("audit_admin")
+    whole = await auditor.get("/audit", object_kind="report", object_id=number)
     actions = [e["action"].partition(".")[2] for e in whole["entries"]]
     assert actions == ["close", "handle", "accept", "dispatch"]
     assert whole["next_page"] is None
@@ -162,33 +162,33 @@ async def test_the_log_is_read_by_who_what_and_when_page_by_page(district):
     paged: list[Any] = []
     page: dict[str, str] = {}
     while True:
-        answer = await assessor.get("/audit", object_id=number, size=1, **page)
+        answer = await auditor.get("/audit", object_id=number, size=1, **page)
         paged += answer["entries"]
         if answer["next_page"] is None:
             break
         page = {"page": answer["next_page"]}
     assert paged == whole["entries"]
     unit = whole["entries"][1]["subject"]["id"]
-    mine = await assessor.get("/audit", object_id=number, subject=unit)
+    mine = await auditor.get("/audit", object_id=number, subject=unit)
     assert [e["action"] for e in mine["entries"]] == ["report.handle", "report.accept"]
-    accepted = await assessor.get("/audit", object_id=number, action="report.accept")
+    accepted = await auditor.get("/audit", object_id=number, action="report.accept")
     assert len(accepted["entries"]) == 1
     later = (now() + timedelta(hours=1)).isoformat()
-    assert (await assessor.get("/audit", object_id=number, since=later))["entries"] == []
-    assert len((await assessor.get("/audit", object_id=number, until=later))["entries"]) == 4
-    problem(await assessor.call("GET", "/audit", params={"page": "nonsense"}), 400, "BAD_PAGE")
-    problem(await assessor.call("GET", "/audit", params={"object": number}), 422, "INVALID")
+    assert (await auditor.get("/audit", object_id=number, since=later))["entries"] == []
+    assert len((await auditor.get("/audit", object_id=number, until=later))["entries"]) == 4
+    problem(await auditor.call("GET", "/audit", params={"page": "nonsense"}), 400, "BAD_PAGE")
+    problem(await auditor.call("GET", "/audit", params={"object": number}), 422, "INVALID")
 
 
 async def test_reading_the_log_is_itself_recorded_with_what_was_asked_for(district):
-    admin = await district.staff("admin")
+    auditor = await district.staff("audit_admin")
     subject = new_id()
-    assert (await admin.get("/audit", subject=subject))["entries"] == []
-    seen = await admin.get("/audit", action="audit.view", size=1)
+    assert (await auditor.get("/audit", subject=subject))["entries"] == []
+    seen = await auditor.get("/audit", action="audit.view", size=1)
     (entry,) = seen["entries"]
-    assert entry["subject"]["id"] == admin.facts["staff"]["staff_id"]
+    assert entry["subject"]["id"] == auditor.facts["staff"]["staff_id"]
     assert entry["details"] == {"filters": {"subject": subject}}
-    for role in ("dispatcher", "duty_chief", "unit-roads"):
+    for role in ("dispatcher", "duty_chief", "unit-roads", "assessor", "admin", "security_admin"):
         problem(await (await district.staff(role)).call("GET", "/audit"), 403, "NO_PERMISSION")
 
 

@@ -104,15 +104,15 @@ async def test_a_day_is_put_listed_and_taken_back_and_each_is_on_record(place):
     problem(await admin.call("DELETE", "/calendar/2026-09-30"), 404, "NO_SUCH_DAY")
 
     async def told():
-        assessor = await place.staff("assessor")
-        entries = (await assessor.get("/audit", object_kind="calendar_day", object_id="2026-09-30"))["entries"]
+        auditor = await place.staff("audit_admin")
+        entries = (await auditor.get("/audit", object_kind="calendar_day", object_id="2026-09-30"))["entries"]
         return entries if len(entries) >= 2 else None
 
     entries = await until(told)
     assert [e["action"] for e in entries] == ["calendar.delete", "calendar.put"]
     assert entries[1]["changes"]["kind"] == {"before": None, "after": "holiday"}
     assert entries[0]["changes"]["name"] == {"before": "区庆日", "after": None}
-    assert entries[1]["subject"]["name"] == "管理员"
+    assert entries[1]["subject"]["name"] == "系统管理员"
 
 
 @pytest.mark.parametrize(

@@ -82,8 +82,8 @@ async def test_what_a_delegate_does_says_for_whom(district, dispatcher, colleagu
     assert entry["subject"] == {k: by[k] for k in ("kind", "id", "name", "on_behalf_of")}
     for action in ("delegation.create", "delegation.use"):
         await on_record(district, action, delegation["delegation_id"])
-    assessor = await district.staff("assessor")
-    found = (await assessor.get("/audit", action="report.dispatch", object_id=number))["entries"]
+    auditor = await district.staff("audit_admin")
+    found = (await auditor.get("/audit", action="report.dispatch", object_id=number))["entries"]
     assert found[0]["subject"]["on_behalf_of"] == dispatcher.facts["staff_id"]
 
 

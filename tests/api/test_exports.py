@@ -143,15 +143,15 @@ async def test_every_part_of_an_export_says_who_made_it(district, numbers):
 
 
 async def test_who_made_an_export_is_found_from_a_text_that_was_copied_from_it_or_from_its_code(district, numbers):
-    chief, assessor = await district.staff("duty_chief"), await district.staff("assessor")
+    chief, auditor = await district.staff("duty_chief"), await district.staff("audit_admin")
     job = await asked(chief, filters={"number": numbers[0]})
     text = table(await sheet(chief, job["job_id"]))[0]["问题描述"]
     for found_outside in (text, f"群里转的：{text}，大家看", f"照片上能看到 导出编号：{job['result']['code']}"):
-        told = await assessor.post("/exports/trace", {"text": found_outside})
+        told = await auditor.post("/exports/trace", {"text": found_outside})
         assert (told["job_id"], told["made_by"], told["rows"]) == (job["job_id"], chief.facts["staff"]["name"], 1)
-    unmarked = await assessor.call("POST", "/exports/trace", json={"text": "人行道上有一堆垃圾没人清理"})
+    unmarked = await auditor.call("POST", "/exports/trace", json={"text": "人行道上有一堆垃圾没人清理"})
     problem(unmarked, 404, "NO_MARK")
-    problem(await assessor.call("POST", "/exports/trace", json={"text": "00000000"}), 404, "NO_SUCH_EXPORT")
+    problem(await auditor.call("POST", "/exports/trace", json={"text": "00000000"}), 404, "NO_SUCH_EXPORT")
     problem(await chief.call("POST", "/exports/trace", json={"text": text}), 403, "NO_PERMISSION")
 
 

@@ -10,6 +10,7 @@ import sys
 import pytest
 
 from core.ids import new_id
+from tests.api.test_staff_administration import WHOLE, somebody
 from tests.district import good, open_district
 from tests.sampling import amount, dice, sample
 
@@ -46,7 +47,7 @@ async def test_no_generated_request_is_answered_with_a_5xx_or_against_the_descri
 
 async def test_no_generated_request_of_an_administrator_is_answered_with_a_5xx(mongodb_url, redis_url, tmp_path):
     async with open_district(mongodb_url, redis_url, tmp_path, database=f"test_{new_id()}", worker=False) as district:
-        who = await district.staff("admin")
+        who = await somebody(district, *WHOLE)
         colleague = await district.staff("collector")
         present = {"staff_id": colleague.facts["staff"]["staff_id"], "role_key": "assessor", "unit_key": "roads"}
         present |= {"category_key": "other", "rule_key": "rule_road_damage", "area_code": "990101001"}

@@ -84,7 +84,7 @@ async def test_who_set_the_point_and_what_was_before_is_on_record(place, hotline
     before = await stored(place, number)
     await place.action("intake", number, "locate", location=location(*INSIDE), reason="来电人补充")
     after = await place.settled(number)
-    auditor = await place.staff("assessor")
+    auditor = await place.staff("audit_admin")
     found = await auditor.get("/audit", object_kind="report", object_id=number)
     (entry,) = [e for e in found["entries"] if e["action"] == "report.locate"]
     assert (entry["subject"]["id"], entry["reason"]) == (

@@ -24,8 +24,9 @@ from core.encryption import Vault
 from core.errors import AppError, NotSignedIn, TooManyRequests
 from tests.api.support import problem
 from tests.clock import later
-from tests.district import PASSWORD, Client, District, good
+from tests.district import Client, District, good
 from tests.effort import until
+from tests.seeding import PASSWORD
 
 AT_ONCE = 60
 WRONG = "Wrong-Password-1"
@@ -163,7 +164,7 @@ async def test_of_sixty_at_once_in_as_many_processes_only_so_many_are_looked_at_
         tries += [tried(*each) for each in wrong[at_once - 10 :]]
 
         async def all_are_held_or_refused() -> bool:
-            return gate.arrived + sum(t.done() for t in [*tries, right]) == at_once
+            return bool(gate.arrived + sum(t.done() for t in [*tries, right]) == at_once)
 
         await until(all_are_held_or_refused)
         gate.opened.set()
