@@ -19,6 +19,8 @@ from server.process import StartError, choose_port, reserve_shared_port, spawn
 from tests.effort import within
 from tests.server.processes import is_alive, until
 
+pytestmark = pytest.mark.long
+
 CACHE_GB = 0.25
 
 
@@ -133,7 +135,6 @@ import asyncio, sys
 from pathlib import Path
 from server.embedded import start_mongod, start_valkey
 
-pytestmark = pytest.mark.long
 async def main(folder):
     mongod = await start_mongod(folder / "mongod", folder / "logs", None, 0.25)
     valkey = await start_valkey(folder / "valkey", folder / "logs")

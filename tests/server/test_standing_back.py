@@ -13,11 +13,12 @@ from server.process import spawn
 from tests.inference.support import ROOT
 from tests.server.processes import until
 
+pytestmark = pytest.mark.long
+
 PROGRAM = """
 import time
 from server.worker import stand_back
 
-pytestmark = pytest.mark.long
 stand_back()
 print("stands back", flush=True)
 time.sleep(60)

@@ -22,6 +22,8 @@ from server.logs import Follower, summary
 from tests.effort import PATIENCE, within
 from tests.server.processes import is_alive, until
 
+pytestmark = pytest.mark.long
+
 ROOT = Path(__file__).resolve().parents[2]
 
 # Starts the stages of children given as JSON: [{name: source of a Python program}, ...]
@@ -326,7 +328,6 @@ SANDBOX = """
 import os
 from http.server import BaseHTTPRequestHandler, HTTPServer
 
-pytestmark = pytest.mark.long
 class Page(BaseHTTPRequestHandler):
     def do_GET(self):
         self.send_response(200)
