@@ -10,7 +10,7 @@ from pymongo.errors import DuplicateKeyError
 
 from accounts.administrators import Administrators
 from accounts.models import Role, StaffSession
-from accounts.reach import check_district_wide, check_grant
+from accounts.reach import check_grant
 from core.audit import owe_audit
 from core.clock import now
 from core.database import Database
@@ -24,13 +24,10 @@ _AUDITED = ("name", "permissions", "requires_totp", "retired_at")
 class RoleAdministration:
     """What district administrators do with roles. ``known`` are the permissions that anything in the code asks for."""
 
-    def __init__(
-        self, database: Database, *, administrators: Administrators, known: frozenset[str], division: str
-    ) -> None:
+    def __init__(self, database: Database, *, administrators: Administrators, known: frozenset[str]) -> None:
         self._roles = database["roles"]
         self._accounts = database["staff"]
         self._administrators = administrators
-        self._division = division
         self.known = known
 
     async def list(self) -> list[tuple[Document, int]]:
@@ -122,7 +119,6 @@ class RoleAdministration:
         return await change_version(self._roles, before["_id"], version, amendment, missing=_no_such_role())
 
     def _check(self, by: StaffSession, permissions: Any, held: Any = ()) -> None:
-        check_district_wide(by, self._division)
         unknown = sorted(set(permissions) - self.known - set(held))
         if unknown:
             raise Invalid(

@@ -52,7 +52,9 @@ class AreaDetail(AreaAccount):
 class Areas(BaseHandler):
     """``/areas``."""
 
-    @operation("List areas", audience="staff", query=AreaQuery, answer=AreaPage, permission="report.view")
+    @operation(
+        "List areas", audience="staff", reach="shared", query=AreaQuery, answer=AreaPage, permission="report.view"
+    )
     async def get(self, query: AreaQuery) -> AreaPage:
         """Level by level: the areas inside one are those that name it as their parent."""
         found, following = await self.services.areas.page(self.staff, query.level, query.parent, query.page, query.size)
@@ -62,7 +64,7 @@ class Areas(BaseHandler):
 class Area(BaseHandler):
     """``/areas/{area_code}``."""
 
-    @operation("Read an area", audience="staff", answer=AreaDetail, permission="report.view")
+    @operation("Read an area", audience="staff", reach="shared", answer=AreaDetail, permission="report.view")
     async def get(self, area_code: str) -> AreaDetail:
         """With the open cases in it."""
         contents, open_cases = await self.services.areas.get(self.staff, area_code)

@@ -17,7 +17,7 @@ class People(Answer):
 class Assignees(BaseHandler):
     """``/reports/{number}/assignees``."""
 
-    @operation("Who can be assigned", audience="staff", answer=People, permission="report.assign")
+    @operation("Who can be assigned", audience="staff", reach="limited", answer=People, permission="report.assign")
     async def get(self, number: str) -> People:
         """The staff of the case's lead unit, by name; empty where no unit has the case."""
         report = await self.services.queries.for_staff(number, self.staff)

@@ -71,7 +71,14 @@ class AuditPage(Answer):
 class AuditLog(BaseHandler):
     """``/audit``."""
 
-    @operation("Read the audit log", audience="staff", query=AuditQuery, answer=AuditPage, permission="audit.view")
+    @operation(
+        "Read the audit log",
+        audience="staff",
+        reach="district",
+        query=AuditQuery,
+        answer=AuditPage,
+        permission="audit.view",
+    )
     async def get(self, query: AuditQuery) -> AuditPage:
         """Over the whole district, by who reaches all of it. That it was read, and what was asked for, goes into it
         too."""

@@ -61,6 +61,7 @@ class CaseBatch(BaseHandler):
     @operation(
         "Act on many cases",
         audience="staff",
+        reach="limited",
         body=BatchBody,
         answer=BatchAnswer,
         permission="report.view",

@@ -59,7 +59,9 @@ def _day(text: str) -> date:
 class WorkYear(BaseHandler):
     """``/calendar``."""
 
-    @operation("List a year's days off and make-up days", audience="staff", query=YearAsked, answer=YearView)
+    @operation(
+        "List a year's days off and make-up days", audience="staff", reach="shared", query=YearAsked, answer=YearView
+    )
     async def get(self, query: YearAsked) -> YearView:
         """The State Council's, with the district's own in their place."""
         days = await self.services.calendar.year(query.year)
@@ -71,8 +73,8 @@ class WorkDay(BaseHandler):
 
     @operation(
         "Make a day a day off, or a working day",
-        audience="staff", body=DayBody, answer=DayView, permission="calendar.manage", limits=("write",),
-        errors=(404, 409),
+        audience="staff", reach="district", body=DayBody, answer=DayView, permission="calendar.manage",
+        limits=("write",), errors=(404, 409),
     )  # fmt: skip
     async def put(self, day: str, body: DayBody) -> DayView:
         """Goes before what was published. The due times of running cases follow within a minute or so."""
@@ -82,7 +84,7 @@ class WorkDay(BaseHandler):
 
     @operation(
         "Take the district's own day back",
-        audience="staff", permission="calendar.manage", limits=("write",), errors=(404, 409),
+        audience="staff", reach="district", permission="calendar.manage", limits=("write",), errors=(404, 409),
     )  # fmt: skip
     async def delete(self, day: str) -> None:
         """What was published counts again, or the weekday."""

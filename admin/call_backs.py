@@ -78,7 +78,9 @@ def _view(report: Document) -> CallBackAnswer:
 class CallBack(BaseHandler):
     """``/reports/{number}/call-back``."""
 
-    @operation("The call-back of a case", audience="staff", answer=CallBackAnswer, permission="report.view")
+    @operation(
+        "The call-back of a case", audience="staff", reach="limited", answer=CallBackAnswer, permission="report.view"
+    )
     async def get(self, number: str) -> CallBackAnswer:
         """With its exclusion, if one was approved."""
         return _view(await self.services.call_backs.read(number, self.staff))
@@ -86,6 +88,7 @@ class CallBack(BaseHandler):
     @operation(
         "Record a call-back",
         audience="staff",
+        reach="limited",
         body=CallBackBody,
         answer=CallBackAnswer,
         permission="call_back.record",
@@ -106,6 +109,7 @@ class CallBackExclusion(BaseHandler):
     @operation(
         "Exclude a case from the hotline's rates",
         audience="staff",
+        reach="limited",
         body=ExclusionBody,
         answer=CallBackAnswer,
         permission="call_back.exclude",
@@ -121,6 +125,7 @@ class CallBackExclusion(BaseHandler):
     @operation(
         "Count a case in the hotline's rates again",
         audience="staff",
+        reach="limited",
         answer=CallBackAnswer,
         permission="call_back.exclude",
         limits=("write",),

@@ -175,7 +175,9 @@ def _camera(document: Document) -> CameraAccount:
 class CameraSources(BaseHandler):
     """``/camera-sources``."""
 
-    @operation("List sources of snapshots", audience="staff", answer=SourceList, permission="cameras.manage")
+    @operation(
+        "List sources of snapshots", audience="staff", reach="shared", answer=SourceList, permission="cameras.manage"
+    )
     async def get(self) -> SourceList:
         """All of them, by key."""
         return SourceList(sources=[_source(s) for s in await self.services.snapshots.cameras.sources()])
@@ -183,6 +185,7 @@ class CameraSources(BaseHandler):
     @operation(
         "Add a source of snapshots",
         audience="staff",
+        reach="district",
         body=NewSource,
         answer=SourceWithKey,
         status=201,
@@ -203,6 +206,7 @@ class CameraSource(BaseHandler):
     @operation(
         "Change a source of snapshots",
         audience="staff",
+        reach="district",
         body=SourceChange,
         answer=SourceAccount,
         permission="cameras.manage",
@@ -223,6 +227,7 @@ class CameraSourceKey(BaseHandler):
     @operation(
         "Give a source another key",
         audience="staff",
+        reach="district",
         body=SourceSeen,
         answer=SourceWithKey,
         permission="cameras.manage",
@@ -242,6 +247,7 @@ class CameraImport(BaseHandler):
     @operation(
         "Import cameras",
         audience="staff",
+        reach="limited",
         answer=CamerasImported,
         permission="cameras.manage",
         limits=("write",),
@@ -260,7 +266,14 @@ class CameraImport(BaseHandler):
 class Cameras(BaseHandler):
     """``/cameras``."""
 
-    @operation("List cameras", audience="staff", query=CameraQuery, answer=CameraPage, permission="cameras.manage")
+    @operation(
+        "List cameras",
+        audience="staff",
+        reach="limited",
+        query=CameraQuery,
+        answer=CameraPage,
+        permission="cameras.manage",
+    )
     async def get(self, query: CameraQuery) -> CameraPage:
         """Within the areas of whoever asks."""
         found, following = await self.services.snapshots.cameras.cameras(
@@ -271,6 +284,7 @@ class Cameras(BaseHandler):
     @operation(
         "Add a camera",
         audience="staff",
+        reach="limited",
         body=NewCameraBody,
         answer=CameraAccount,
         status=201,
@@ -292,6 +306,7 @@ class Camera(BaseHandler):
     @operation(
         "Change a camera",
         audience="staff",
+        reach="limited",
         body=CameraChange,
         answer=CameraAccount,
         permission="cameras.manage",

@@ -175,7 +175,13 @@ def _view(document: Document) -> CategoryAccount:
 class CategoriesHandler(BaseHandler):
     """``/categories``."""
 
-    @operation("List categories with their conditions", audience="staff", answer=Categories, permission="report.view")
+    @operation(
+        "List categories with their conditions",
+        audience="staff",
+        reach="shared",
+        answer=Categories,
+        permission="report.view",
+    )
     async def get(self) -> Categories:
         """In the order in which citizens see them, the retired ones too."""
         return Categories(categories=[_view(c) for c in await self.services.categories.list()])
@@ -183,6 +189,7 @@ class CategoriesHandler(BaseHandler):
     @operation(
         "Add a category",
         audience="staff",
+        reach="district",
         body=NewCategory,
         answer=CategoryAccount,
         status=201,
@@ -200,7 +207,7 @@ class CategoriesHandler(BaseHandler):
 class CategoryHandler(BaseHandler):
     """``/categories/{category_key}``."""
 
-    @operation("Read a category", audience="staff", answer=CategoryAccount, permission="report.view")
+    @operation("Read a category", audience="staff", reach="shared", answer=CategoryAccount, permission="report.view")
     async def get(self, category_key: str) -> CategoryAccount:
         """With its questions and conditions."""
         return _view(await self.services.categories.get(category_key))
@@ -208,6 +215,7 @@ class CategoryHandler(BaseHandler):
     @operation(
         "Change a category",
         audience="staff",
+        reach="district",
         body=CategoryChange,
         answer=CategoryAccount,
         permission="category.manage",
@@ -230,6 +238,7 @@ class CategoryCondition(BaseHandler):
     @operation(
         "Take a filing standard over as a condition",
         audience="staff",
+        reach="district",
         body=Adoption,
         answer=CategoryAccount,
         status=201,
@@ -250,6 +259,7 @@ class CategoryRetiring(BaseHandler):
     @operation(
         "Offer a category no longer",
         audience="staff",
+        reach="district",
         body=Seen,
         answer=CategoryAccount,
         permission="category.manage",
@@ -269,6 +279,7 @@ class CategoryRestoring(BaseHandler):
     @operation(
         "Offer a retired category again",
         audience="staff",
+        reach="district",
         body=Seen,
         answer=CategoryAccount,
         permission="category.manage",

@@ -92,7 +92,7 @@ def _view(delegation: Document) -> Delegation:
 class Delegations(BaseHandler):
     """``/delegations``."""
 
-    @operation("List one's delegations", audience="staff", query=DelegationQuery, answer=DelegationPage)
+    @operation("List one's delegations", audience="staff", reach="own", query=DelegationQuery, answer=DelegationPage)
     async def get(self, query: DelegationQuery) -> DelegationPage:
         """Those that are over, too."""
         found, following = await self.services.delegations.list(self.staff, query.direction, query.page, query.size)
@@ -101,6 +101,7 @@ class Delegations(BaseHandler):
     @operation(
         "Lend one's roles while away",
         audience="staff",
+        reach="own",
         body=NewDelegation,
         answer=Delegation,
         status=201,
@@ -122,6 +123,7 @@ class DelegationEnd(BaseHandler):
     @operation(
         "End a delegation before its time",
         audience="staff",
+        reach="limited",
         body=SeenDelegation,
         answer=Delegation,
         limits=("write",),
@@ -140,6 +142,7 @@ class SessionActing(BaseHandler):
     @operation(
         "Act for an absent colleague, or as oneself again",
         audience="staff",
+        reach="own",
         body=Acting,
         answer=StaffView,
         limits=("write",),

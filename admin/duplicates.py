@@ -30,7 +30,9 @@ class SimilarAnswer(Answer):
 class SimilarCases(CaseHandler):
     """``/reports/{number}/similar``."""
 
-    @operation("Cases that may be the same", audience="staff", answer=SimilarAnswer, permission="report.view")
+    @operation(
+        "Cases that may be the same", audience="staff", reach="limited", answer=SimilarAnswer, permission="report.view"
+    )
     async def get(self, number: str) -> SimilarAnswer:
         """Open ones near the case in place and time, within the reach of whoever asks, as they are now."""
         report = await self.services.queries.for_staff(number, self.staff)

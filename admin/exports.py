@@ -30,6 +30,7 @@ class Exports(BaseHandler):
     @operation(
         "Export cases as a workbook",
         audience="staff",
+        reach="limited",
         body=ExportBody,
         answer=JobView,
         status=202,
@@ -74,6 +75,7 @@ class ExportTrace(BaseHandler):
     @operation(
         "Whose export a text is from",
         audience="staff",
+        reach="district",
         body=TraceBody,
         answer=Traced,
         permission="audit.view",

@@ -48,6 +48,7 @@ class Findings(CaseHandler):
     @operation(
         "Report a finding",
         audience="staff",
+        reach="limited",
         body=FindingBody,
         answer=CaseLine,
         status=201,
@@ -82,6 +83,7 @@ class Findings(CaseHandler):
     @operation(
         "My findings that are still open",
         audience="staff",
+        reach="own",
         query=FindingsQuery,
         answer=CasePage,
         permission="finding.report",

@@ -102,7 +102,14 @@ def _view(photo_id: str, hiding: Hiding) -> HiddenRegionList:
 class HiddenRegions(_OfPhoto):
     """``/reports/{number}/photos/{photo_id}/hidden-regions``."""
 
-    @operation("What is blurred in a photo", audience="staff", answer=HiddenRegionList, permission=HIDE, errors=(404,))
+    @operation(
+        "What is blurred in a photo",
+        audience="staff",
+        reach="limited",
+        answer=HiddenRegionList,
+        permission=HIDE,
+        errors=(404,),
+    )
     async def get(self, number: str, photo_id: str) -> HiddenRegionList:
         """Of a case within reach."""
         await self._within_reach(number, photo_id)
@@ -111,6 +118,7 @@ class HiddenRegions(_OfPhoto):
     @operation(
         "Blur what was missed in a photo",
         audience="staff",
+        reach="limited",
         body=RegionsDrawn,
         answer=HiddenRegionList,
         permission=HIDE,
@@ -134,6 +142,7 @@ class RegionsToShow(_OfPhoto):
     @operation(
         "Blur no more what was taken for a face or a plate",
         audience="staff",
+        reach="limited",
         body=RegionsShown,
         answer=HiddenRegionList,
         permission=SHOW,

@@ -161,6 +161,7 @@ class Indicators(BaseHandler):
     @operation(
         "Performance indicators",
         audience="staff",
+        reach="limited",
         query=FiguresQuery,
         answer=FiguresAnswer,
         permission="indicators.view",
@@ -205,6 +206,7 @@ class IndicatorCases(CaseHandler):
     @operation(
         "The cases behind an indicator",
         audience="staff",
+        reach="limited",
         query=CasesQuery,
         answer=CasePage,
         permission="indicators.view",
@@ -229,6 +231,7 @@ class MonthlySheet(BaseHandler):
     @operation(
         "The monthly sheet as a workbook",
         audience="staff",
+        reach="limited",
         query=MonthQuery,
         permission="indicators.view",
         produces=XLSX,
@@ -250,7 +253,9 @@ class MonthlySheet(BaseHandler):
 class IndicatorSchemes(BaseHandler):
     """``/indicators/scheme``."""
 
-    @operation("The scheme of indicators", audience="staff", answer=SchemeView, permission="indicators.view")
+    @operation(
+        "The scheme of indicators", audience="staff", reach="shared", answer=SchemeView, permission="indicators.view"
+    )
     async def get(self) -> SchemeView:
         """Formulas, weights, and the lists that formulas can name."""
         return _view(*await self.services.scheme.read())
@@ -258,6 +263,7 @@ class IndicatorSchemes(BaseHandler):
     @operation(
         "Change the scheme of indicators",
         audience="staff",
+        reach="district",
         body=SchemeChange,
         answer=SchemeView,
         permission="indicators.manage",

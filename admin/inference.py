@@ -112,6 +112,7 @@ class Statistics(BaseHandler):
     @operation(
         "How the models do, day by day",
         audience="staff",
+        reach="shared",
         query=DaysQuery,
         answer=InferenceStatistics,
         permission="indicators.view",
@@ -134,6 +135,7 @@ class Models(BaseHandler):
     @operation(
         "Which model is in force, and which was",
         audience="staff",
+        reach="shared",
         query=ModelsQuery,
         answer=ModelHistory,
         permission="indicators.view",

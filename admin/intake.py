@@ -44,6 +44,7 @@ class HotlineSheet(BaseHandler):
     @operation(
         "Import a sheet of the hotline's orders",
         audience="staff",
+        reach="district",
         answer=JobView,
         status=202,
         permission="intake.import",
@@ -63,7 +64,13 @@ class HotlineSheet(BaseHandler):
 class IntakeCategories(BaseHandler):
     """``/intake/categories``."""
 
-    @operation("What senders' categories stand for", audience="staff", answer=Mapping, permission="category.manage")
+    @operation(
+        "What senders' categories stand for",
+        audience="staff",
+        reach="shared",
+        answer=Mapping,
+        permission="category.manage",
+    )
     async def get(self) -> Mapping:
         """By channel and name."""
         return await self._mapping()
@@ -71,6 +78,7 @@ class IntakeCategories(BaseHandler):
     @operation(
         "Say what a sender's category stands for",
         audience="staff",
+        reach="district",
         body=MappingBody,
         answer=Mapping,
         permission="category.manage",

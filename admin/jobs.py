@@ -119,7 +119,7 @@ class JobHandler(BaseHandler):
 class Jobs(JobHandler):
     """``/jobs``."""
 
-    @operation("List jobs", audience="staff", query=JobQuery, answer=JobPage, errors=(403,))
+    @operation("List jobs", audience="staff", reach="limited", query=JobQuery, answer=JobPage, errors=(403,))
     async def get(self, query: JobQuery) -> JobPage:
         """One's own, or everybody's."""
         if query.everyone and self.whose() is not None:
@@ -132,7 +132,7 @@ class Jobs(JobHandler):
 class Job(JobHandler):
     """``/jobs/{job_id}``."""
 
-    @operation("How far a job is", audience="staff", answer=JobView)
+    @operation("How far a job is", audience="staff", reach="limited", answer=JobView)
     async def get(self, job_id: str) -> JobView:
         """Ask again every second or two while it is queued or running."""
         return job_view(await self.services.jobs.get(job_id, asked_by=self.whose()))
@@ -141,7 +141,14 @@ class Job(JobHandler):
 class JobFile(JobHandler):
     """``/jobs/{job_id}/file``."""
 
-    @operation("The file that a job has made", audience="staff", limits=("write",), produces=XLSX, errors=(403, 404))
+    @operation(
+        "The file that a job has made",
+        audience="staff",
+        reach="limited",
+        limits=("write",),
+        produces=XLSX,
+        errors=(403, 404),
+    )
     async def get(self, job_id: str) -> None:
         """For who asked, or with job.view. Each download is on record. Another's export with phones in clear takes the
         permission to look at phones as well."""
@@ -166,7 +173,9 @@ class JobFile(JobHandler):
 class JobCancel(JobHandler):
     """``/jobs/{job_id}/cancel``."""
 
-    @operation("Stop a job", audience="staff", body=NoMore, answer=JobView, limits=("write",), errors=(409,))
+    @operation(
+        "Stop a job", audience="staff", reach="limited", body=NoMore, answer=JobView, limits=("write",), errors=(409,)
+    )
     async def post(self, job_id: str, body: NoMore) -> JobView:
         """While it is queued or running. What it has done so far, such as rows imported, stays."""
         job = await self.services.jobs.cancel(job_id, asked_by=self.whose())

@@ -76,6 +76,7 @@ class Live(BaseHandler, WebSocketHandler):
     @operation(
         "Follow changes as they happen (WebSocket)",
         audience="staff",
+        reach="limited",
         query=LiveQuery,
         permission="report.view",
         status=101,

@@ -59,7 +59,7 @@ class InboxHandler(BaseHandler):
 class Notices(InboxHandler):
     """``/notices``."""
 
-    @operation("Read your notices", audience="staff", query=NoticeQuery, answer=NoticePage)
+    @operation("Read your notices", audience="staff", reach="own", query=NoticeQuery, answer=NoticePage)
     async def get(self, query: NoticeQuery) -> NoticePage:
         """Kept for 90 days, unless the district says otherwise."""
         inbox, reader = self.services.inbox, self.reader
@@ -74,7 +74,7 @@ class Notices(InboxHandler):
 class NoticesRead(InboxHandler):
     """``/notices/read``."""
 
-    @operation("Mark all your notices as read", audience="staff", answer=AllRead, limits=("write",))
+    @operation("Mark all your notices as read", audience="staff", reach="own", answer=AllRead, limits=("write",))
     async def post(self) -> AllRead:
         """For you alone: colleagues with the same role still have them as new."""
         return AllRead(marked=await self.services.inbox.mark_all_read(self.reader))
@@ -83,7 +83,7 @@ class NoticesRead(InboxHandler):
 class NoticeRead(InboxHandler):
     """``/notices/{notice_id}/read``."""
 
-    @operation("Mark a notice as read", audience="staff", limits=("write",), errors=(404,))
+    @operation("Mark a notice as read", audience="staff", reach="own", limits=("write",), errors=(404,))
     async def post(self, notice_id: str) -> None:
         """For you alone; again changes nothing."""
         await self.services.inbox.mark_read(self.reader, notice_id)

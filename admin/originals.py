@@ -26,6 +26,7 @@ class OriginalPhoto(BaseHandler):
     @operation(
         "Look at a photo as it was taken",
         audience="staff",
+        reach="limited",
         body=Look,
         answer=PhotoView,
         permission=ACTION,

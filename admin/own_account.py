@@ -66,6 +66,7 @@ class OwnPassword(BaseHandler):
     @operation(
         "Change one's own password",
         audience="staff",
+        reach="own",
         body=PasswordChange,
         answer=Done,
         limits=("sign_in",),
@@ -85,6 +86,7 @@ class OwnSecondFactor(BaseHandler):
     @operation(
         "Begin to set up a second factor",
         audience="staff",
+        reach="own",
         body=Proof,
         answer=EnrolmentView,
         limits=("sign_in",),
@@ -104,6 +106,7 @@ class OwnSecondFactorConfirmed(BaseHandler):
     @operation(
         "Confirm the second factor",
         audience="staff",
+        reach="own",
         body=Code,
         answer=Done,
         limits=("sign_in",),
@@ -129,7 +132,7 @@ class SessionsHandler(BaseHandler):
 class OwnSessions(SessionsHandler):
     """``/me/sessions``."""
 
-    @operation("List one's own sessions", audience="staff", answer=Sessions)
+    @operation("List one's own sessions", audience="staff", reach="own", answer=Sessions)
     async def get(self) -> Sessions:
         """Where one is signed in."""
         return await self.shown(self.staff.staff_id)
@@ -138,7 +141,7 @@ class OwnSessions(SessionsHandler):
 class OwnSession(BaseHandler):
     """``/me/sessions/{session_id}``."""
 
-    @operation("End one of one's sessions", audience="staff", limits=("write",))
+    @operation("End one of one's sessions", audience="staff", reach="own", limits=("write",))
     async def delete(self, session_id: str) -> None:
         """It is told so at its next request."""
         await self.services.sessions.end(self.staff, self.staff.staff_id, session_id)
@@ -148,7 +151,9 @@ class OwnSession(BaseHandler):
 class StaffSessions(SessionsHandler):
     """``/staff/{staff_id}/sessions``."""
 
-    @operation("List a colleague's sessions", audience="staff", answer=Sessions, permission="staff.manage")
+    @operation(
+        "List a colleague's sessions", audience="staff", reach="limited", answer=Sessions, permission="staff.manage"
+    )
     async def get(self, staff_id: str) -> Sessions:
         """Of an account that one may change."""
         await self.services.administration.administered(self.staff, staff_id)
@@ -158,7 +163,9 @@ class StaffSessions(SessionsHandler):
 class StaffSessionHandler(BaseHandler):
     """``/staff/{staff_id}/sessions/{session_id}``."""
 
-    @operation("End a colleague's session", audience="staff", permission="staff.manage", limits=("write",))
+    @operation(
+        "End a colleague's session", audience="staff", reach="limited", permission="staff.manage", limits=("write",)
+    )
     async def delete(self, staff_id: str, session_id: str) -> None:
         """It is told so at its next request."""
         await self.services.administration.administered(self.staff, staff_id)
@@ -172,6 +179,7 @@ class StaffSecondFactor(BaseHandler):
     @operation(
         "Take a lost second factor off an account",
         audience="staff",
+        reach="limited",
         body=Because,
         answer=Account,
         permission="staff.manage",

@@ -232,6 +232,7 @@ class StaffPhotos(BaseHandler):
     @operation(
         "Upload a photo as evidence",
         audience="staff",
+        reach="own",
         answer=StaffPhotoTaken,
         status=201,
         permission="photo.upload",
@@ -373,7 +374,9 @@ def _reporter(report: Document) -> str:
 class Cases(CaseHandler):
     """``/reports``."""
 
-    @operation("List cases", audience="staff", query=CaseFilters, answer=CasePage, permission="report.view")
+    @operation(
+        "List cases", audience="staff", reach="limited", query=CaseFilters, answer=CasePage, permission="report.view"
+    )
     async def get(self, query: CaseFilters) -> CasePage:
         """Within the areas and unit of whoever asks."""
         found, following = await self.services.queries.staff_list(self.staff, query.filters(), query.page, query.size)
@@ -383,7 +386,7 @@ class Cases(CaseHandler):
 class Case(CaseHandler):
     """``/reports/{number}``."""
 
-    @operation("A case with everything", audience="staff", answer=CaseDetail, permission="report.view")
+    @operation("A case with everything", audience="staff", reach="limited", answer=CaseDetail, permission="report.view")
     async def get(self, number: str) -> CaseDetail:
         """With the actions open to whoever asks, now."""
         return await self.detail(await self.services.queries.for_staff(number, self.staff))
@@ -395,6 +398,7 @@ class CaseAction(CaseHandler):
     @operation(
         "Act on a case",
         audience="staff",
+        reach="limited",
         body=ActionBody,
         answer=CaseDetail,
         permission="report.view",
@@ -417,6 +421,7 @@ class CaseContact(CaseHandler):
     @operation(
         "Look at the reporter's phone",
         audience="staff",
+        reach="limited",
         body=Look,
         answer=Contact,
         permission="report.view_contact",

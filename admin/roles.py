@@ -76,7 +76,7 @@ async def _account(services: Services, key: str) -> RoleAccount:
 class StaffRoles(BaseHandler):
     """``/roles``."""
 
-    @operation("List roles and permissions", audience="staff", answer=Roles, permission="staff.view")
+    @operation("List roles and permissions", audience="staff", reach="shared", answer=Roles, permission="staff.view")
     async def get(self) -> Roles:
         """Roles belong to the whole district."""
         service = self.services.roles
@@ -85,6 +85,7 @@ class StaffRoles(BaseHandler):
     @operation(
         "Add a role",
         audience="staff",
+        reach="district",
         body=NewRole,
         answer=RoleAccount,
         status=201,
@@ -106,6 +107,7 @@ class StaffRole(BaseHandler):
     @operation(
         "Change a role",
         audience="staff",
+        reach="district",
         body=RoleChange,
         answer=RoleAccount,
         permission="role.manage",
@@ -127,6 +129,7 @@ class RoleRetiring(BaseHandler):
     @operation(
         "Retire a role",
         audience="staff",
+        reach="district",
         body=Seen,
         answer=RoleAccount,
         permission="role.manage",
@@ -146,6 +149,7 @@ class RoleRestoring(BaseHandler):
     @operation(
         "Have a retired role given again",
         audience="staff",
+        reach="district",
         body=Seen,
         answer=RoleAccount,
         permission="role.manage",

@@ -154,7 +154,7 @@ def _fields(rule: dict[str, Any]) -> dict[str, Any]:
 class RoutingRules(BaseHandler):
     """``/routing/rules``."""
 
-    @operation("List the routing rules", audience="staff", answer=Rules, permission="staff.view")
+    @operation("List the routing rules", audience="staff", reach="shared", answer=Rules, permission="staff.view")
     async def get(self) -> Rules:
         """In the order in which they are tried."""
         return Rules(rules=[_account(rule) for rule in await self.services.routing.rules()])
@@ -162,6 +162,7 @@ class RoutingRules(BaseHandler):
     @operation(
         "Add a routing rule",
         audience="staff",
+        reach="district",
         body=NewRule,
         answer=RuleAccount,
         status=201,
@@ -182,6 +183,7 @@ class RoutingRuleHandler(BaseHandler):
     @operation(
         "Change a routing rule",
         audience="staff",
+        reach="district",
         body=RuleChange,
         answer=RuleAccount,
         permission="routing.manage",
@@ -198,6 +200,7 @@ class RoutingRuleHandler(BaseHandler):
     @operation(
         "Delete a routing rule",
         audience="staff",
+        reach="district",
         query=SeenVersion,
         permission="routing.manage",
         limits=("write",),
@@ -215,6 +218,7 @@ class RoutingMove(BaseHandler):
     @operation(
         "Try a rule earlier or later",
         audience="staff",
+        reach="district",
         body=RuleMove,
         answer=Rules,
         permission="routing.manage",
@@ -231,7 +235,7 @@ class RoutingMove(BaseHandler):
 class RoutingCheck(BaseHandler):
     """``/routing/check``."""
 
-    @operation("Check the routing rules", audience="staff", answer=RulesCheck, permission="staff.view")
+    @operation("Check the routing rules", audience="staff", reach="shared", answer=RulesCheck, permission="staff.view")
     async def get(self) -> RulesCheck:
         """Gaps, rules that can never match, and names that lead nowhere."""
         found = await self.services.routing.check()
@@ -250,6 +254,7 @@ class RoutingForeseen(BaseHandler):
     @operation(
         "Ask where a case would go",
         audience="staff",
+        reach="shared",
         body=Supposition,
         answer=Outcome,
         permission="staff.view",

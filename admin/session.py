@@ -134,7 +134,7 @@ class Session(BaseHandler):
         staff = await self.services.sessions.staff(token, unready=True)
         return StaffSessionOpened(token=token, expires_in=seconds, staff=staff_view(staff))
 
-    @operation("Sign out", audience="staff", limits=("write",), unready=True)
+    @operation("Sign out", audience="staff", reach="own", limits=("write",), unready=True)
     async def delete(self) -> None:
         """Ends this session."""
         await self.services.sessions.close(self.request.headers["Authorization"].partition(" ")[2].strip())
@@ -144,7 +144,7 @@ class Session(BaseHandler):
 class Me(BaseHandler):
     """``/me``."""
 
-    @operation("Who I am", audience="staff", answer=StaffView, unready=True)
+    @operation("Who I am", audience="staff", reach="own", answer=StaffView, unready=True)
     async def get(self) -> StaffView:
         """Roles, permissions and reach, as they are now."""
         return staff_view(self.staff)
@@ -153,7 +153,9 @@ class Me(BaseHandler):
 class DirectoryHandler(BaseHandler):
     """``/directory``."""
 
-    @operation("Units, roles, categories, areas", audience="staff", answer=Directory, permission="report.view")
+    @operation(
+        "Units, roles, categories, areas", audience="staff", reach="shared", answer=Directory, permission="report.view"
+    )
     async def get(self) -> Directory:
         """What lists and forms choose from; grids are left out of the areas, there are thousands."""
         services = self.services

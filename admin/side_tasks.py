@@ -141,7 +141,9 @@ class SideTaskHandler(BaseHandler):
 class Mine(SideTaskHandler):
     """``/side-tasks``."""
 
-    @operation("My checks on site", audience="staff", query=MineQuery, answer=SideTaskPage, permission=PERMISSION)
+    @operation(
+        "My checks on site", audience="staff", reach="own", query=MineQuery, answer=SideTaskPage, permission=PERMISSION
+    )
     async def get(self, query: MineQuery) -> SideTaskPage:
         """What is offered to whoever asks, or what they have taken."""
         found, following = await self.services.side_tasks.mine(self.staff, query.state, query.page, query.size)
@@ -154,6 +156,7 @@ class Taking(SideTaskHandler):
     @operation(
         "Take a check on site",
         audience="staff",
+        reach="own",
         body=Nothing,
         answer=SideTaskView,
         permission=PERMISSION,
@@ -171,6 +174,7 @@ class Declining(SideTaskHandler):
     @operation(
         "Decline a check on site",
         audience="staff",
+        reach="own",
         body=Nothing,
         answer=Done,
         permission=PERMISSION,
@@ -190,6 +194,7 @@ class Answering(SideTaskHandler):
     @operation(
         "Answer a check on site",
         audience="staff",
+        reach="own",
         body=AnswerBody,
         answer=SideTaskView,
         permission=PERMISSION,
@@ -208,7 +213,9 @@ class Answering(SideTaskHandler):
 class OfCase(SideTaskHandler):
     """``/reports/{number}/side-tasks``."""
 
-    @operation("A case's checks on site", audience="staff", answer=SideTaskList, permission="report.view")
+    @operation(
+        "A case's checks on site", audience="staff", reach="limited", answer=SideTaskList, permission="report.view"
+    )
     async def get(self, number: str) -> SideTaskList:
         """Of a case within reach: who has them, and what was found."""
         await self.services.queries.for_staff(number, self.staff)
@@ -221,6 +228,7 @@ class OwnPosition(BaseHandler):
     @operation(
         "Say where I am",
         audience="staff",
+        reach="own",
         body=PositionBody,
         answer=PositionKept,
         permission=PERMISSION,
@@ -231,7 +239,7 @@ class OwnPosition(BaseHandler):
         longitude, latitude = body.location.stored().point.coordinates
         return PositionKept(kept_until=await self.services.positions.put(self.staff, longitude, latitude))
 
-    @operation("Forget where I am", audience="staff", permission=PERMISSION, limits=("write",))
+    @operation("Forget where I am", audience="staff", reach="own", permission=PERMISSION, limits=("write",))
     async def delete(self) -> None:
         """At once: the consent is taken back."""
         await self.services.positions.forget(self.staff.staff_id)

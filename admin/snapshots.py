@@ -144,7 +144,12 @@ class Snapshots(SnapshotHandler):
     """``/snapshots``."""
 
     @operation(
-        "List snapshots", audience="staff", query=SnapshotQuery, answer=SnapshotPage, permission="snapshot.review"
+        "List snapshots",
+        audience="staff",
+        reach="limited",
+        query=SnapshotQuery,
+        answer=SnapshotPage,
+        permission="snapshot.review",
     )
     async def get(self, query: SnapshotQuery) -> SnapshotPage:
         """Within the areas of whoever asks; at first what waits to be reviewed."""
@@ -155,7 +160,7 @@ class Snapshots(SnapshotHandler):
 class Snapshot(SnapshotHandler):
     """``/snapshots/{snapshot_id}``."""
 
-    @operation("Read a snapshot", audience="staff", answer=SnapshotView, permission="snapshot.review")
+    @operation("Read a snapshot", audience="staff", reach="limited", answer=SnapshotView, permission="snapshot.review")
     async def get(self, snapshot_id: str) -> SnapshotView:
         """With what was seen in it, by whom, and what became of it."""
         return self.view(await self.services.snapshots.review.get(self.staff, snapshot_id))
@@ -167,6 +172,7 @@ class SnapshotConfirmation(SnapshotHandler):
     @operation(
         "Make a case of a snapshot",
         audience="staff",
+        reach="limited",
         body=Confirmation,
         answer=SnapshotView,
         permission="snapshot.review",
@@ -189,6 +195,7 @@ class SnapshotRejection(SnapshotHandler):
     @operation(
         "Say that a snapshot shows no problem, or another",
         audience="staff",
+        reach="limited",
         body=Rejection,
         answer=SnapshotView,
         permission="snapshot.review",

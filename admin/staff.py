@@ -117,7 +117,14 @@ def account_view(account: Document) -> Account:
 class StaffAccounts(BaseHandler):
     """``/staff``."""
 
-    @operation("List staff accounts", audience="staff", query=StaffQuery, answer=AccountPage, permission="staff.view")
+    @operation(
+        "List staff accounts",
+        audience="staff",
+        reach="limited",
+        query=StaffQuery,
+        answer=AccountPage,
+        permission="staff.view",
+    )
     async def get(self, query: StaffQuery) -> AccountPage:
         """Those within the areas and unit of whoever asks."""
         filters = StaffFilters(**query.model_dump(exclude={"page", "size"}))
@@ -127,6 +134,7 @@ class StaffAccounts(BaseHandler):
     @operation(
         "Make a staff account",
         audience="staff",
+        reach="limited",
         body=NewAccount,
         answer=AccountWithPassword,
         status=201,
@@ -146,7 +154,7 @@ class StaffAccounts(BaseHandler):
 class StaffAccount(BaseHandler):
     """``/staff/{staff_id}``."""
 
-    @operation("Read a staff account", audience="staff", answer=Account, permission="staff.view")
+    @operation("Read a staff account", audience="staff", reach="limited", answer=Account, permission="staff.view")
     async def get(self, staff_id: str) -> Account:
         """404 also for one that is out of reach."""
         return account_view(await self.services.administration.get(self.staff, staff_id))
@@ -154,6 +162,7 @@ class StaffAccount(BaseHandler):
     @operation(
         "Change name, roles, areas or unit",
         audience="staff",
+        reach="limited",
         body=AccountChange,
         answer=Account,
         permission="staff.manage",
@@ -177,6 +186,7 @@ class StaffDisabling(BaseHandler):
     @operation(
         "Shut an account out",
         audience="staff",
+        reach="limited",
         body=Because,
         answer=Account,
         permission="staff.manage",
@@ -196,6 +206,7 @@ class StaffEnabling(BaseHandler):
     @operation(
         "Let an account in again",
         audience="staff",
+        reach="limited",
         body=Because,
         answer=Account,
         permission="staff.manage",
@@ -217,6 +228,7 @@ class StaffPassword(BaseHandler):
     @operation(
         "Give a new first password",
         audience="staff",
+        reach="limited",
         body=Because,
         answer=AccountWithPassword,
         permission="staff.manage",

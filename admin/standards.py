@@ -143,7 +143,12 @@ class CatalogueHandler(BaseHandler):
     """``/catalogue``."""
 
     @operation(
-        "Search the catalogue", audience="staff", query=CatalogueQuery, answer=CataloguePage, permission="report.view"
+        "Search the catalogue",
+        audience="staff",
+        reach="shared",
+        query=CatalogueQuery,
+        answer=CataloguePage,
+        permission="report.view",
     )
     async def get(self, query: CatalogueQuery) -> CataloguePage:
         """The types of components (部件) and matters (事项)."""
@@ -157,6 +162,7 @@ class CatalogueImport(ImportHandler):
     @operation(
         "Import the catalogue",
         audience="staff",
+        reach="district",
         query=ImportQuery,
         answer=Imported,
         permission="category.manage",
@@ -175,6 +181,7 @@ class Standards(BaseHandler):
     @operation(
         "Search the filing standards",
         audience="staff",
+        reach="shared",
         query=StandardsQuery,
         answer=StandardsPage,
         permission="report.view",
@@ -196,6 +203,7 @@ class StandardsImport(ImportHandler):
     @operation(
         "Import the filing standards",
         audience="staff",
+        reach="district",
         query=ImportQuery,
         answer=Imported,
         permission="category.manage",

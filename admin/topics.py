@@ -78,7 +78,9 @@ class TopicDetail(TopicView):
 class Topics(CaseHandler):
     """``/topics``."""
 
-    @operation("Hot topics", audience="staff", query=TopicsQuery, answer=TopicPage, permission="topic.view")
+    @operation(
+        "Hot topics", audience="staff", reach="limited", query=TopicsQuery, answer=TopicPage, permission="topic.view"
+    )
     async def get(self, query: TopicsQuery) -> TopicPage:
         """What at least two people have reported in the period within the areas of whoever asks."""
         found, following = await self.services.topics.hot(
@@ -95,7 +97,7 @@ class Topics(CaseHandler):
 class Topic(CaseHandler):
     """``/topics/{topic_id}``."""
 
-    @operation("A hot topic", audience="staff", answer=TopicDetail, permission="topic.view")
+    @operation("A hot topic", audience="staff", reach="limited", answer=TopicDetail, permission="topic.view")
     async def get(self, topic_id: str) -> TopicDetail:
         """Its figures of the last 30 days, by day."""
         topic, days = await self.services.topics.one(topic_id, self.staff)
@@ -105,7 +107,14 @@ class Topic(CaseHandler):
 class TopicCases(CaseHandler):
     """``/topics/{topic_id}/reports``."""
 
-    @operation("The cases of a topic", audience="staff", query=CasesQuery, answer=CasePage, permission="topic.view")
+    @operation(
+        "The cases of a topic",
+        audience="staff",
+        reach="limited",
+        query=CasesQuery,
+        answer=CasePage,
+        permission="topic.view",
+    )
     async def get(self, topic_id: str, query: CasesQuery) -> CasePage:
         """Within reach, newest first."""
         found, following = await self.services.topics.cases(topic_id, self.staff, query.page, query.size)

@@ -69,7 +69,7 @@ def _view(unit: Document) -> UnitAccount:
 class DisposalUnits(BaseHandler):
     """``/units``."""
 
-    @operation("List disposal units", audience="staff", answer=Units, permission="staff.view")
+    @operation("List disposal units", audience="staff", reach="shared", answer=Units, permission="staff.view")
     async def get(self) -> Units:
         """The retired ones too. What forms choose from is in /directory."""
         return Units(units=[_view(unit) for unit in await self.services.units.list()])
@@ -77,6 +77,7 @@ class DisposalUnits(BaseHandler):
     @operation(
         "Add a disposal unit",
         audience="staff",
+        reach="district",
         body=NewUnit,
         answer=UnitAccount,
         status=201,
@@ -97,6 +98,7 @@ class DisposalUnit(BaseHandler):
     @operation(
         "Rename a disposal unit",
         audience="staff",
+        reach="district",
         body=UnitChange,
         answer=UnitAccount,
         permission="unit.manage",
@@ -117,6 +119,7 @@ class UnitRetiring(BaseHandler):
     @operation(
         "Retire a disposal unit",
         audience="staff",
+        reach="district",
         body=Seen,
         answer=UnitAccount,
         permission="unit.manage",
@@ -136,6 +139,7 @@ class UnitRestoring(BaseHandler):
     @operation(
         "Have a retired unit work again",
         audience="staff",
+        reach="district",
         body=Seen,
         answer=UnitAccount,
         permission="unit.manage",

@@ -195,7 +195,7 @@ def _attention(webhook: Document, counts: dict[str, int]) -> str | None:
 class Webhooks(WebhookHandler):
     """``/webhooks``."""
 
-    @operation("List webhooks", audience="staff", answer=WebhookList, permission="webhook.manage")
+    @operation("List webhooks", audience="staff", reach="limited", answer=WebhookList, permission="webhook.manage")
     async def get(self) -> WebhookList:
         """With what needs attention: a subscription that fails for long is paused."""
         found = await self.services.webhooks.within(self.staff)
@@ -204,6 +204,7 @@ class Webhooks(WebhookHandler):
     @operation(
         "Add a webhook",
         audience="staff",
+        reach="limited",
         body=NewWebhook,
         answer=WebhookWithSecret,
         status=201,
@@ -221,7 +222,7 @@ class Webhooks(WebhookHandler):
 class Webhook(WebhookHandler):
     """``/webhooks/{webhook_id}``."""
 
-    @operation("A webhook", audience="staff", answer=WebhookView, permission="webhook.manage")
+    @operation("A webhook", audience="staff", reach="limited", answer=WebhookView, permission="webhook.manage")
     async def get(self, webhook_id: str) -> WebhookView:
         """And how it goes."""
         return WebhookView(**await self.view(await self.services.webhooks.get(self.staff, webhook_id)))
@@ -229,6 +230,7 @@ class Webhook(WebhookHandler):
     @operation(
         "Change, pause or resume a webhook",
         audience="staff",
+        reach="limited",
         body=WebhookChange,
         answer=WebhookView,
         permission="webhook.manage",
@@ -243,7 +245,7 @@ class Webhook(WebhookHandler):
         self.services.wake("webhook_deliveries")
         return WebhookView(**await self.view(webhook))
 
-    @operation("Delete a webhook", audience="staff", permission="webhook.manage", limits=("write",))
+    @operation("Delete a webhook", audience="staff", reach="limited", permission="webhook.manage", limits=("write",))
     async def delete(self, webhook_id: str) -> None:
         """What waits for it is dropped."""
         await self.services.webhooks.delete(self.staff, webhook_id)
@@ -256,6 +258,7 @@ class WebhookSecret(WebhookHandler):
     @operation(
         "Turn the secret of a webhook over",
         audience="staff",
+        reach="limited",
         body=SecretTurned,
         answer=WebhookWithSecret,
         permission="webhook.manage",
@@ -273,7 +276,12 @@ class WebhookDeliveries(WebhookHandler):
     """``/webhooks/{webhook_id}/deliveries``."""
 
     @operation(
-        "List deliveries", audience="staff", query=DeliveryQuery, answer=DeliveryPage, permission="webhook.manage"
+        "List deliveries",
+        audience="staff",
+        reach="limited",
+        query=DeliveryQuery,
+        answer=DeliveryPage,
+        permission="webhook.manage",
     )
     async def get(self, webhook_id: str, query: DeliveryQuery) -> DeliveryPage:
         """What was delivered is kept for 7 days, what was given up for 30."""
@@ -293,6 +301,7 @@ class WebhookRedelivery(WebhookHandler):
     @operation(
         "Send again all that was given up",
         audience="staff",
+        reach="limited",
         answer=Redelivered,
         permission="webhook.manage",
         limits=("write",),
@@ -310,6 +319,7 @@ class DeliveryRedelivery(WebhookHandler):
     @operation(
         "Send one delivery again",
         audience="staff",
+        reach="limited",
         answer=Redelivered,
         permission="webhook.manage",
         limits=("write",),

@@ -20,6 +20,7 @@ from tornado.web import HTTPError, RequestHandler, stream_request_body
 
 from accounts.api_keys import ApiKey
 from accounts.models import CitizenSession, StaffSession
+from accounts.reach import check_district_wide
 from core.audit import serving
 from core.cache import Allowance
 from core.database import unavailable
@@ -173,6 +174,8 @@ class BaseHandler(RequestHandler):
                 code="NO_PERMISSION",
                 details={"permission": declared.permission},
             )
+        if declared.reach == "district":
+            check_district_wide(self.staff, self.services.settings.reports.division)
         return f"staff:{self.staff.staff_id}"
 
     async def _authenticate_partner(self, declared: Operation, key: str) -> str:

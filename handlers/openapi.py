@@ -74,6 +74,8 @@ def _operation(
         shown["security"] = [{declared.audience: []}]
     if declared.permission is not None:
         shown["x-permission"] = declared.permission
+    if declared.reach is not None:
+        shown["x-reach"] = declared.reach
     if declared.form_file is not None:
         form: dict[str, Any] = {
             "type": "object",
@@ -152,7 +154,7 @@ def _responses(route: Route, declared: Operation, schemas: dict[tuple[type[BaseM
         codes.add(429)
     if declared.audience != "anyone":
         codes.add(401)
-    if declared.permission is not None or declared.scopes:
+    if declared.permission is not None or declared.scopes or declared.reach == "district":
         codes.add(403)
     if route.parameters:
         codes.add(404)

@@ -19,6 +19,7 @@ from handlers.models import Body, Query
 
 LimitName = Literal["read", "write", "report", "photo", "sign_in", "partner"]
 Audience = Literal["anyone", "citizen", "staff", "partner"]
+Reach = Literal["district", "limited", "own", "shared"]
 METHODS = ("get", "post", "put", "patch", "delete")
 ABOUT = "about"
 """The field of a form with a file that holds what is said of the file, as JSON."""
@@ -69,6 +70,10 @@ class Operation:
     field of a multipart body; with a ``body`` as well, the form has that as JSON in its field :data:`ABOUT`.
     ``idempotent`` honours the Idempotency-Key header.
     ``scopes`` are those of which a partner's API key has to have one.
+
+    ``reach``, of every staff endpoint and no other, says what of the district it is about: ``district`` all of it, so
+    that whoever is limited to areas or a unit is refused; ``limited`` what lies within the areas and unit of whoever
+    asks, which its service sees to; ``own`` what is one's own; ``shared`` what all may read, and nobody changes by it.
     """
 
     summary: str
@@ -88,6 +93,7 @@ class Operation:
     consumes: str | None = None
     unready: bool = False
     scopes: tuple[Scope, ...] = ()
+    reach: Reach | None = None
 
 
 Method = Callable[..., Awaitable[Any]]
@@ -97,6 +103,7 @@ def operation(
     summary: str,
     *,
     audience: Audience,
+    reach: Reach | None = None,
     answer: type[BaseModel] | None = None,
     status: int = 200,
     body: type[Body] | None = None,
@@ -118,6 +125,8 @@ def operation(
     ``file=`` for a multipart file), and returns an instance of ``answer``, or None for an empty 204. A method that
     writes its answer itself says what it ``produces`` instead, as a media type.
     """
+    if (audience == "staff") != (reach is not None):
+        raise TypeError(f"{summary!r}: what of the district it is about (reach) is said of staff's operations")
 
     def declare(method: Method) -> Callable[..., Awaitable[None]]:
         declared = Operation(
@@ -138,6 +147,7 @@ def operation(
             consumes=consumes,
             scopes=scopes,
             unready=unready,
+            reach=reach,
         )
 
         @functools.wraps(method)

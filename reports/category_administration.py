@@ -8,7 +8,6 @@ from pymongo import ASCENDING
 from pymongo.errors import DuplicateKeyError
 
 from accounts.models import StaffSession
-from accounts.reach import check_district_wide
 from core.audit import owe_audit
 from core.clock import now
 from core.database import Database
@@ -27,12 +26,11 @@ _AUDITED = ("name", "icon", "order", "hint", "codes", "questions", "conditions",
 class CategoryAdministration:
     """What district administrators do with categories. Other processes see a change within seconds."""
 
-    def __init__(self, database: Database, *, catalogue: Catalogue, library: StandardLibrary, division: str) -> None:
+    def __init__(self, database: Database, *, catalogue: Catalogue, library: StandardLibrary) -> None:
         self._categories = database["categories"]
         self._reports = database["reports"]
         self._catalogue = catalogue
         self._library = library
-        self._division = division
 
     async def list(self) -> list[Document]:
         """All categories in the order in which citizens see them, the retired ones too."""
@@ -52,7 +50,6 @@ class CategoryAdministration:
 
         Raises :class:`Invalid` where it does not hang together, :class:`Conflict` (``KEY_TAKEN``).
         """
-        check_district_wide(by, self._division)
         await self._check(category)
         document = {"_id": category.key, **category.model_dump(mode="json", exclude={"key"})}
         document |= {"version": 1, "changed_at": now(), "retired_at": None}
@@ -69,7 +66,7 @@ class CategoryAdministration:
         Raises :class:`Invalid` where it would not hang together, :class:`Conflict` (``STALE``; ``CONDITION_IN_USE``
         where a condition would go that open cases were filed under).
         """
-        before = await self._seen(by, key, version)
+        before = await self._seen(key, version)
         category = category_of({**before, **wanted})
         await self._check(category)
         await self._check_conditions_unused(before, category)
@@ -80,7 +77,7 @@ class CategoryAdministration:
 
         Raises :class:`NotFound`, and :class:`Conflict` (``CONDITION_PRESENT``) when it is among them already.
         """
-        before = await self._seen(by, key, version)
+        before = await self._seen(key, version)
         found = await self._library.standard(standard)
         condition = Condition(
             key=found["_id"],
@@ -95,7 +92,7 @@ class CategoryAdministration:
 
     async def set_retired(self, by: StaffSession, key: str, version: int, retired: bool) -> Document:
         """Offer the category to citizens no longer, or again; cases that have it keep it."""
-        before = await self._seen(by, key, version)
+        before = await self._seen(key, version)
         action = "category.retire" if retired else "category.restore"
         return await self._change(action, by, before, version, {"retired_at": now() if retired else None})
 
@@ -115,8 +112,7 @@ class CategoryAdministration:
                     details={"condition": condition, "open_cases": count},
                 )
 
-    async def _seen(self, by: StaffSession, key: str, version: int) -> Document:
-        check_district_wide(by, self._division)
+    async def _seen(self, key: str, version: int) -> Document:
         category = await self.get(key)
         if version_of(category) != version:
             raise stale(category)

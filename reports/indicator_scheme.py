@@ -7,7 +7,6 @@ from typing import Final
 from pymongo.errors import DuplicateKeyError
 
 from accounts.models import StaffSession
-from accounts.reach import check_district_wide
 from core.audit import owe_audit
 from core.database import Database
 from core.debts import OWED_INDEX, Amendment, Document
@@ -23,9 +22,8 @@ _ONLY: Final = "district"
 class IndicatorScheme:
     """The one scheme of the district."""
 
-    def __init__(self, database: Database, *, division: str) -> None:
+    def __init__(self, database: Database) -> None:
         self._schemes = database[COLLECTION]
-        self._division = division
 
     async def read(self) -> tuple[Scheme, int]:
         """The scheme and its version; until the district has changed it, the one that it started with."""
@@ -34,7 +32,6 @@ class IndicatorScheme:
 
     async def change(self, by: StaffSession, version: int, scheme: Scheme) -> tuple[Scheme, int]:
         """Put ``scheme`` in place of ``version``; it and its version. Raises :class:`Conflict` (``STALE``)."""
-        check_district_wide(by, self._division)
         before = await self._document()
         if version_of(before) != version:
             raise stale(before)

@@ -8,7 +8,6 @@ from pymongo import ASCENDING
 from pymongo.errors import DuplicateKeyError
 
 from accounts.models import StaffSession, Unit
-from accounts.reach import check_district_wide
 from core.audit import owe_audit
 from core.clock import now
 from core.database import Database
@@ -23,11 +22,10 @@ _AUDITED = ("name", "short_name", "retired_at")
 class UnitAdministration:
     """What district administrators do with units."""
 
-    def __init__(self, database: Database, *, division: str) -> None:
+    def __init__(self, database: Database) -> None:
         self._units = database["units"]
         self._reports = database["reports"]
         self._rules = database["routing_rules"]
-        self._division = division
 
     async def list(self) -> list[Document]:
         """All units by key, the retired ones too."""
@@ -35,7 +33,6 @@ class UnitAdministration:
 
     async def create(self, by: StaffSession, unit: Unit) -> Document:
         """Add a unit. Raises :class:`Conflict` (``KEY_TAKEN``), also for a retired one's key: old cases name it."""
-        check_district_wide(by, self._division)
         document = {"_id": unit.key, **unit.model_dump(exclude={"key"}), "version": 1, "retired_at": None}
         document["owed"] = [_audit("unit.create", by, {}, document)]
         try:
@@ -46,14 +43,14 @@ class UnitAdministration:
 
     async def rename(self, by: StaffSession, key: str, version: int, wanted: dict[str, Any]) -> Document:
         """Change the names; the unit after it. Cases keep the name that the unit had when it got them."""
-        return await self._change("unit.rename", by, await self._seen(by, key, version), version, wanted)
+        return await self._change("unit.rename", by, await self._seen(key, version), version, wanted)
 
     async def retire(self, by: StaffSession, key: str, version: int) -> Document:
         """Have nothing dispatched to the unit any more; the unit after it.
 
         Raises :class:`Conflict` (``UNIT_IN_USE``, with the rules and how many open cases) while it is still needed.
         """
-        before = await self._seen(by, key, version)
+        before = await self._seen(key, version)
         if before.get("retired_at") is not None:
             return before
         await self._check_unused(key)
@@ -68,7 +65,7 @@ class UnitAdministration:
 
     async def restore(self, by: StaffSession, key: str, version: int) -> Document:
         """Have a retired unit work again; the unit after it."""
-        return await self._change("unit.restore", by, await self._seen(by, key, version), version, {"retired_at": None})
+        return await self._change("unit.restore", by, await self._seen(key, version), version, {"retired_at": None})
 
     async def _check_unused(self, key: str) -> None:
         rules = [rule["name"] async for rule in self._rules.find({"unit": key, "deleted_at": None}, {"name": 1})]
@@ -85,8 +82,7 @@ class UnitAdministration:
                 details={"open_cases": cases, "rules": rules},
             )
 
-    async def _seen(self, by: StaffSession, key: str, version: int) -> Document:
-        check_district_wide(by, self._division)
+    async def _seen(self, key: str, version: int) -> Document:
         unit = await self._units.find_one({"_id": key})
         if unit is None:
             raise _no_such_unit()

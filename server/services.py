@@ -267,7 +267,7 @@ async def open_services(settings: Settings) -> AsyncIterator[tuple[Services, Rep
             max_rows=settings.files.max_rows,
         )
         long_jobs.register(REPORT_EXPORT, exports.run)
-        scheme = IndicatorScheme(database, division=settings.reports.division)
+        scheme = IndicatorScheme(database)
         statistics, api_keys = Statistics(database), ApiKeyService(database)
         intake = IntakeService(database, reports=reports, places=places, catalogue=catalogue)
         sheets = HotlineSheets(intake=intake, places=places, jobs=long_jobs, audit=audit, work=work)
@@ -301,9 +301,8 @@ async def open_services(settings: Settings) -> AsyncIterator[tuple[Services, Rep
                 database,
                 administrators=administrators,
                 known=known_permissions(),
-                division=settings.reports.division,
             ),
-            units=UnitAdministration(database, division=settings.reports.division),
+            units=UnitAdministration(database),
             api_keys=api_keys,
             places=places,
             photos=photos,
@@ -331,14 +330,10 @@ async def open_services(settings: Settings) -> AsyncIterator[tuple[Services, Rep
             inbox=inbox,
             catalogue=catalogue,
             calendar=calendar,
-            categories=CategoryAdministration(
-                database, catalogue=catalogue, library=library, division=settings.reports.division
-            ),
+            categories=CategoryAdministration(database, catalogue=catalogue, library=library),
             library=library,
             areas=AreaOverview(database, places=places, catalogue=catalogue),
-            routing=RoutingAdministration(
-                database, catalogue=catalogue, places=places, division=settings.reports.division
-            ),
+            routing=RoutingAdministration(database, catalogue=catalogue, places=places),
             time_limits=TimeLimits(database, calendar=calendar, escalation=escalation, inbox=inbox),
             reports=reports,
             queries=queries,
@@ -389,7 +384,6 @@ async def open_services(settings: Settings) -> AsyncIterator[tuple[Services, Rep
                 files=FileStore.from_url(
                     store_url(settings.snapshots.store), content_type="image/jpeg", **s3_options(settings)
                 ),
-                division=settings.reports.division,
             ),
         )
         jobs = ReportJobs(

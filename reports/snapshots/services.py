@@ -55,10 +55,9 @@ def snapshot_services(
     catalogue: Catalogue,
     signer: Signer,
     public_url: str,
-    division: str,
 ) -> SnapshotServices:
     """All of them, over ``files``, in which the pictures are kept."""
-    cameras = CameraService(database, keys=keys, places=places, division=division)
+    cameras = CameraService(database, keys=keys, places=places)
     cases = SnapshotCases(database, files=files, photos=photos, reports=reports)
     return SnapshotServices(
         cameras=cameras,
