@@ -33,13 +33,20 @@ def reaches_staff(by: StaffSession, areas: Iterable[str], unit_id: str | None) -
     return within(areas, by.areas) and by.unit_id in (None, unit_id)
 
 
-def reach_filter(by: StaffSession) -> Document:
-    """The accounts that ``by`` administers, as a condition on documents."""
+def reach_of(by: StaffSession) -> Document:
+    """What of the district ``by`` reaches now, as what they leave behind keeps it: see :func:`reach_filter`."""
+    return {"areas": list(by.areas), "unit_id": by.unit_id}
+
+
+def reach_filter(by: StaffSession, field: str = "") -> Document:
+    """The accounts that ``by`` administers, as a condition on documents; with ``field``, documents whose reach, kept in
+    there by :func:`reach_of`, lies within that of ``by``."""
+    areas, unit_id = (f"{field}.{name}" if field else name for name in ("areas", "unit_id"))
     if not by.areas:
         return {"_id": {"$in": []}}  # an empty pattern would fit everywhere
     inside = {"$regex": f"^({'|'.join(map(re.escape, by.areas))})"}
-    condition: Document = {"areas": inside, "$nor": [{"areas": {"$elemMatch": {"$not": inside}}}]}
-    return {**condition, "unit_id": by.unit_id} if by.unit_id is not None else condition
+    condition: Document = {areas: inside, "$nor": [{areas: {"$elemMatch": {"$not": inside}}}]}
+    return {**condition, unit_id: by.unit_id} if by.unit_id is not None else condition
 
 
 def check_grant(by: StaffSession, permissions: Iterable[str]) -> None:

@@ -1,6 +1,8 @@
 """Long work that staff have asked for: how far it is, its file, and stopping it.
 
-Each sees their own jobs; with the permission ``job.view`` everybody's.
+Each sees their own jobs; with the permission ``job.view`` also those of whoever reached no further than they do. What a
+job has made holds what its asker reached, so its file is for who reaches as far, whoever asked
+(docs/decisions/0084-a-job-reaches-as-its-asker-did.md).
 """
 
 from __future__ import annotations
@@ -10,6 +12,7 @@ from urllib.parse import quote
 
 from pydantic import Field
 
+from accounts.reach import reach_filter, reaches_staff
 from core.debts import Document
 from core.errors import Forbidden, NotFound
 from core.files import XLSX
@@ -65,7 +68,9 @@ class JobPage(Answer):
 class JobQuery(Query):
     """Which jobs. Newest first."""
 
-    everyone: Annotated[bool, Field(description="Others' too; takes the permission job.view.")] = False
+    everyone: Annotated[
+        bool, Field(description="Also of others who reached no further than you do; takes the permission job.view.")
+    ] = False
     kind: Annotated[str | None, Field(pattern=r"^[a-z_]{1,40}$")] = None
     page: Annotated[str | None, Field(max_length=200)] = None
     size: Annotated[int, Field(ge=1, le=100)] = 20
@@ -96,9 +101,15 @@ def job_view(job: Document) -> JobView:
 class JobHandler(BaseHandler):
     """What handlers about jobs share."""
 
-    def whose(self) -> str | None:
-        """Whose jobs may be seen: None for everybody's."""
-        return None if "job.view" in self.staff.permissions else self.staff.staff_id
+    def own(self) -> Document:
+        """One's own jobs, as a condition."""
+        return {"asked_by.id": self.staff.staff_id}
+
+    def seen(self) -> Document:
+        """The jobs that may be seen and stopped, as a condition."""
+        if "job.view" not in self.staff.permissions:
+            return self.own()
+        return {"$or": [self.own(), reach_filter(self.staff, "reach")]}
 
     async def record(self, action: str, job: Document, result: Literal["done", "refused"] = "done") -> None:
         """Put on record what was done with ``job``."""
@@ -121,11 +132,11 @@ class Jobs(JobHandler):
 
     @operation("List jobs", audience="staff", reach="limited", query=JobQuery, answer=JobPage, errors=(403,))
     async def get(self, query: JobQuery) -> JobPage:
-        """One's own, or everybody's."""
-        if query.everyone and self.whose() is not None:
+        """One's own; or with those of others within one's areas and unit."""
+        if query.everyone and "job.view" not in self.staff.permissions:
             raise Forbidden("您只能查看自己的任务。", code="NO_PERMISSION", details={"permission": "job.view"})
-        own = None if query.everyone else self.staff.staff_id
-        found, following = await self.services.jobs.list(query.page, query.size, asked_by=own, kind=query.kind)
+        seen = self.seen() if query.everyone else self.own()
+        found, following = await self.services.jobs.list(query.page, query.size, seen, kind=query.kind)
         return JobPage(jobs=[job_view(job) for job in found], next_page=following)
 
 
@@ -135,7 +146,7 @@ class Job(JobHandler):
     @operation("How far a job is", audience="staff", reach="limited", answer=JobView)
     async def get(self, job_id: str) -> JobView:
         """Ask again every second or two while it is queued or running."""
-        return job_view(await self.services.jobs.get(job_id, asked_by=self.whose()))
+        return job_view(await self.services.jobs.get(job_id, self.seen()))
 
 
 class JobFile(JobHandler):
@@ -150,12 +161,17 @@ class JobFile(JobHandler):
         errors=(403, 404),
     )
     async def get(self, job_id: str) -> None:
-        """For who asked, or with job.view. Each download is on record. Another's export with phones in clear takes the
-        permission to look at phones as well."""
-        job = await self.services.jobs.get(job_id, asked_by=self.whose())
+        """For who asked, or with job.view; while one reaches as far as it was made for. Each download is on record. An
+        export with phones in clear takes the permission to look at phones as well."""
+        job = await self.services.jobs.get(job_id, self.seen())
         file = job["file"]
         if file is None:
             raise NotFound("这个任务没有可下载的文件，或文件已过期删除。", code="FILE_NOT_FOUND")
+        if not reaches_staff(self.staff, **job["reach"]):
+            await self.record("job.download", job, "refused")
+            raise Forbidden(
+                "这个文件的数据超出您现在的辖区或部门，不能下载；请在现有范围内重新导出。", code="JOB_BEYOND_REACH"
+            )
         if job["params"].get("phones") and "report.view_contact" not in self.staff.permissions:
             await self.record("job.download", job, "refused")
             raise Forbidden("文件含完整联系电话，您没有查看的权限。", code="NO_PERMISSION")
@@ -178,6 +194,6 @@ class JobCancel(JobHandler):
     )
     async def post(self, job_id: str, body: NoMore) -> JobView:
         """While it is queued or running. What it has done so far, such as rows imported, stays."""
-        job = await self.services.jobs.cancel(job_id, asked_by=self.whose())
+        job = await self.services.jobs.cancel(job_id, self.seen())
         await self.record("job.cancel", job)
         return job_view(job)

@@ -100,9 +100,9 @@ class Live(BaseHandler, WebSocketHandler):
         assert isinstance(query, LiveQuery)  # noqa: S101 - what was asked for
         if not self._known_origin():
             raise Forbidden("不允许从这个网站连接。", code="ORIGIN_NOT_ALLOWED")
-        self._hub.admit(self.staff)
         self._since = query.since
-        await WebSocketHandler.get(self)
+        with self._hub.seat(self.staff):
+            await WebSocketHandler.get(self)  # as long as the connection lasts
 
     @property
     def _hub(self) -> Hub:

@@ -26,6 +26,7 @@ from core.files import FileStore, StoredFile
 from core.idempotency import Idempotency, Once
 from core.ids import new_id
 from core.paging import page_mark, read_mark
+from core.slots import SLOT_INDEX, insert_in_slot
 
 log = structlog.get_logger(__name__)
 
@@ -39,6 +40,7 @@ INDEXES = {
         IndexModel(_NEWEST, name="newest"),
         IndexModel([("asked_by.id", ASCENDING), *_NEWEST], name="asked_by"),
         IndexModel([("forget_at", ASCENDING)], name="expiry", expireAfterSeconds=0),
+        SLOT_INDEX,
     ]
 }
 
@@ -125,14 +127,16 @@ class JobService:
         asked_by: dict[str, str],
         params: Document,
         *,
+        reach: Document,
         input_file: tuple[bytes, str] | None = None,
         once: Once | None = None,
         job_id: str | None = None,
     ) -> Document:
         """A new job of ``kind``, called ``title`` to people; asked again with the same ``once``, the first one.
 
-        ``asked_by`` is {kind, id, name}. ``input_file`` is bytes and the name that people know the file by. Raises
-        :class:`Conflict` (``TOO_MANY_JOBS``) when this person has several under way.
+        ``asked_by`` is {kind, id, name}, ``reach`` what of the district they reach at this moment: the job keeps it,
+        and whoever else looks at the job has to reach as far. ``input_file`` is bytes and the name that people know the
+        file by. Raises :class:`Conflict` (``TOO_MANY_JOBS``) when this person has several under way.
         """
         if kind not in self._runners:
             raise ValueError(f"nothing runs jobs of kind {kind!r}")
@@ -141,11 +145,6 @@ class JobService:
             job_id = await self._idempotency.claim(once, job_id)
             if (earlier := await self._jobs.find_one({"_id": job_id})) is not None:
                 return dict(earlier)
-        mine = {"asked_by.id": asked_by["id"], "state": {"$in": UNDER_WAY}}
-        if await self._jobs.count_documents(mine, limit=_UNDER_WAY_EACH) >= _UNDER_WAY_EACH:
-            raise Conflict(
-                f"您已有 {_UNDER_WAY_EACH} 个任务在进行，请等其中一个完成或取消后再提交。", code="TOO_MANY_JOBS"
-            )
         given: StoredFile | None = None
         if input_file is not None:
             content, name = input_file
@@ -156,6 +155,7 @@ class JobService:
             "title": title,
             "asked_by": asked_by,
             "asked_at": now(),
+            "reach": reach,
             "params": params,
             "input": given.stored() if given else None,
             "state": "queued",
@@ -170,52 +170,55 @@ class JobService:
             "owed": [owe("run")],
         }
         try:
-            await self._jobs.insert_one(document)
+            if await insert_in_slot(self._jobs, document, asked_by["id"], _UNDER_WAY_EACH):
+                return document
         except DuplicateKeyError:
-            return await self.get(job_id)
-        return document
+            return await self.get(job_id, {})
+        if (made := await self._jobs.find_one({"_id": job_id})) is not None:
+            return dict(made)  # sent twice at once, and the other one has had the last slot
+        if given is not None:
+            await self.files.delete(job_id, INPUT)
+        raise Conflict(f"您已有 {_UNDER_WAY_EACH} 个任务在进行，请等其中一个完成或取消后再提交。", code="TOO_MANY_JOBS")
 
-    async def get(self, job_id: str, *, asked_by: str | None = None) -> Document:
-        """The job; with ``asked_by`` only when it is this person's. Raises :class:`NotFound`."""
-        whose = {"asked_by.id": asked_by} if asked_by is not None else {}
-        found = await self._jobs.find_one({"_id": job_id, **whose})
+    async def get(self, job_id: str, seen: Document) -> Document:
+        """The job, if it is among those that the condition ``seen`` leaves. Raises :class:`NotFound`."""
+        found = await self._jobs.find_one({"$and": [{"_id": job_id}, seen]})
         if found is None:
             raise NotFound("没有找到这个任务，请核对编号。", code="NO_SUCH_JOB")
         return dict(found)
 
     async def list(
-        self, page: str | None, size: int, *, asked_by: str | None = None, kind: str | None = None
+        self, page: str | None, size: int, seen: Document, *, kind: str | None = None
     ) -> tuple[list[Document], str | None]:
-        """One page of jobs, newest first, and the mark of the next one."""
-        query: Document = {"asked_by.id": asked_by} if asked_by is not None else {}
+        """One page of the jobs that the condition ``seen`` leaves, newest first, and the mark of the next one."""
+        conditions = [seen]
         if kind is not None:
-            query["kind"] = kind
+            conditions.append({"kind": kind})
         if page is not None:
             at, last = read_mark(page)
-            query["asked_at"] = {"$lte": at}
-            query["$or"] = [{"asked_at": {"$lt": at}}, {"asked_at": at, "_id": {"$lt": last}}]
-        cursor = self._jobs.find(query, {"params": 0}).sort(_NEWEST).limit(size + 1)
+            earlier = {"$or": [{"asked_at": {"$lt": at}}, {"asked_at": at, "_id": {"$lt": last}}]}
+            conditions += [{"asked_at": {"$lte": at}}, earlier]
+        cursor = self._jobs.find({"$and": conditions}, {"params": 0}).sort(_NEWEST).limit(size + 1)
         found = [dict(job) async for job in cursor]
         more = page_mark(found[size - 1]["asked_at"], found[size - 1]["_id"]) if len(found) > size else None
         return found[:size], more
 
-    async def cancel(self, job_id: str, *, asked_by: str | None = None) -> Document:
-        """Stop the job, whether it waits or runs; the job after it. Cancelling again changes nothing.
+    async def cancel(self, job_id: str, seen: Document) -> Document:
+        """Stop the job, if it is among those that ``seen`` leaves; the job after it. Again it changes nothing.
 
         One update takes its debt away: the worker that is at it notices at its next beat, and can finish it no more.
         Raises :class:`NotFound`, :class:`Conflict` (``JOB_OVER``) when it is done or has failed.
         """
         over = self._over("cancelled")
         over.settle = ["run"]
-        whose = {"asked_by.id": asked_by} if asked_by is not None else {}
         after = await self._jobs.find_one_and_update(
-            {"_id": job_id, **whose, "state": {"$in": UNDER_WAY}},
+            {"$and": [{"_id": job_id, "state": {"$in": UNDER_WAY}}, seen]},
             over.pipeline(),
             return_document=ReturnDocument.AFTER,
         )
         if after is not None:
             return dict(after)
-        job = await self.get(job_id, asked_by=asked_by)
+        job = await self.get(job_id, seen)
         if job["state"] != "cancelled":
             raise Conflict("任务已经结束，不能取消。", code="JOB_OVER", details={"state": job["state"]})
         return job
@@ -278,6 +281,7 @@ class JobService:
         moment = now()
         return Amendment(
             set={"state": state, "finished_at": moment, "files_until": moment + self._keep},
+            unset=["slot"],
             owe=[owe("expire", at=moment, delay=self._keep)],
         )
 

@@ -8,8 +8,9 @@ reads too slowly is told to fetch anew instead of being waited for, so what is h
 from __future__ import annotations
 
 import asyncio
-from collections import deque
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections import Counter, deque
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -122,6 +123,7 @@ class Hub:
         self._check = check
         self._reaches: dict[tuple[Any, ...], Reach] = {}
         self._followers: set[Follower] = set()
+        self._seats: Counter[str] = Counter()
         self._position = 0
         self._announced = asyncio.Event()
         self._starting = asyncio.Lock()
@@ -129,15 +131,24 @@ class Hub:
         self.leaving: set[asyncio.Future[None]] = set()
         """Those being forgotten just now."""
 
-    def admit(self, staff: StaffSession) -> None:
-        """Raise :class:`TooManyRequests` or :class:`Unavailable` when one more cannot follow."""
-        theirs = sum(f.staff.staff_id == staff.staff_id for f in self._followers)
-        if theirs >= self._settings.per_person:
+    @contextmanager
+    def seat(self, staff: StaffSession) -> Iterator[None]:
+        """A place for one more who follows, held from before the connection is accepted until it is closed.
+
+        Raises :class:`TooManyRequests` or :class:`Unavailable` when there is none.
+        """
+        if self._seats[staff.staff_id] >= self._settings.per_person:
             raise TooManyRequests(
                 "您打开的实时页面太多，请关闭一些后再试。", code="TOO_MANY_CONNECTIONS", retry_after=10
             )
-        if len(self._followers) >= self._settings.connections:
+        if self._seats.total() >= self._settings.connections:
             raise Unavailable("实时连接已满，请稍后重试。", code="LIVE_FULL")
+        self._seats[staff.staff_id] += 1
+        try:
+            yield
+        finally:
+            self._seats[staff.staff_id] -= 1
+            self._seats += Counter()  # those with none are forgotten
 
     async def follow(self, line: Line, token: str, staff: StaffSession, since: int | None) -> Follower:
         """Have ``line`` told of every change in the reach of ``staff`` from now on, or from after ``since``."""

@@ -16,6 +16,7 @@ from typing import Any
 from pydantic import TypeAdapter
 
 from accounts.models import StaffSession
+from accounts.reach import reach_of
 from core.audit import Audit, AuditFilters
 from core.clock import now, shanghai
 from core.debts import Document
@@ -123,7 +124,8 @@ class ReportExports:
         person = {**asdict(staff), "permissions": sorted(staff.permissions)}
         params = {"filters": asked, "phones": phones, "reason": reason, "staff": person}
         title = f"案件导出 {shanghai(now()):%Y-%m-%d %H:%M}"
-        return await self._jobs.ask(KIND, title, staff.named(), params, once=once, job_id=job_id)
+        asker, reach = staff.named(), reach_of(staff)
+        return await self._jobs.ask(KIND, title, asker, params, reach=reach, once=once, job_id=job_id)
 
     async def run(self, job: Running) -> Outcome:
         """Make the workbook. Begun again, it makes the same file anew; the last one put is the one that is kept."""

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from accounts.models import StaffSession
+from accounts.reach import reach_of
 from core.audit import Audit
 from core.clock import SHANGHAI, now, shanghai
 from core.debts import Document
@@ -100,7 +101,8 @@ class HotlineSheets:
         """The job that loads the sheet. Raises :class:`UnsupportedMedia` for what is no workbook."""
         await asyncio.to_thread(_check_workbook, content)
         name = "".join(c for c in filename if c.isprintable())[-100:] or "工单.xlsx"
-        job = await self._jobs.ask(KIND, f"导入热线工单：{name}", staff.named(), {}, input_file=(content, name))
+        title, reach = f"导入热线工单：{name}", reach_of(staff)
+        job = await self._jobs.ask(KIND, title, staff.named(), {}, reach=reach, input_file=(content, name))
         await self._record(staff.named(), job, "intake.import", {"file": name, "sha256": job["input"]["sha256"]})
         return job
 

@@ -19,12 +19,13 @@ from core.encryption import Vault
 from core.errors import Conflict, Invalid, NotFound
 from core.ids import new_id
 from core.paging import page_mark, read_mark
+from core.slots import SLOT_INDEX, insert_in_slot
 from core.versions import change_version, changes_between
 from webhooks.models import GIVE_UP_AFTER
 from webhooks.sending import SECRET_PREFIX, Rules
 
 INDEXES = {
-    "webhooks": [OWED_INDEX],
+    "webhooks": [OWED_INDEX, SLOT_INDEX],
     "webhook_deliveries": [
         IndexModel([("webhook_id", ASCENDING), ("created_at", DESCENDING), ("_id", DESCENDING)], name="webhook"),
         IndexModel(
@@ -66,11 +67,10 @@ class WebhookService:
     async def create(self, by: StaffSession, fields: dict[str, Any]) -> tuple[Document, str]:
         """A new subscription from now on, and its secret, which cannot be had again.
 
-        Raises :class:`Invalid` for an address that may not be sent to, or areas or a unit out of the reach of ``by``.
+        Raises :class:`Invalid` for an address that may not be sent to, or areas or a unit out of the reach of ``by``,
+        :class:`Conflict` (``TOO_MANY_WEBHOOKS``) where the district has as many as there may be.
         """
         self._check(by, fields)
-        if await self._webhooks.count_documents({"state": {"$ne": "deleted"}}) >= _MOST:
-            raise Conflict("推送订阅太多，请先删除不用的。", code="TOO_MANY_WEBHOOKS")
         secret = new_secret()
         moment = now()
         document = {
@@ -93,7 +93,8 @@ class WebhookService:
         }
         shown = {name: {"before": None, "after": document[name]} for name in _AUDITED}
         document["owed"] = [self._entry("create", by, document["_id"], fields["name"], shown)]
-        await self._webhooks.insert_one(document)
+        if not await insert_in_slot(self._webhooks, document, "webhook", _MOST):
+            raise Conflict("推送订阅太多，请先删除不用的。", code="TOO_MANY_WEBHOOKS")
         return document, secret
 
     def _check(self, by: StaffSession, fields: dict[str, Any]) -> None:
@@ -172,7 +173,7 @@ class WebhookService:
         """Send nothing more; what waits is dropped. The document stays without its secret, for the audit log's sake."""
         before = await self.get(by, webhook_id)
         entry = self._entry("delete", by, webhook_id, before["name"], {})
-        change = Amendment(set={"state": "deleted", "secrets": [], "changed_at": now()}, owe=[entry])
+        change = Amendment(set={"state": "deleted", "secrets": [], "changed_at": now()}, unset=["slot"], owe=[entry])
         done = await self._webhooks.find_one_and_update(
             {"_id": webhook_id, "state": {"$ne": "deleted"}}, change.pipeline(), return_document=ReturnDocument.AFTER
         )

@@ -210,7 +210,9 @@ async def test_what_is_over_cannot_be_cancelled_and_too_many_at_once_are_refused
     jobs = district.services.database["jobs"]
     held = [new_id() for _ in range(5)]
     template = await jobs.find_one({"_id": job["job_id"]})
-    await jobs.insert_many([{**template, "_id": i, "state": "queued", "owed": []} for i in held])
+    slots = [f"{template['asked_by']['id']}:{number}" for number in range(len(held))]
+    waiting = {**template, "state": "queued", "owed": []}
+    await jobs.insert_many([{**waiting, "_id": i, "slot": slot} for i, slot in zip(held, slots, strict=True)])
     try:
         problem(await chief.call("POST", "/exports", json={}), 409, "TOO_MANY_JOBS")
         cancelled = await chief.post(f"/jobs/{held[0]}/cancel")
