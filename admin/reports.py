@@ -404,10 +404,14 @@ class CaseAction(CaseHandler):
         permission="report.view",
         limits=("write",),
         idempotent=True,
-        errors=(409,),
+        errors=(409, 428),
     )
     async def post(self, number: str, action: str, body: ActionBody) -> CaseDetail:
-        """One of the actions that the case's ``actions`` list; 409 with the present state when it has moved on."""
+        """One of the actions that the case's ``actions`` list; 409 with the present state when it has moved on.
+
+        What would happen twice when it is sent twice (``redispatch``, ``split``, ``keep_rest``) takes ``version`` or an
+        Idempotency-Key, without either it is refused (428).
+        """
         report, _ = await self.services.reports.act(
             number, action, self.staff, body.given(), version=body.version, once=self.once
         )

@@ -78,6 +78,13 @@ class Invalid(AppError):
     default_code = "INVALID"
 
 
+class PreconditionRequired(AppError):
+    """428: done twice it happens twice, and the request does not say how a repetition is told from a second wish."""
+
+    status = 428
+    default_code = "PRECONDITION_REQUIRED"
+
+
 class TooManyRequests(AppError):
     """429: over a limit; ``retry_after`` is in whole seconds."""
 

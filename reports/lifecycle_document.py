@@ -154,6 +154,8 @@ def _given(row: Transition) -> Iterable[str]:
         yield f"may: {_needs(row.takes)}"
     for hindrance in (HINDRANCES[name] for name in row.free_of):
         yield f"refused with `{hindrance.code}` while the case has `{hindrance.field}`"
+    if row.repeats:
+        yield "must: `version` or an `Idempotency-Key`"
     if row.outcomes:
         yield f"`resolved`: {_codes(row.outcomes)}"
 

@@ -3,13 +3,35 @@
 from __future__ import annotations
 
 from core.debts import Amendment, Document
-from core.errors import Conflict, Invalid
+from core.errors import Conflict, Invalid, PreconditionRequired
+from reports.family import MAX_CHILDREN
+from reports.models import Given
+from reports.planning import MAX_TIMELINE
 from reports.rules import HINDRANCES, OPEN, STATE_NAMES, State, Transition
 
 
 def free_of(row: Transition) -> Document:
     """The condition, for the update that takes the step, that nothing stands in its way."""
     return {f"{HINDRANCES[name].field}.0": {"$exists": False} for name in row.free_of}
+
+
+def room_for(row: Transition, given: Given) -> Document:
+    """The condition, for the update that takes the step, that the case still holds what the step adds to it."""
+    room: Document = {f"children.{MAX_CHILDREN - len(given.children)}": {"$exists": False}} if given.children else {}
+    if row.to is None:
+        room[f"timeline.{MAX_TIMELINE - 1}"] = {"$exists": False}
+    return room
+
+
+def check_told_apart(row: Transition, *, told: bool) -> None:
+    """Raise :class:`PreconditionRequired` for a step that happens again when it is sent again, unless ``told`` how a
+    repetition is known."""
+    if row.repeats and not told:
+        raise PreconditionRequired(
+            f"「{row.label}」重复提交会重复办理，请刷新后带上案件版本（version）或请求标识（Idempotency-Key）再提交。",
+            code="VERSION_OR_KEY_REQUIRED",
+            details={"action": row.action},
+        )
 
 
 def check_free(row: Transition, report: Document) -> None:

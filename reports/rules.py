@@ -110,7 +110,7 @@ TRANSITIONS: tuple[Transition, ...] = (
     Transition(
         "redispatch", "改派", (S.DISPATCHED, *_WORKING), ("staff",), S.DISPATCHED, "改派至{units}：{reason}",
         needs=("unit", "reason"), takes=("co_units", "note"), clears=("request",), tells="dispatched",
-        marks=("dispatched",), teaches="category",
+        marks=("dispatched",), teaches="category", repeats=True,
     ),
     # Handling (处置) by the lead unit and its co-units
     Transition(
@@ -242,11 +242,11 @@ TRANSITIONS: tuple[Transition, ...] = (
     ),
     Transition(
         "split", "拆分", (S.FILED, S.AT_STREET, S.DISPATCHED, S.ACCEPTED, S.REWORK), ("staff",), None,
-        "拆分为 {children} 分别办理", needs=("children", "reason"), owes=("create_children",),
+        "拆分为 {children} 分别办理", needs=("children", "reason"), owes=("create_children",), repeats=True,
     ),
     Transition(
         "keep_rest", "余项另立", (S.CLOSED, S.RATED), ("staff",), None, "没有解决的部分另立案件 {children}",
-        needs=("children", "reason"), owes=("create_children",),
+        needs=("children", "reason"), owes=("create_children",), repeats=True,
     ),
     Transition(
         "child_changed", "拆分案件进展", tuple(State), ("system",), None, "拆分出的案件 {case} {state}",

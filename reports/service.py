@@ -37,7 +37,7 @@ from reports.models import Actor, CameraFinding, Finder, Given, NewReport, Partn
 from reports.placing import Placing, photo_facts, place_names
 from reports.planning import Planner
 from reports.queries import CLOSED_IN_GRID, HIDDEN
-from reports.relations import check_free, free_of, merged_into
+from reports.relations import check_free, check_told_apart, free_of, merged_into, room_for
 from reports.rules import ACTIONS, OPEN, STATE_NAMES, State, Transition, open_rows, rows
 from reports.running_limit import Escalation
 from reports.search import grams
@@ -299,7 +299,9 @@ class ReportService:
 
         Raises :class:`NotFound` for an unknown action or a case out of reach, :class:`Forbidden` without the
         permission, :class:`Conflict` (``STALE_STATE``, with the present state and what is open) when the case stands
-        elsewhere or ``version`` is not the present one, :class:`Invalid` for what is missing or not taken.
+        elsewhere or ``version`` is not the present one, :class:`Invalid` for what is missing or not taken, and
+        :class:`PreconditionRequired` for staff's steps that happen twice when they are sent twice, with neither
+        ``version`` nor ``once``.
         """
         self._permitted(action, actor)
         entry_id = new_id()
@@ -313,6 +315,8 @@ class ReportService:
             if version not in (None, report["version"]):
                 raise self._stale(situation)
             row = self._row(action, situation)
+            if isinstance(actor, StaffSession):
+                check_told_apart(row, told=version is not None or once is not None)
             check_free(row, report)
             if given.children and not given.children[0].number:
                 numbered = [replace(child, number=await self._number(now())) for child in given.children]
@@ -326,6 +330,7 @@ class ReportService:
                 "unit_id": report["unit_id"],
                 "timeline.id": {"$ne": entry_id},
                 **free_of(row),
+                **room_for(row, given),
             }
             if row.only or version is not None:
                 # The facts were looked at in this version. Where it has moved on meanwhile, they are looked at again.

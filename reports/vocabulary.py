@@ -144,7 +144,8 @@ class Transition:
     seen its photos, which makes one that a partner handed on public. ``free_of``: what must not be on the case, by the
     names of :data:`HINDRANCES`. ``checks``: it asks for a check on site, or calls off those that are open.
     ``teaches``: what a member of staff who does it has said of the case: that it is of its category, that it was taken
-    for another, or that what was said before of its category holds no more.
+    for another, or that what was said before of its category holds no more. ``repeats``: taken again it happens again,
+    to others as well, and the case stands no different in between: staff give the version that they saw, or a key.
     """
 
     action: str
@@ -173,6 +174,7 @@ class Transition:
     free_of: tuple[str, ...] = ()
     checks: Literal["asks", "cancels"] | None = None
     teaches: Literal["category", "correction", "nothing"] | None = None
+    repeats: bool = False
 
     @property
     def permission(self) -> str:

@@ -218,6 +218,8 @@ class Model:
             fact = self.lacking(here[0], call.who, now())
             assert fact is not None
             return 409, rules_code(fact)
+        if row.repeats and call.version is None:
+            return 428, "VERSION_OR_KEY_REQUIRED"
         if hindrance := self.hindrance(row):
             return 409, hindrance
         return self._wrong_with(call, row)

@@ -38,6 +38,11 @@ def problem(answer: httpx.Response, status: int, code: str) -> dict[str, Any]:
     return details
 
 
+async def seen(district: District, number: str) -> int:
+    """The version of the case that a screen shows now."""
+    return int((await district.services.reports.get(number))["version"])
+
+
 class Rows:
     """How much is stored: reports, claimed keys, photos, and photos that belong to something."""
 

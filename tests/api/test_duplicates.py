@@ -19,7 +19,7 @@ from core.ids import new_id
 from reports.duplicates import INDEX, MOST
 from reports.search import grams
 from reports.similarity import Traits, words_of
-from tests.api.support import cost, problem
+from tests.api.support import cost, problem, seen
 from tests.district import INSIDE, District, location, open_district
 from tests.effort import PATIENCE
 
@@ -122,10 +122,10 @@ async def test_a_photo_that_has_not_passed_the_check_does_not_give_its_case_away
     (photo_id,) = (await place.settled(number))["photos"]
     verdict = f"photo_verdicts.{photo_id}"
     asked = {**spot(60, of=here), "photo_ids": [await other.photo(scene(5))]}
-    for checked, seen in (("pass", True), ("risky", False), ("pending", False)):
+    for checked, shown in (("pass", True), ("risky", False), ("pending", False)):
         await place.services.database["reports"].update_one({"_id": number}, {"$set": {verdict: checked}})
         (found,) = (await other.get("/reports/similar", **asked))["reports"]
-        assert ("照片几乎相同" in found["reasons"]) is seen, checked
+        assert ("照片几乎相同" in found["reasons"]) is shown, checked
 
 
 async def test_staff_see_what_may_be_merged_and_which_way(place):
@@ -167,7 +167,8 @@ async def test_parts_of_a_case_are_no_duplicates_of_each_other(place):
     number = await report(place, citizen, spot(), scene(8), description=WORDS, category="other")
     await settled(place, number)
     parts = [{"description": WORDS}, {"description": WORDS}]
-    await place.action("dispatcher", number, "split", children=parts, reason="两个部门的事")
+    version = await seen(place, number)
+    await place.action("dispatcher", number, "split", children=parts, reason="两个部门的事", version=version)
     children = (await place.settled(number))["children"]
     assert len(children) == 2
     await settled(place, *children)

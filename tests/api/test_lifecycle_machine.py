@@ -208,7 +208,7 @@ class Lifecycle(RuleBasedStateMachine):
         all_of_them = {row.action for _, row in ways}
         action = random.choice(sorted(new if new and random.random() < 0.7 else all_of_them))
         who, row = random.choice([way for way in ways if way[1].action == action])
-        version = random.choice([None, self.case.version]) if who in STAFF else None
+        version = random.choice([None, self.case.version][row.repeats :]) if who in STAFF else None
         return Call(who, action, self.model.right_given(random, who, row), version)
 
     def _spoilt(self, random: Random, call: Call) -> Call:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from core.ids import new_id
-from tests.api.support import problem
+from tests.api.support import problem, seen
 from tests.district import Client, District
 from tests.effort import until
 
@@ -23,7 +23,8 @@ async def divided(district: District, to: str = "accepted", parts: list[dict[str
     """The numbers of a case in the state ``to`` and of the children that it was split into, all settled."""
     number = await district.submit(await district.citizen())
     await district.drive(number, to)
-    detail = await district.action("duty_chief", number, "split", children=parts or PARTS, reason="两处问题")
+    given = {"children": parts or PARTS, "reason": "两处问题", "version": await seen(district, number)}
+    detail = await district.action("duty_chief", number, "split", **given)
     await district.settled(number)
     for child in detail["children"]:
         await until(partial(district.services.database["reports"].find_one, {"_id": child}))
@@ -57,7 +58,8 @@ async def test_each_part_is_a_case_of_its_own_that_goes_its_own_way(district):
     number = await district.submit(citizen, anonymous=True)
     before = await district.settled(number)
     await district.drive(number, "accepted")
-    detail = await district.action("duty_chief", number, "split", children=PARTS, reason="两处问题")
+    version = await seen(district, number)
+    detail = await district.action("duty_chief", number, "split", children=PARTS, reason="两处问题", version=version)
     assert detail["state"] == "accepted"
     assert len(detail["children"]) == 2
     assert detail["open_children"] == detail["children"]
@@ -73,8 +75,8 @@ async def test_each_part_is_a_case_of_its_own_that_goes_its_own_way(district):
         assert child["followers"] == [citizen.facts["citizen_id"]]
         photo = await district.services.database["photos"].find_one({"_id": child["photos"][0]})
         assert {"kind": "report", "id": child["_id"]} in photo["attached_to"]
-        seen = await (await district.staff("duty_chief")).get(f"/reports/{child['_id']}")
-        assert (seen["parent"], seen["reporter"], seen["contact_phone"]) == (number, f"拆分自案件 {number}", None)
+        shown = await (await district.staff("duty_chief")).get(f"/reports/{child['_id']}")
+        assert (shown["parent"], shown["reporter"], shown["contact_phone"]) == (number, f"拆分自案件 {number}", None)
     mine = (await citizen.get("/reports", mine=True))["reports"]
     assert [r["number"] for r in mine] == [number], "the citizen has reported one thing, and follows its parts"
     followed = (await citizen.get("/reports", followed=True))["reports"]
@@ -131,9 +133,9 @@ async def test_what_is_left_of_a_closed_case_goes_on_as_a_case_of_its_own(distri
     await citizen.post(f"/reports/{number}/rating", {"resolved": "partly", "score": 3, "comment": "还剩一半"})
     rest = {"description": "剩下的一半垃圾继续清理"}
     staff = await district.staff("verifier")
-    both = {"children": [rest, rest], "reason": "部分解决"}
+    both = {"children": [rest, rest], "reason": "部分解决", "version": await seen(district, number)}
     problem(await staff.call("POST", f"/reports/{number}/actions/keep_rest", json=both), 422, "INVALID")
-    detail = await district.action("verifier", number, "keep_rest", children=[rest], reason="部分解决")
+    detail = await district.action("verifier", number, "keep_rest", **{**both, "children": [rest]})
     assert detail["state"] == "rated"
     await district.settled(number)
     child = await district.settled(detail["children"][0])
@@ -148,7 +150,7 @@ async def test_a_split_that_is_not_in_order_is_refused_and_makes_nothing(distric
     before = await district.settled(number)
 
     async def attempt(children: list[dict[str, Any]]) -> Any:
-        body = {"children": children, "reason": "两处问题"}
+        body = {"children": children, "reason": "两处问题", "version": before["version"]}
         return await staff.call("POST", f"/reports/{number}/actions/split", json=body)
 
     problem(await attempt([]), 422, "INVALID")

@@ -23,7 +23,7 @@ from reports.models import RoutingRule
 from reports.queries import CLOSED_IN_GRID, closed_by_category
 from server.services import open_services
 from server.worker import Worker
-from tests.api.support import accept_all, cost
+from tests.api.support import accept_all, cost, seen
 from tests.api.test_intake import order, sender
 from tests.core.picture_samples import busy_scene, jpeg
 from tests.district import VAGUE, Client, District, open_district, picture
@@ -207,8 +207,10 @@ async def test_people_who_lead_a_case_elsewhere_are_counted(place):
     for number in (refused, moved, kept):
         await place.settled(number)
     await place.action("unit-roads", refused, "refuse", reason="不归我们管")
-    await place.action("dispatcher", moved, "redispatch", unit="sanitation", reason="应由环卫所处置")
-    await place.action("dispatcher", kept, "redispatch", unit="roads", reason="请加快", co_units=["sanitation"])
+    to_others = {"unit": "sanitation", "reason": "应由环卫所处置", "version": await seen(place, moved)}
+    await place.action("dispatcher", moved, "redispatch", **to_others)
+    the_same = {"unit": "roads", "reason": "请加快", "version": await seen(place, kept)}
+    await place.action("dispatcher", kept, "redispatch", co_units=["sanitation"], **the_same)
     found = {n: (await place.services.reports.get(n))["routing"] for n in (refused, moved, kept)}
     assert {n: r["rerouted"] for n, r in found.items()} == {refused: "refuse", moved: "redispatch", kept: None}
     await place.action("dispatcher", refused, "recategorise", category="exposed_garbage", reason="其实是垃圾")

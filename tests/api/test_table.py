@@ -25,7 +25,7 @@ from reports.models import Reporter
 from reports.rules import TRANSITIONS, Need, State, Transition
 from reports.vocabulary import Fact
 from tests.api.lifecycle_calls import CITIZENS_FORM, PATHS
-from tests.api.support import fields, problem
+from tests.api.support import fields, problem, seen
 from tests.district import Client, District, location, open_district
 from tests.seeding import PASSWORD
 
@@ -180,6 +180,8 @@ class Stage:
             body = {form[name]: value for name, value in given.items()}
             return await who.call("POST", f"/reports/{self.number}/{PATHS[row.action]}", json=body | more)
         body = {("photo_ids" if name == "photos" else name): value for name, value in given.items()}
+        if row.repeats:  # without it is tried in `wrong_versions_and_states`
+            body["version"] = await seen(self.district, self.number)
         return await who.call("POST", f"/reports/{self.number}/actions/{row.action}", json=body | more)
 
     async def given(self, row: Transition, who: Client) -> Document:
@@ -281,6 +283,8 @@ async def wrong_versions_and_states(
     """Another version, and each state from which no row of the action leads."""
     if "staff" in row.actors:
         problem(await stage.try_(who, row, given, version=case["version"] + 1), 409, "STALE_STATE")
+    if row.repeats:
+        problem(await stage.try_(who, row, given, version=None), 428, "VERSION_OR_KEY_REQUIRED")
     if case["state"] != row.origins[0]:
         return
     part = "reporter" if "reporter" in row.actors else "staff"

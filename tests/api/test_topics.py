@@ -25,7 +25,7 @@ from reports.__main__ import main
 from reports.feed import SOURCE
 from reports.topic_keeping import STATE, STATE_ID, TopicKeeper, collections
 from reports.topics import RANKING, Period, ranking
-from tests.api.support import cost, problem
+from tests.api.support import cost, problem, seen
 from tests.district import INSIDE, District, location, open_district
 from tests.effort import PATIENCE, until
 
@@ -202,7 +202,12 @@ async def test_a_report_that_is_voided_counts_no_more_and_parts_of_a_case_never_
     for number in numbers:
         await place.settled(number)
     dispatcher = await place.staff("dispatcher")
-    await place.action("dispatcher", numbers[1], "split", children=[{"description": NOISE}] * 2, reason="两个部门的事")
+    parts = {
+        "children": [{"description": NOISE}] * 2,
+        "reason": "两个部门的事",
+        "version": await seen(place, numbers[1]),
+    }
+    await place.action("dispatcher", numbers[1], "split", **parts)
     await place.action("dispatcher", numbers[0], "void", reason="不是我区的")
     async with asyncio.timeout(PATIENCE):
         for _ in itertools.count():

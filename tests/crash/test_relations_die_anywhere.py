@@ -9,7 +9,7 @@ import pytest
 import pytest_asyncio
 
 from core.ids import new_id
-from tests.api.support import collector
+from tests.api.support import collector, seen
 from tests.clock import unmoved_clock, wait
 from tests.crash.mortal import Mortal
 from tests.district import Client, District, location, open_district
@@ -113,7 +113,8 @@ async def test_the_parts_of_a_case_are_made_once_and_it_waits_for_them_from_the_
     async def split(place: District) -> Any:
         _, number = await submitted(place)
         parts = [{"description": "第一处的垃圾"}, {"description": "第二处的垃圾"}]
-        detail = await place.action("duty_chief", number, "split", children=parts, reason="两处")
+        told = {"version": await seen(place, number), "reason": "两处"}
+        detail = await place.action("duty_chief", number, "split", children=parts, **told)
         assert detail["open_children"] == detail["children"]
         return number, detail["children"]
 
@@ -133,7 +134,8 @@ async def test_a_parent_is_told_once_that_a_part_is_over(place, moment):
     async def end(place: District) -> Any:
         _, number = await submitted(place)
         parts = [{"description": "第一处的垃圾"}, {"description": "第二处的垃圾"}]
-        detail = await place.action("duty_chief", number, "split", children=parts, reason="两处")
+        told = {"version": await seen(place, number), "reason": "两处"}
+        detail = await place.action("duty_chief", number, "split", children=parts, **told)
         await settle(place)
         await place.action("duty_chief", detail["children"][0], "void", reason="并无此事")
         return number, detail["children"]
