@@ -6,12 +6,12 @@ from typing import Annotated
 
 from pydantic import Field
 
-from accounts.reach import check_district_wide
 from admin.jobs import JobView, job_view
 from admin.reports import CaseConditions
 from handlers.base import BaseHandler
 from handlers.models import Answer, Body, Moment, PlainText
 from handlers.operations import operation
+from reports.exports import FoundBy
 
 
 class ExportBody(Body):
@@ -59,6 +59,9 @@ class Traced(Answer):
     """The export that it is from."""
 
     code: str
+    found_by: FoundBy = Field(
+        description="mark: an invisible one, which nobody else can make; code: one that is seen, and anybody can write."
+    )
     job_id: str
     made_by: str
     made_by_id: str
@@ -83,14 +86,14 @@ class ExportTrace(BaseHandler):
         errors=(404,),
     )
     async def post(self, body: TraceBody) -> Traced:
-        """By the invisible characters behind every description of an export, or by the code in it. On record. It is the
-        audit log that answers, so only to who reaches the whole district."""
-        check_district_wide(self.staff, self.services.settings.reports.division)
-        entry = await self.services.exports.trace(body.text)
+        """By the invisible marks behind every description of an export, or by the code in it. On record. It is the audit
+        log that answers."""
+        entry, found_by = await self.services.exports.trace(body.text)
         await self.services.audit.record("export.trace", subject=self.staff.named(), object_=entry["object"])
         details = entry["details"]
         return Traced(
             code=entry["object"]["id"],
+            found_by=found_by,
             job_id=details["job"],
             made_by=entry["subject"]["name"],
             made_by_id=entry["subject"]["id"],

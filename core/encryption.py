@@ -64,7 +64,7 @@ def hash_token(token: str) -> str:
 
 
 class Signer:
-    """Makes and checks short signatures over strings (photo links)."""
+    """Makes and checks short signatures over strings (photo links, the marks of exports)."""
 
     def __init__(self, key: str) -> None:
         self._key = hashlib.sha256(b"gongzhi signing v1\0" + key.encode()).digest()

@@ -3,7 +3,7 @@
 Whoever has a file can change it, so no mark is proof against a determined person; there are several, for different
 ways of passing a file on: a line above and below the table, the head and foot of every printed page, a column that says
 it in each row (a part copied into another sheet still has it), the document's properties, and the export's code in
-invisible characters behind each row's longest text, which survives copying of that text alone (:func:`traced`).
+invisible characters behind each row's longest text, which survives copying of that text alone (:mod:`core.marks`).
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from types import TracebackType
 from typing import Any, Literal, Self
 
 from core.clock import shanghai
+from core.marks import CODE_LENGTH, without_marks
 
 MAX_ROWS = 1_000_000
 """Data rows of a sheet: the format ends at 1,048,576 with the heading."""
@@ -28,12 +29,6 @@ _LONGEST = 32_000  # the format's own end is 32,767
 # Characters across a page of A3 that are large enough to be read.
 _PRINTED_WIDTH = 200
 
-# Zero width, ignored by renderers and kept by the clipboard; the frame keeps stray ones from being read as a code.
-_FRAME, _ZERO, _ONE = "\u2060", "\u200b", "\u200c"
-_ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"
-_CODE_LENGTH = 8
-_TRACE = re.compile(f"{_FRAME}([{_ZERO}{_ONE}]{{{5 * _CODE_LENGTH}}}){_FRAME}")
-
 
 @dataclass(frozen=True)
 class Column:
@@ -43,21 +38,22 @@ class Column:
     width: int
     kind: Literal["text", "moment", "number"] = "text"
     traced: bool = False
-    """Whether the invisible code goes behind its texts."""
+    """Whether the invisible mark goes behind its texts."""
 
 
 @dataclass(frozen=True)
 class Mark:
-    """Who made a workbook, when, and under which job."""
+    """Who made a workbook, when, and under which job; ``invisible`` goes behind the texts of traced columns."""
 
     name: str
     at: datetime
     job_id: str
+    invisible: str = ""
 
     @property
     def code(self) -> str:
         """What each row carries: the random end of the job's id, in capitals. The audit log leads on from there."""
-        return self.job_id[-_CODE_LENGTH:].upper()
+        return self.job_id[-CODE_LENGTH:].upper()
 
     @property
     def line(self) -> str:
@@ -140,9 +136,9 @@ class MarkedWorkbook:
             self.rows += 1
 
     def _write_text(self, number: int, text: str, *, traced: bool) -> None:
-        text = _UNWRITABLE.sub("", text)[:_LONGEST]
+        text = without_marks(_UNWRITABLE.sub("", text))[:_LONGEST]
         shown = self._quoted if text.startswith(_FORMULA) else self._text
-        self._sheet.write_string(self._row, number, text + _invisible(self._mark.code) if traced else text, shown)
+        self._sheet.write_string(self._row, number, text + self._mark.invisible if traced else text, shown)
 
     def close(self) -> None:
         """Write the closing line and the file itself."""
@@ -159,20 +155,3 @@ class MarkedWorkbook:
         """Close, unless something went wrong: then there is no file."""
         if kind is None:
             self.close()
-
-
-def _invisible(code: str) -> str:
-    value = 0
-    for character in code.lower():
-        value = value * 32 + _ALPHABET.index(character)
-    return _FRAME + f"{value:0{5 * len(code)}b}".replace("0", _ZERO).replace("1", _ONE) + _FRAME
-
-
-def traced(text: str) -> str | None:
-    """The code of the export that ``text`` was copied from, None when it carries none."""
-    found = _TRACE.search(text)
-    if found is None:
-        return None
-    value = int(found[1].replace(_ZERO, "0").replace(_ONE, "1"), 2)
-    digits = [_ALPHABET[(value >> shift) & 31] for shift in range(5 * (_CODE_LENGTH - 1), -1, -5)]
-    return "".join(digits).upper()

@@ -9,6 +9,7 @@ from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field
 
 from core.clock import SHANGHAI
 from core.ids import ID_PATTERN
+from core.marks import without_marks
 
 
 class Body(BaseModel):
@@ -49,11 +50,11 @@ GivenMoment = Annotated[AwareDatetime, AfterValidator(_countable)]
 def _plain(text: str) -> str:
     if any((ord(c) < 32 and c not in "\n\t") or 0xD800 <= ord(c) <= 0xDFFF for c in text):
         raise ValueError("含有不可见的控制字符，请删除后重试")
-    return text
+    return without_marks(text)
 
 
 PlainText = Annotated[str, AfterValidator(_plain)]
-"""Text without control characters other than line breaks and tabs."""
+"""Text without control characters other than line breaks and tabs, and freed of what marks are made of."""
 
 ObjectId = Annotated[str, Field(pattern=ID_PATTERN)]
 """An id made by :func:`core.ids.new_id`."""

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import asyncio
 import re
-from dataclasses import asdict
+from dataclasses import asdict, replace
+from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,8 @@ from core.files import working_folder
 from core.idempotency import Once
 from core.ids import new_id
 from core.jobs import OUTPUT, JobService, Outcome, Running
-from core.workbook import Column, Mark, MarkedWorkbook, traced
+from core.marks import ExportMarks
+from core.workbook import Column, Mark, MarkedWorkbook
 from reports.models import from_partner
 from reports.people import ReportPeople
 from reports.queries import Filters, ReportQueries, is_late
@@ -78,6 +80,13 @@ _PAGE = 500
 _CODE = re.compile(r"(?<![0-9A-Z])[0-9A-HJKMNP-TV-Z]{8}(?![0-9A-Z])")
 
 
+class FoundBy(StrEnum):
+    """What in a text led to an export."""
+
+    MARK = "mark"
+    CODE = "code"
+
+
 class ReportExports:
     """Takes the wish for an export, and is the runner of its job."""
 
@@ -88,6 +97,7 @@ class ReportExports:
         people: ReportPeople,
         jobs: JobService,
         audit: Audit,
+        marks: ExportMarks,
         work: Path,
         max_rows: int,
     ) -> None:
@@ -96,6 +106,7 @@ class ReportExports:
         self._people = people
         self._jobs = jobs
         self._audit = audit
+        self._marks = marks
         self._work = work
         self._max_rows = max_rows
 
@@ -140,6 +151,7 @@ class ReportExports:
             )
         job.progress(0, total)
         mark = Mark(staff.name, now(), job.job_id)
+        mark = replace(mark, invisible=self._marks.write(mark.code))
         with working_folder(self._work, job.job_id) as folder:
             path = folder / OUTPUT
             rows = await self._write(path, mark, staff, filters, job)
@@ -156,20 +168,22 @@ class ReportExports:
         )
         return Outcome({"rows": rows, "code": mark.code}, file)
 
-    async def trace(self, text: str) -> Document:
-        """The audit entry of the export that ``text`` was copied from, by its invisible code or by a code that is seen.
+    async def trace(self, text: str) -> tuple[Document, FoundBy]:
+        """The audit entry of the export that ``text`` was copied from, and what in the text led to it.
 
+        An invisible mark goes before a code that is seen, which anybody can write; of either the last one counts.
         Raises :class:`NotFound` (``NO_MARK``, ``NO_SUCH_EXPORT``).
         """
-        seen = _CODE.search(text.upper())
-        code = traced(text) or (seen[0] if seen else None)
+        code, found_by = self._marks.read(text), FoundBy.MARK
+        if code is None and (seen := _CODE.findall(text.upper())):
+            code, found_by = seen[-1], FoundBy.CODE
         if code is None:
             raise NotFound("这段文字里没有导出标记，可能不是从导出的表格复制的。", code="NO_MARK")
         made = AuditFilters(object_kind="export", object_id=code, action="report.export_made")
         entries, _ = await self._audit.read(made, None, 1)
         if not entries:
             raise NotFound(f"没有编号为 {code} 的导出记录，记录可能已过保存期。", code="NO_SUCH_EXPORT")
-        return entries[0]
+        return entries[0], found_by
 
     async def _write(self, path: Path, mark: Mark, staff: StaffSession, filters: Filters, job: Running) -> int:
         phones = bool(job.params["phones"])

@@ -41,6 +41,7 @@ from core.encryption import Signer, Vault
 from core.files import FileStore
 from core.idempotency import Idempotency
 from core.jobs import JobService
+from core.marks import ExportMarks
 from core.photo_marks import PhotoMarks
 from core.photo_store import PhotoStore
 from core.photos import PhotoService
@@ -263,6 +264,7 @@ async def open_services(settings: Settings) -> AsyncIterator[tuple[Services, Rep
             people=people,
             jobs=long_jobs,
             audit=audit,
+            marks=ExportMarks(Signer(settings.keys.signing.get_secret_value())),
             work=work,
             max_rows=settings.files.max_rows,
         )

@@ -12,7 +12,6 @@ import openpyxl
 import pytest_asyncio
 
 from core.ids import new_id
-from core.workbook import traced
 from tests.api.support import problem
 from tests.clock import later
 from tests.district import Client, good
@@ -135,8 +134,9 @@ async def test_every_part_of_an_export_says_who_made_it(district, numbers):
     assert book.properties.creator == name
     row = table(worksheet)[0]
     assert row["导出编号"] == code
-    assert traced(row["问题描述"]) == code, "a text that is copied alone still tells"
-    assert traced("人行道上有一堆垃圾没人清理") is None
+    marks = district.services.exports._marks
+    assert marks.read(row["问题描述"]) == code, "a text that is copied alone still tells"
+    assert marks.read("人行道上有一堆垃圾没人清理") is None
     assert worksheet.freeze_panes == "B3"
     assert worksheet.column_dimensions["A"].width > 20
     assert worksheet.auto_filter.ref.startswith("A2:")
