@@ -128,16 +128,18 @@ class Topics:
     async def cases(
         self, topic_id: str, staff: StaffSession, page: str | None, size: int
     ) -> tuple[list[Document], str | None]:
-        """The cases of a topic within reach, newest first."""
+        """The cases of a topic within reach, newest first. Raises :class:`NotFound` where nothing of it is in reach."""
         _, members = await self._collections()
         if members is None:
-            return [], None
+            raise _no_such_topic()
         conditions: list[Document] = [{"topic": topic_id, "counted": True}, _within(staff, None)]
         if page is not None:
             at, number = read_mark(page)
             conditions += [{"at": {"$lte": at}}, {"$or": [{"at": {"$lt": at}}, {"_id": {"$lt": number}}]}]
         found = members.find({"$and": conditions}, {"at": 1}).sort([("at", -1), ("_id", -1)]).hint("topic")
         rows = await found.limit(size + 1).to_list(size + 1)
+        if not rows and page is None:
+            raise _no_such_topic()
         more = page_mark(rows[size - 1]["at"], rows[size - 1]["_id"]) if len(rows) > size else None
         return await self._queries.numbered([row["_id"] for row in rows[:size]], staff), more
 

@@ -33,7 +33,7 @@ from places.coordinates import CRS
 from places.models import Position
 from places.service import PlaceService
 from reports.placing import given_location, place_names
-from reports.snapshots.models import CAMERA_CODE
+from reports.snapshots.models import CAMERA_CODE, in_reach
 
 PROBLEMS: Final = tuple(label for label in PHOTO_CLASSES if label != NO_PROBLEM)
 """What a snapshot can show that becomes a case."""
@@ -154,7 +154,7 @@ class CameraService:
         self, by: StaffSession, source: str | None, page: str | None, size: int
     ) -> tuple[list[Document], str | None]:
         """One page of the cameras within reach, by id, and the mark of the next one."""
-        query: Document = {"areas": {"$in": list(by.areas)}}
+        query: Document = in_reach(by)
         if source is not None:
             query["source"] = source
         if page is not None:
@@ -188,8 +188,8 @@ class CameraService:
         active: bool | None = None,
     ) -> Document:
         """Change a camera; what is None stays. Snapshots keep the place that it had when they came."""
-        before = await self._cameras.find_one({"_id": camera_id})
-        if before is None or not within([before["areas"][-1]], by.areas):
+        before = await self._cameras.find_one({"_id": camera_id, **in_reach(by)})
+        if before is None:
             raise NotFound("没有这个摄像机，请刷新后再试。", code="NO_SUCH_CAMERA")
         given = {"name": name, "address": address, "active": active}
         wanted: Document = {k: v for k, v in given.items() if v is not None}

@@ -27,7 +27,7 @@ from inference.judgement import PHOTO_CLASSES
 from inference.suggestion import PHOTO_CATEGORY
 from reports.catalogue import Catalogue
 from reports.snapshots.cases import SnapshotCases
-from reports.snapshots.models import SnapshotState
+from reports.snapshots.models import SnapshotState, in_reach
 
 Order = Literal["time", "score"]
 Verdict = Literal["confirmed", "rejected"]
@@ -77,7 +77,7 @@ class SnapshotReview:
         """
         if order == "score" and state != "waiting":
             raise Invalid("只有待审核的抓拍可以按分数排序。", code="ORDER_OF_WAITING_ONLY")
-        query: Document = {"state": state, **_reach(by)}
+        query: Document = {"state": state, **in_reach(by)}
         if camera is not None:
             query["camera"] = camera
         field = "score" if order == "score" else "taken_at"
@@ -95,7 +95,7 @@ class SnapshotReview:
 
     async def get(self, by: StaffSession, snapshot_id: str) -> Document:
         """A snapshot within reach. Raises :class:`NotFound`."""
-        found = await self._snapshots.find_one({"_id": snapshot_id, **_reach(by)}, _UNLISTED)
+        found = await self._snapshots.find_one({"_id": snapshot_id, **in_reach(by)}, _UNLISTED)
         if found is None:
             raise NotFound("没有这条抓拍，可能已过期删除。", code="NO_SUCH_SNAPSHOT")
         return dict(found)
@@ -177,11 +177,6 @@ class SnapshotReview:
         if found is None or found["file"] is None:
             raise NotFound("图片已过期删除。", code="PHOTO_NOT_FOUND")
         return Picture(found["kind"], await self._files.read(snapshot_id, found["file"]))
-
-
-def _reach(by: StaffSession) -> Document:
-    """What ``by`` may see: the command centre reviews, each in their own areas; a disposal unit does not."""
-    return {"areas": {"$in": list(by.areas)}} if by.unit_id is None else {"_id": {"$in": []}}
 
 
 def _check_own(by: StaffSession, snapshot: Document, verdict: Verdict) -> None:
