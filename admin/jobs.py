@@ -167,7 +167,9 @@ class JobFile(JobHandler):
         file = job["file"]
         if file is None:
             raise NotFound("这个任务没有可下载的文件，或文件已过期删除。", code="FILE_NOT_FOUND")
-        if not reaches_staff(self.staff, **job["reach"]):
+        # One that was asked for before jobs kept their reach may hold all of the district.
+        everywhere = {"areas": [self.services.settings.reports.division], "unit_id": None}
+        if not reaches_staff(self.staff, **job.get("reach", everywhere)):
             await self.record("job.download", job, "refused")
             raise Forbidden(
                 "这个文件的数据超出您现在的辖区或部门，不能下载；请在现有范围内重新导出。", code="JOB_BEYOND_REACH"

@@ -21,13 +21,13 @@ from bson.raw_bson import RawBSONDocument
 from accounts.roles import starting_roles
 from core.database import Database
 from core.ids import new_id
-from handlers.operations import Operation, Route
+from handlers.operations import Operation, Route, operation
 from reports.rules import ACTIONS, rows
 from server.application import ROUTES
 from server.services import known_permissions
 from tests import sampling
 from tests.api.foreign_world import FILES, OTHER_UNIT, World, give, known, open_world, person
-from tests.api.valid_requests import Request, Requests
+from tests.api.valid_requests import DOCUMENT, Request, Requests
 from tests.district import Client, open_district
 
 EVERYTHING = frozenset(known_permissions())
@@ -212,6 +212,24 @@ async def callers_of(world: World) -> list[Caller]:
     for caller in found:
         await caller.come()
     return found
+
+
+def test_an_operation_of_staff_says_what_it_is_about_and_no_other_does():
+    async def method(_handler: object) -> None:
+        """Nothing."""
+
+    for said in (
+        {"audience": "staff"},
+        {"audience": "citizen", "reach": "own"},
+        {"audience": "anyone", "reach": "shared"},
+    ):
+        with pytest.raises(TypeError, match="reach"):
+            operation("Something", **said)(method)
+    reaches = {op.reach for _, _, op in OPERATIONS if op.audience == "staff"}
+    assert reaches == {"district", "limited", "own", "shared"}
+    described = DOCUMENT["paths"]
+    for route, verb, declared in OPERATIONS:
+        assert described[route.path][verb].get("x-reach") == declared.reach
 
 
 async def test_whoever_may_do_everything_elsewhere_does_nothing_here(world):

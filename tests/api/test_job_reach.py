@@ -106,3 +106,8 @@ async def test_who_reaches_less_than_when_they_asked_keeps_the_job_and_not_its_f
     assert await district.services.database["audit"].count_documents(refused) == 2
     await staff.update_one({"_id": who.facts["staff_id"]}, {"$set": {"areas": [DISTRICT], "unit_id": None}})
     assert (await download(who, job)).status_code == 200
+    # What an earlier version was asked for, which kept no reach, may hold all of the district.
+    await district.services.database["jobs"].update_one({"_id": job}, {"$unset": {"reach": ""}})
+    assert (await download(who, job)).status_code == 200
+    await staff.update_one({"_id": who.facts["staff_id"]}, {"$set": {"areas": [STREET]}})
+    problem(await download(who, job), 403, "JOB_BEYOND_REACH")
