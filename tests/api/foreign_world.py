@@ -47,7 +47,7 @@ SHARED = {
 class World:
     """Where the objects are, what each path parameter is of them, and by whom they are tried."""
 
-    OBJECTS: ClassVar[frozenset[str]] = PATH_PARAMETERS.keys() - SHARED.keys()
+    OBJECTS: ClassVar[frozenset[str]] = frozenset(PATH_PARAMETERS) - SHARED.keys()
 
     district: District
     street: str

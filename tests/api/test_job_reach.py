@@ -33,7 +33,9 @@ async def exported(who: Client) -> str:
 async def waiting(district: District, like: str) -> str:
     """A job as ``like``, which no worker takes up."""
     jobs, job_id = district.services.database["jobs"], new_id()
-    document = {**await jobs.find_one({"_id": like}), "_id": job_id, "state": "queued", "owed": [], "file": None}
+    found = await jobs.find_one({"_id": like})
+    assert found is not None
+    document = {**found, "_id": job_id, "state": "queued", "owed": [], "file": None}
     await jobs.insert_one(document)
     return job_id
 

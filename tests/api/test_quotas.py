@@ -92,7 +92,8 @@ async def test_one_export_sent_sixty_times_with_one_key_while_there_is_room_for_
 
 async def test_what_was_sent_with_a_job_that_is_refused_is_not_kept(district, idle):
     by = {"kind": "staff", "id": new_id(), "name": "张三"}
-    jobs, reach = district.services.jobs, {"areas": [], "unit_id": None}
+    jobs = district.services.jobs
+    reach: dict[str, Any] = {"areas": [], "unit_id": None}
 
     async def ask() -> Any:
         return await jobs.ask("report_export", "导出", by, {}, reach=reach, input_file=(b"content", "a.xlsx"))

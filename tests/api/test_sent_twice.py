@@ -20,7 +20,7 @@ PARTS = {"children": [{"description": "另一处的垃圾单独处理"}] * 5, "r
 AGAIN = {"unit": "sanitation", "reason": "请加快处理"}
 REST = {"children": PARTS["children"][:1], "reason": "还有剩余"}
 # Whom it is done by, in what state, and what comes with it.
-REPEATING = {
+REPEATING: dict[str, tuple[str, str, dict[str, Any]]] = {
     "split": ("duty_chief", "accepted", PARTS),
     "redispatch": ("dispatcher", "accepted", AGAIN),
     "keep_rest": ("verifier", "closed", REST),
