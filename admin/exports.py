@@ -86,8 +86,10 @@ class ExportTrace(BaseHandler):
         errors=(404,),
     )
     async def post(self, body: TraceBody) -> Traced:
-        """By the invisible marks behind every description of an export, or by the code in it. On record. It is the audit
-        log that answers."""
+        """By the invisible marks behind every description of an export, or by the code in it. On record.
+
+        It is the audit log that answers.
+        """
         entry, found_by = await self.services.exports.trace(body.text)
         await self.services.audit.record("export.trace", subject=self.staff.named(), object_=entry["object"])
         details = entry["details"]

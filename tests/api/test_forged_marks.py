@@ -32,7 +32,7 @@ async def test_what_people_write_is_freed_of_marks(district, forged):
 
 
 async def test_a_row_with_a_forged_mark_leads_to_the_export_that_it_is_from(district, forged):
-    chief, assessor = await district.staff("duty_chief"), await district.staff("assessor")
+    chief, auditor = await district.staff("duty_chief"), await district.staff("audit_admin")
     number = await district.submit(await district.citizen())
     await district.settled(number)
     other = (await finished(chief, (await chief.post("/exports", {"filters": {"number": number}}))["job_id"]))["result"]
@@ -42,10 +42,10 @@ async def test_a_row_with_a_forged_mark_leads_to_the_export_that_it_is_from(dist
     job = await finished(chief, (await chief.post("/exports", {"filters": {"number": number}}))["job_id"])
     text = table(await sheet(chief, job["job_id"]))[0]["问题描述"]
     assert without_marks(text) == f"{WORDS} {other['code']}"
-    told = await assessor.post("/exports/trace", {"text": text})
+    told = await auditor.post("/exports/trace", {"text": text})
     assert (told["job_id"], told["code"], told["found_by"]) == (job["job_id"], job["result"]["code"], "mark")
     # Of codes that are seen the last one counts, the column of the row; and it is said that anybody can write it.
     row = f"{without_marks(text)}\t{job['result']['code']}"
-    told = await assessor.post("/exports/trace", {"text": row})
+    told = await auditor.post("/exports/trace", {"text": row})
     assert (told["code"], told["found_by"]) == (job["result"]["code"], "code")
-    problem(await assessor.call("POST", "/exports/trace", json={"text": f"{WORDS}{forged[:-2]}"}), 404, "NO_MARK")
+    problem(await auditor.call("POST", "/exports/trace", json={"text": f"{WORDS}{forged[:-2]}"}), 404, "NO_MARK")
