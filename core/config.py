@@ -276,6 +276,7 @@ class Worker(_Section):
     sweep_seconds: Annotated[float, Field(gt=0)] = 2.0
     lease_seconds: Annotated[float, Field(gt=0)] = 60.0
     jobs: Annotated[int, Field(ge=1, le=64)] = 2
+    job_minutes: Annotated[float, Field(gt=0)] = 120.0
     gather_seconds: Annotated[float, Field(gt=0, le=60)] = 2.0
     stands_back: bool = True
     warn_seconds: Annotated[float, Field(gt=0)] = 10.0

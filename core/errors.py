@@ -108,3 +108,9 @@ class Unavailable(AppError):
 
     status = 503
     default_code = "UNAVAILABLE"
+
+
+class OutOfTime(Unavailable):
+    """503: it has taken longer than it may. Of a job, the second time is the last."""
+
+    default_code = "OUT_OF_TIME"

@@ -3,6 +3,9 @@
 A job is one document that owes its own doing (:mod:`core.debts`). The worker that does it keeps its lease alive and
 writes down how far it is; killed anywhere, another one takes it up when the lease runs out, from the start. So a runner
 must bear to be run twice: what it makes has names that follow from the job's id, and what it changes is conditional.
+
+A job may be what ends its worker, or what never ends. Each run that was cut off, or ran out of its time, without
+getting further than the one before is counted; the second such is the last, so that others get their turn.
 """
 
 from __future__ import annotations
@@ -21,7 +24,7 @@ from pymongo.errors import DuplicateKeyError
 from core.clock import now
 from core.database import Database
 from core.debts import OWED_INDEX, Amendment, Document, Payment, Postponed, owe
-from core.errors import AppError, Conflict, NotFound, Unavailable
+from core.errors import AppError, Conflict, NotFound, OutOfTime, Unavailable
 from core.files import FileStore, StoredFile
 from core.idempotency import Idempotency, Once
 from core.ids import new_id
@@ -48,7 +51,12 @@ OUTPUT = "output.xlsx"
 INPUT = "input.xlsx"
 
 _ATTEMPTS = 5
-"""How often a job is begun: one that brings its worker down each time must not go round for ever."""
+"""How often a job is tried that ends in an error which says nothing of what was asked for."""
+
+_CUT_OFF = 2
+"""How often a run may be cut off, or run out of time, before the job is given up."""
+
+_NO_RUN = {"open": False, "cut_off": 0, "furthest": 0, "out_of_time": False, "errors": 0}
 
 _UNDER_WAY_EACH = 5
 """Jobs that one person may have queued or running."""
@@ -70,12 +78,19 @@ class Running:
     params: Document
     done: int = 0
     total: int = 0
+    write: Callable[[], Awaitable[None]] | None = None
 
     def progress(self, done: int, total: int | None = None) -> None:
         """Say that ``done`` of ``total`` (as last said, when left out) steps are through."""
         self.done = done
         if total is not None:
             self.total = total
+
+    async def reached(self, done: int) -> None:
+        """Say it and have it written at once: whoever begins anew after a crash is known to get further."""
+        self.progress(done)
+        if self.write is not None:
+            await self.write()
 
     @property
     def percent(self) -> int:
@@ -107,12 +122,15 @@ class JobService:
         *,
         lease: timedelta,
         keep: timedelta,
+        longest: timedelta,
     ) -> None:
-        """``lease`` is the worker's; ``keep`` is how long the files of a job that is over are kept."""
+        """``lease`` is the worker's; ``keep`` is how long the files of a job that is over are kept; ``longest`` is what
+        one run of a job may take."""
         self._jobs = database["jobs"]
         self._idempotency = idempotency
         self._lease = lease
         self._keep = keep
+        self._longest = longest
         self._runners: dict[str, Runner] = {}
         self.files = files
 
@@ -167,6 +185,7 @@ class JobService:
             "file": None,
             "started_at": None,
             "finished_at": None,
+            "run": _NO_RUN,
             "owed": [owe("run")],
         }
         try:
@@ -225,57 +244,80 @@ class JobService:
 
     async def pay_run(self, job: Document, debt: Document) -> Payment:
         """Do the job, keeping the lease alive and the progress known while it lasts."""
-        if debt["attempts"] > _ATTEMPTS:
-            return self._failed(AppError("任务多次中断，没有完成，请联系管理员。", code="JOB_INTERRUPTED"))
+        run = _counted(job)
+        if run["cut_off"] >= _CUT_OFF:
+            return self._failed(_given_up(run))
         running = Running(job["_id"], job["kind"], job["asked_by"], {**job["params"], "input": job["input"]})
-        await self._beat(running, debt, started=job["started_at"] is None)
-        work = asyncio.ensure_future(self._runners[job["kind"]](running))
+        started = {"started_at": now()} if job["started_at"] is None else {}
+        await self._beat(running, debt, {**started, "run": {**run, "open": True, "out_of_time": False}})
         try:
-            await self._watch(work, running, debt)
-            outcome = work.result()
-        except Unavailable:
-            raise  # a store that is out for the moment: tried again like any breakdown
-        except AppError as refused:
-            return self._failed(refused)
-        except Exception:
-            if debt["attempts"] < _ATTEMPTS:
+            outcome = await self._do(running, debt)
+        except OutOfTime:
+            await self._beat(running, debt, {"run.out_of_time": True})
+            raise Postponed("it took longer than it may") from None
+        except Postponed:
+            raise  # it is somebody else's
+        except asyncio.CancelledError:
+            await self._hand_back(running, debt)
+            raise
+        except Exception as error:
+            if isinstance(error, AppError) and not isinstance(error, Unavailable):
+                return self._failed(error)
+            if run["errors"] + 1 < _ATTEMPTS:
+                await self._change(running, debt, {"run.open": False, "run.errors": run["errors"] + 1})
                 raise
             log.exception("job.failed", job=job["_id"], kind=job["kind"])
-            return self._failed(AppError("任务执行出错，请稍后重新提交；如仍不行，请把任务编号告诉管理员。"))
-        finally:
-            if not work.done():
-                work.cancel()
-                with contextlib.suppress(asyncio.CancelledError, Exception):
-                    await work
+            return self._failed(error if isinstance(error, AppError) else _broken())
         total = max(running.total, running.done)
         change = self._over("done")
         change.set |= {"percent": 100, "done": total, "total": total, "result": outcome.result}
         change.set["file"] = outcome.file.stored() if outcome.file else None
         return Payment(change)
 
-    async def _watch(self, work: asyncio.Future[Outcome], running: Running, debt: Document) -> None:
-        """Wait for ``work``, writing progress down. Raises :class:`Postponed` once the job is somebody else's."""
-        told, beat_at = (-1, -1), now()
-        pause = min(_BEAT, self._lease.total_seconds() / 4)
-        while not (await asyncio.wait([work], timeout=pause))[0]:
-            present = (running.done, running.total)
-            if present != told or now() - beat_at > self._lease / 3:
-                told, beat_at = present, now()
-                await self._beat(running, debt)
+    async def _do(self, running: Running, debt: Document) -> Outcome:
+        """Run the job, writing progress down. It has ended when this returns, however that is.
 
-    async def _beat(self, running: Running, debt: Document, *, started: bool = False) -> None:
-        moment = now()
-        mine = {"_id": running.job_id, "owed": {"$elemMatch": {"id": debt["id"], "claim": debt["claim"]}}}
+        Raises :class:`Postponed` once the job is somebody else's, :class:`OutOfTime` when it takes longer than it may.
+        """
+        running.write = lambda: self._beat(running, debt)
+        work = asyncio.ensure_future(self._runners[running.kind](running))
+        loop, told, beat_at = asyncio.get_running_loop(), (-1, -1), now()
+        until = loop.time() + self._longest.total_seconds()
+        pause = min(_BEAT, self._lease.total_seconds() / 4)
+        try:
+            while not (await asyncio.wait([work], timeout=pause))[0]:
+                if loop.time() > until:
+                    raise OutOfTime("任务用时过长。")
+                present = (running.done, running.total)
+                if present != told or now() - beat_at > self._lease / 3:
+                    told, beat_at = present, now()
+                    await self._beat(running, debt)
+            return work.result()
+        finally:
+            if not work.done():
+                work.cancel()
+                with contextlib.suppress(asyncio.CancelledError, Exception):
+                    await work
+
+    async def _beat(self, running: Running, debt: Document, more: Document | None = None) -> None:
         change = {
-            "owed.$.due_at": moment + self._lease,
+            "owed.$.due_at": now() + self._lease,
             "state": "running",
             "done": running.done,
             "total": running.total,
             "percent": running.percent,
-            **({"started_at": moment} if started else {}),
+            **(more or {}),
         }
-        if not (await self._jobs.update_one(mine, {"$set": change})).matched_count:
+        await self._change(running, debt, change)
+
+    async def _change(self, running: Running, debt: Document, change: Document) -> None:
+        if not (await self._jobs.update_one(_mine(running, debt), {"$set": change})).matched_count:
             raise Postponed("cancelled, or taken over by another worker")
+
+    async def _hand_back(self, running: Running, debt: Document) -> None:
+        """This worker was told to stop: the next one begins at once, and the job is no worse for it."""
+        update = {"$set": {"owed.$.due_at": now(), "run.open": False}, "$unset": {"owed.$.claim": ""}}
+        await self._jobs.update_one(_mine(running, debt), update)
 
     def _over(self, state: JobState) -> Amendment:
         moment = now()
@@ -295,3 +337,33 @@ class JobService:
         for name in (INPUT, OUTPUT):
             await self.files.delete(job["_id"], name)
         return Payment(Amendment(set={"file": None, "input": None, "forget_at": now() + _KEEP_RECORD}))
+
+
+def _mine(running: Running, debt: Document) -> Document:
+    """The query for the job while ``debt`` is still this worker's."""
+    return {"_id": running.job_id, "owed": {"$elemMatch": {"id": debt["id"], "claim": debt["claim"]}}}
+
+
+def _counted(job: Document) -> Document:
+    """What is known of the runs of ``job``. One that is still open here was cut off: it ended with its worker, or ran
+    out of its time. If it got no further than the one before, the next one will not either."""
+    run = job.get("run", _NO_RUN)  # one that was asked for before runs were counted has none
+    if not run["open"]:
+        return dict(run)
+    further = job["done"] > run["furthest"] and not run["out_of_time"]
+    return {**run, "cut_off": 1 if further else run["cut_off"] + 1, "furthest": max(job["done"], run["furthest"])}
+
+
+def _broken() -> AppError:
+    return AppError("任务执行出错，请稍后重新提交；如仍不行，请把任务编号告诉管理员。")
+
+
+def _given_up(run: Document) -> AppError:
+    if run["out_of_time"]:
+        return AppError(
+            "任务两次都未能在规定时间内完成，已停止。请拆分文件或缩小范围后重新提交。", code="JOB_OUT_OF_TIME"
+        )
+    return AppError(
+        "任务执行时程序多次异常中断，已停止。请检查文件或缩小范围后重新提交；如仍不行，请把任务编号告诉管理员。",
+        code="JOB_INTERRUPTED",
+    )

@@ -257,6 +257,7 @@ async def open_services(settings: Settings) -> AsyncIterator[tuple[Services, Rep
             idempotency,
             lease=timedelta(seconds=settings.worker.lease_seconds),
             keep=timedelta(days=settings.files.keep_days),
+            longest=timedelta(minutes=settings.worker.job_minutes),
         )
         work = CONFIG_FILE.parent / settings.folders.data / "work"
         exports = ReportExports(

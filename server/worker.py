@@ -40,6 +40,8 @@ log = structlog.get_logger(__name__)
 
 _AUTOGROUP = Path("/proc/self/autogroup")
 _NICEST = 19
+_STOP_SECONDS = 4.0
+"""What a worker that is told to stop has to give back what it holds; then it is ended."""
 _CLAIMED_TOGETHER = {"snapshots": 8}
 
 
@@ -215,14 +217,26 @@ def stand_back() -> None:
             _AUTOGROUP.write_text(str(_NICEST), "ascii")
 
 
+def told_to_stop() -> asyncio.Event:
+    """Set once this process gets SIGTERM or SIGINT. After that it ends in :data:`_STOP_SECONDS` whatever it is at: a
+    thread cannot be ended, and a process waits for its threads. Nothing is lost by it that a crash would not lose, and
+    that is nothing."""
+    stop = asyncio.Event()
+
+    def told() -> None:
+        stop.set()
+        signal.setitimer(signal.ITIMER_REAL, _STOP_SECONDS)  # the kernel ends who does not listen to SIGALRM
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, told)
+    return stop
+
+
 async def work(settings: Settings) -> None:
     """Run the worker until told to stop. What it was at falls due again when its lease runs out."""
     if settings.worker.stands_back:
         stand_back()
-    stop = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)
+    stop = told_to_stop()
     async with open_services(settings) as (services, jobs):
         tasks: list[asyncio.Task[Any]] = [
             asyncio.create_task(Worker(services, jobs, settings).run()),

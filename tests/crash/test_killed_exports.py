@@ -158,7 +158,7 @@ async def test_a_long_job_holds_up_no_short_work_and_stops_when_it_is_cancelled(
 
 async def test_a_job_that_brings_every_worker_down_is_given_up(town):
     _, job_id = await ask(town, category="exposed_garbage")
-    await town.services.database["jobs"].update_one({"_id": job_id}, {"$set": {"owed.0.attempts": 5}})
+    await town.services.database["jobs"].update_one({"_id": job_id}, {"$set": {"run.open": True, "run.cut_off": 1}})
     worker = await town.start("worker")
     job = await in_state(town, job_id, "failed")
     assert job["error"]["code"] == "JOB_INTERRUPTED"
