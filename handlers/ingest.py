@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 from tornado.httputil import HTTPFile
 
 from core.pictures import MAX_BYTES
@@ -16,18 +16,39 @@ from reports.snapshots.intake import Admission
 from reports.snapshots.models import CAMERA_CODE, Box, NewSnapshot
 
 PREFIX = "/ingest/v1"
+_SMALLEST = 0.0001
+"""The least share of a picture's side: one pixel of ten thousand."""
+_ROUNDING = 0.001
+"""By so much of the picture senders' boxes are over its edge for having been rounded."""
 Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
+Size = Annotated[float, Field(ge=_SMALLEST, le=1, allow_inf_nan=False)]
 
 
 class GivenBox(Body):
-    """What the camera's own program saw, and where: shares of width and height, from the upper left corner."""
+    """What the camera's own program saw, and where: shares of width and height, from the upper left corner.
+
+    It has a size and lies in the picture. One that does not is a sender that counts from another corner or from the
+    middle, or in pixels: cut to fit, it would point at something else.
+    """
 
     label: Annotated[PlainText, Field(min_length=1, max_length=60, description="As the camera calls it.")]
     score: Share
     x: Share
     y: Share
-    width: Share
-    height: Share
+    width: Size
+    height: Size
+
+    @model_validator(mode="after")
+    def _in_the_picture(self) -> Self:
+        for start, size, named in ((self.x, self.width, "x 与 width"), (self.y, self.height, "y 与 height")):
+            if start + size > 1 + _ROUNDING or 1 - start < _SMALLEST:
+                raise ValueError(f"{named} 之和超出画面：x、y 是左上角，四个值都是占画面宽、高的比例")
+        return self
+
+    def box(self) -> Box:
+        """As it is kept: what is over by rounding is taken off."""
+        width, height = min(self.width, 1 - self.x), min(self.height, 1 - self.y)
+        return Box(self.label, self.score, self.x, self.y, width, height)
 
 
 class SnapshotAbout(Body):
@@ -93,7 +114,7 @@ class Snapshots(BaseHandler):
                 camera=body.camera,
                 taken_at=body.taken_at,
                 own_id=body.snapshot_id,
-                boxes=tuple(Box(**box.model_dump()) for box in body.boxes),
+                boxes=tuple(box.box() for box in body.boxes),
             ),
             file.body,
         )
