@@ -15,7 +15,7 @@ from handlers.models import Answer, Body, Moment, PlainText, Query
 from handlers.operations import operation
 from inference.judgement import PHOTO_CLASSES
 from places.models import Position
-from reports.snapshots.cameras import NewCamera
+from reports.snapshots.camera_sheets import BOUNDS, NewCamera
 from reports.snapshots.models import CAMERA_CODE, SOURCE_KEY
 
 SourceKey = Annotated[str, Field(pattern=f"^{SOURCE_KEY}$")]
@@ -33,7 +33,6 @@ Labels = Annotated[
 ]
 CameraName = Annotated[PlainText, Field(min_length=1, max_length=60)]
 Address = Annotated[PlainText, Field(max_length=200)]
-_CSV_BYTES = 1024 * 1024
 
 
 class SourceAccount(Answer):
@@ -152,6 +151,7 @@ class CamerasImported(Answer):
 
     created: int
     changed: int
+    unread_sheets: list[str] = Field(description="Other sheets of the workbook that hold something. None was read.")
 
 
 def _source(document: Document) -> SourceAccount:
@@ -252,12 +252,12 @@ class CameraImport(BaseHandler):
         permission="cameras.manage",
         limits=("write",),
         form_file="file",
-        max_body=_CSV_BYTES,
+        max_body=BOUNDS.file_bytes + 4096,
         errors=(404,),
     )
     async def post(self, source_key: str, file: HTTPFile) -> CamerasImported:
-        """A CSV file with the columns code, name, longitude, latitude, crs and address: all rows or none. A camera
-        that is there already is changed."""
+        """A CSV file or a workbook (xlsx) with the columns code, name, longitude, latitude, crs and maybe address: all
+        rows or none. A camera that is there already is changed."""
         done = await self.services.snapshots.cameras.import_cameras(self.staff, source_key, file.body)
         self.services.wake("camera_sources")
         return CamerasImported(**done)

@@ -11,7 +11,7 @@ from admin.jobs import JobView, job_view
 from handlers.base import BaseHandler
 from handlers.models import Answer, Body, PlainText
 from handlers.operations import operation
-from reports.intake_sheets import MAX_BYTES
+from reports.intake_sheets import BOUNDS
 
 
 class MappingLine(Answer):
@@ -50,7 +50,7 @@ class HotlineSheet(BaseHandler):
         permission="intake.import",
         limits=("write",),
         form_file="file",
-        max_body=MAX_BYTES + 4096,
+        max_body=BOUNDS.file_bytes + 4096,
         errors=(409,),
     )
     async def post(self, file: HTTPFile) -> JobView:

@@ -1,4 +1,4 @@
-"""The catalogue of types and the filing standards: searched when filing, imported from CSV."""
+"""The catalogue of types and the filing standards: searched when filing, imported from sheets."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from handlers.base import BaseHandler
 from handlers.models import Answer, PlainText, Query
 from handlers.operations import operation
 from reports.standard_library import Plan
-from reports.standards import CATALOGUE, MAX_BYTES, STANDARDS, Table
+from reports.standards import BOUNDS, CATALOGUE, STANDARDS, Table
 
 Text = Annotated[PlainText | None, Field(min_length=1, max_length=40, description="Words of name or condition.")]
 Kind = Literal["部件", "事项"]
@@ -111,6 +111,7 @@ class Imported(Answer):
     unchanged: int
     examples: dict[str, list[str]] = Field(description="The first fifty of what is added, changed and removed.")
     problems: list[RowProblem] = Field(description="With a single one nothing is imported. The first thousand.")
+    unread_sheets: list[str] = Field(description="Other sheets of the workbook that hold something. None was read.")
 
 
 _MAX_PROBLEMS = 1000
@@ -123,7 +124,8 @@ def _view(plan: Plan) -> Imported:
         unchanged=plan.unchanged,
         **plan.counts(),
         examples={name: plan.examples(getattr(plan, name)) for name in ("added", "changed", "removed")},
-        problems=[RowProblem(row=p.row, column=p.column, problem=p.problem) for p in plan.problems[:_MAX_PROBLEMS]],
+        problems=[RowProblem(row=p.line, column=p.column, problem=p.problem) for p in plan.problems[:_MAX_PROBLEMS]],
+        unread_sheets=plan.unread,
     )
 
 
@@ -168,10 +170,10 @@ class CatalogueImport(ImportHandler):
         permission="category.manage",
         limits=("write",),
         form_file="file",
-        max_body=MAX_BYTES + 4096,
+        max_body=BOUNDS.file_bytes + 4096,
     )
     async def post(self, file: HTTPFile, query: ImportQuery) -> Imported:
-        """A CSV file, all or nothing; first without `apply`, which only tells what would change."""
+        """A CSV file or a workbook (xlsx), all or nothing; first without `apply`, which tells what would change."""
         return await self.bring(CATALOGUE, file, query)
 
 
@@ -209,10 +211,10 @@ class StandardsImport(ImportHandler):
         permission="category.manage",
         limits=("write",),
         form_file="file",
-        max_body=MAX_BYTES + 4096,
+        max_body=BOUNDS.file_bytes + 4096,
     )
     async def post(self, file: HTTPFile, query: ImportQuery) -> Imported:
-        """A CSV file, all or nothing; first without `apply`, which only tells what would change."""
+        """A CSV file or a workbook (xlsx), all or nothing; first without `apply`, which tells what would change."""
         return await self.bring(STANDARDS, file, query)
 
 

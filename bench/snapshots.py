@@ -36,7 +36,7 @@ from handlers.services import Services
 from inference.photos import PhotoClassifier
 from places.coordinates import CRS
 from places.models import Position
-from reports.snapshots.cameras import NewCamera
+from reports.snapshots.camera_sheets import NewCamera
 from server.services import open_services
 
 CAMERAS = 200

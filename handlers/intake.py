@@ -16,15 +16,12 @@ from handlers.models import Answer, Body, GivenMoment, Moment, PlainText
 from handlers.operations import Route, operation
 from handlers.report_views import state_name
 from places.models import Position
-from reports.intake import HOTLINE, Order, hotline, order_status
+from reports.intake import AREA, CALLER_PHONE, HOTLINE, ORDER_NUMBER, Order, hotline, order_status
 from reports.models import Partner
 from reports.rules import State
 
 PREFIX = "/intake/v1"
 SCOPES: tuple[Scope, ...] = ("intake.hotline", "intake.department")
-ORDER_NUMBER = r"[A-Za-z0-9][A-Za-z0-9_-]{0,59}"
-# A mobile or a landline, as citizens' own are taken.
-_PHONE = r"^(1[3-9][0-9]{9}|0[0-9]{2,3}-?[0-9]{7,8})$"
 
 
 class IntakeOrder(Body):
@@ -42,10 +39,12 @@ class IntakeOrder(Body):
     location: Position | None = None
     area: Annotated[
         str | None,
-        Field(pattern=r"^[0-9]{9}([0-9]{3}){0,2}$", description="Street (9 digits), community (12) or grid (15)."),
+        Field(pattern=f"^{AREA}$", description="Street (9 digits), community (12) or grid (15)."),
     ] = None
     caller_name: Annotated[PlainText | None, Field(min_length=1, max_length=40)] = None
-    caller_phone: Annotated[str | None, Field(pattern=_PHONE, description="Encrypted; masked in every answer.")] = None
+    caller_phone: Annotated[
+        str | None, Field(pattern=f"^({CALLER_PHONE})$", description="Encrypted; masked in every answer.")
+    ] = None
     confidential: Annotated[bool, Field(description="The disposal unit does not learn who called.")] = False
     received_at: Annotated[GivenMoment | None, Field(description="When the sender took the order.")] = None
     reply_by: Annotated[GivenMoment | None, Field(description="By when the sender wants a reply.")] = None

@@ -2,8 +2,8 @@
 
 ``python -m reports document`` writes the table of transitions for people; ``rebuild-statistics`` counts everything
 anew; ``topics rebuild`` gives every report its topic anew; ``import-catalogue FILE`` and ``import-standards FILE``
-bring CSV files in. The exit status is 0 when it is done, 1 when it is refused (every reason is printed), and 2 when it
-could not be tried: no database, wrong arguments.
+bring sheets in (CSV or xlsx). The exit status is 0 when it is done, 1 when it is refused (every reason is printed), and
+2 when it could not be tried: no database, wrong arguments.
 """
 
 from __future__ import annotations
@@ -60,9 +60,9 @@ def _parser() -> argparse.ArgumentParser:
     commands.add_parser("rebuild-statistics", parents=[database], help="count every case anew; nobody waits meanwhile")
     for name, table in _IMPORTS.items():
         bring = commands.add_parser(
-            name, parents=[database], help=f"import {table.title} from a CSV file, all or nothing"
+            name, parents=[database], help=f"import {table.title} from a CSV file or a workbook, all or nothing"
         )
-        bring.add_argument("file", type=Path, help=f"CSV with the columns {', '.join(table.columns)}")
+        bring.add_argument("file", type=Path, help=f"CSV or xlsx with the columns {', '.join(table.columns)}")
         bring.add_argument("--replace", action="store_true", help="drop what the file lacks")
         bring.add_argument("--dry-run", action="store_true", help="only say what would change")
     return parser
@@ -106,7 +106,8 @@ def _told(plan: Plan, file: Path) -> str:
         listed = "\n".join(map(str, plan.problems))
         return f"{listed}\n{len(plan.problems)} problem(s) in {file.name}; nothing was imported"
     counts = ", ".join(f"{count} {name}" for name, count in {**plan.counts(), "unchanged": plan.unchanged}.items())
-    return f"{'imported' if plan.applied else 'would import'} {plan.rows} rows of {file.name}: {counts}"
+    unread = f"; not read: {', '.join(plan.unread)}" if plan.unread else ""
+    return f"{'imported' if plan.applied else 'would import'} {plan.rows} rows of {file.name}: {counts}{unread}"
 
 
 if __name__ == "__main__":

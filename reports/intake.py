@@ -12,8 +12,8 @@ import hashlib
 import unicodedata
 from collections.abc import AsyncIterator
 from dataclasses import asdict, dataclass
-from datetime import datetime
-from typing import Any, Literal
+from datetime import datetime, timedelta
+from typing import Any, Final, Literal
 
 from pymongo import ASCENDING, IndexModel
 from pymongo.errors import DuplicateKeyError
@@ -30,6 +30,11 @@ from reports.placing import given_location
 from reports.service import ReportService
 
 Channel = Literal["hotline", "department"]
+ORDER_NUMBER: Final = r"[A-Za-z0-9][A-Za-z0-9_-]{0,59}"
+CALLER_PHONE: Final = r"1[3-9][0-9]{9}|0[0-9]{2,3}-?[0-9]{7,8}"
+"""A mobile or a landline, as citizens' own are taken."""
+AREA: Final = r"[0-9]{9}([0-9]{3}){0,2}"
+"""Street (9 digits), community (12) or grid (15)."""
 HOTLINE = "hotline"
 """There is one hotline: its orders are one series, whichever key or sheet they come by. Each department has its own."""
 
@@ -38,6 +43,14 @@ INDEXES: dict[str, list[IndexModel]] = {"external_orders": [], "intake_categorie
 
 
 _PRECISIONS: dict[int, Precision] = {9: "street", 12: "community", 15: "grid"}
+
+
+# A sender's clock and ours may differ by this; what is older or later than these is a slip of the typist or of a
+# spreadsheet, which has 1900 for an empty date and 2099 for "no end".
+_AHEAD = timedelta(minutes=5)
+_OLDEST = timedelta(days=3653)
+_LATEST_REPLY = timedelta(days=731)
+_TIME_NAMES = {"received_at": "受理时间", "reply_by": "要求回复时间"}
 
 
 @dataclass(frozen=True)
@@ -88,12 +101,15 @@ class IntakeService:
         """The case of ``order``, made now or before. ``by`` is who tries: a request's or a job's id.
 
         Raises :class:`Conflict` (``EXTERNAL_NUMBER_REUSED``) when the number came before with other content,
-        :class:`Invalid` for an area that does not exist or a place outside the district.
+        :class:`Invalid` for an area that does not exist, a place outside the district, or times that cannot be.
         """
         order_id, digest = f"{partner.partner_id}:{order.number}", order.digest()
         earlier = await self._orders.find_one({"_id": order_id})
         if earlier is not None and earlier["digest"] != digest:
             raise _reused(order, earlier)
+        if earlier is None and (problems := time_problems(order.received_at, order.reply_by)):
+            named = [{"field": name, "problem": f"{_TIME_NAMES[name]}{problem}"} for name, problem in problems.items()]
+            raise Invalid(f"{named[0]['problem']}，请核对。", code="BAD_TIME", details={"fields": named})
         category = await self._category(partner.channel, order.category)
         placed = await self._placed(order)
         said = f"诉求类别：{order.category}" if order.category and category is None else None
@@ -206,6 +222,17 @@ def _plain(text: str) -> str:
     """A category's name without what differs by keyboard: width, spaces, the kind of slash."""
     flat = unicodedata.normalize("NFKC", text).replace("\\", "/").replace(">", "/")
     return "".join(flat.split()).strip("/")
+
+
+def time_problems(received_at: datetime | None, reply_by: datetime | None) -> dict[str, str]:
+    """What is wrong with the times of an order, by their names in :class:`Order`."""
+    moment = now()
+    problems = {}
+    if received_at is not None and not moment - _OLDEST <= received_at <= moment + _AHEAD:
+        problems["received_at"] = "不能晚于现在" if received_at > moment else "不能早于十年前"
+    if reply_by is not None and not moment - _OLDEST <= reply_by <= moment + _LATEST_REPLY:
+        problems["reply_by"] = "应在两年之内" if reply_by > moment else "不能早于十年前"
+    return problems
 
 
 def _reused(order: Order, earlier: Document) -> Conflict:

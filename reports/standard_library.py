@@ -7,7 +7,6 @@ it owes, so that the set and its being on record come to be at the same moment.
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
 import re
 from collections.abc import Callable
@@ -25,9 +24,10 @@ from core.errors import Invalid, NotFound
 from core.ids import new_id
 from core.lease import in_turn
 from core.paging import key_mark, read_key_mark
+from core.sheets.table import Problem
 from reports.models import Category
 from reports.search import query_grams
-from reports.standards import CATALOGUE, STANDARDS, Problem, Table, type_key
+from reports.standards import CATALOGUE, STANDARDS, Table, type_key
 
 ABOUT: Final = "about"
 _LEASE = timedelta(seconds=120)
@@ -64,6 +64,8 @@ class Plan:
     removed: list[str] = field(default_factory=list)
     unchanged: int = 0
     problems: list[Problem] = field(default_factory=list)
+    unread: list[str] = field(default_factory=list)
+    """Sheets of the file that hold something else, and were not read."""
     applied: bool = False
 
     def counts(self) -> dict[str, int]:
@@ -91,14 +93,15 @@ class StandardLibrary:
         apply: bool = True,
         progress: Progress | None = None,
     ) -> Plan:
-        """Import the CSV file ``data``; what changes, or would with ``apply`` False.
+        """Import the file ``data`` (CSV or xlsx); what changes, or would with ``apply`` False.
 
         With a single bad row nothing is imported, and the plan lists every problem. ``replace`` drops what the file
         lacks: of the catalogue, of the standards (标准) that the file has rows of; of the filing standards, of all.
-        Raises :class:`Invalid` for what is no such file, :class:`Unavailable` while another import is under way.
+        Raises what :meth:`reports.standards.Table.read` does for what is no such file, :class:`Unavailable` while
+        another import is under way.
         """
-        parsed = await asyncio.to_thread(table.read, data)
-        plan = Plan(rows=len(parsed.documents), problems=parsed.problems)
+        parsed = await table.read(data)
+        plan = Plan(rows=len(parsed.documents), problems=parsed.problems, unread=parsed.unread)
         if parsed.problems:
             return plan
         if not apply:

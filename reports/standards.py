@@ -1,4 +1,4 @@
-"""The published catalogue and the city's filing standards (立案标准) as CSV files, and how their rows are read.
+"""The published catalogue and the city's filing standards (立案标准) as sheets, CSV or xlsx: how their rows are read.
 
 The format is in ``docs/administration.md``. Which columns a file has beyond the known ones does not matter; a note in
 brackets behind a column's name is passed over. Source of the kinds and codes: GB/T 30428.2 and GB/T 47678.5.
@@ -6,20 +6,19 @@ brackets behind a column's name is passed over. Source of the kinds and codes: G
 
 from __future__ import annotations
 
-import csv
+import asyncio
 import hashlib
-import io
 import re
-from collections.abc import Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from core.errors import Invalid
+from core.sheets.bounds import Bounds
+from core.sheets.reading import RawSheet, read_sheets
+from core.sheets.table import Line, Problem, Read, SheetColumn, SheetTable, choice, code, text
 from reports.search import grams
 
-MAX_ROWS: Final = 20_000
-MAX_BYTES: Final = 5 * 1024 * 1024
-_MAX_TEXT = 500
+BOUNDS: Final = Bounds(file_bytes=5 << 20, unpacked_bytes=64 << 20, rows=20_000, cells=600_000, columns=64)
 
 _KINDS = {"部件": "部件", "管理部件": "部件", "事项": "事项", "管理事项": "事项", "事件": "事项"}
 # 紧急工作日 runs on, as the urgent hour does: it is twenty-four of them.
@@ -33,108 +32,93 @@ _UNITS = {
 _LEGACY = re.compile(r"(部件|事件|事项)(\d{4,5})")
 
 
-@dataclass(frozen=True)
-class Problem:
-    """What is wrong with a row. ``row`` counts from 1 as a spreadsheet does, the heading first; 0 is the whole file."""
+def _digits(least: int, most: int) -> Read:
+    return code(f"[0-9]{{{least},{most}}}", f"应为 {least} 到 {most} 位数字" if least < most else f"应为 {most} 位数字")
 
-    row: int
-    column: str
-    problem: str
 
-    def __str__(self) -> str:
-        return f"第 {self.row} 行「{self.column}」：{self.problem}" if self.row else self.problem
+def _columns(needed: dict[str, Read], others: tuple[str, ...]) -> tuple[SheetColumn, ...]:
+    return (
+        *(SheetColumn(name, (name,), read, needed=True) for name, read in needed.items()),
+        *(SheetColumn(name, (name,), text()) for name in others),
+    )
+
+
+_CATALOGUE = SheetTable(
+    _columns(
+        {"standard": text(1), "kind": choice(_KINDS), "code": _digits(4, 7), "name": text(1)},
+        ("major_name", "legacy_code_30428_2013", "typical_department"),
+    ),
+    BOUNDS,
+)
+_STANDARDS = SheetTable(
+    _columns(
+        {
+            "kind": choice(_KINDS),
+            "major_code": _digits(2, 2),
+            "small_code": _digits(2, 3),
+            "name": text(1),
+            "filing_condition": text(1),
+            "closing_condition": text(1),
+            "value": _digits(1, 4),
+            "unit_type": choice(_UNITS),
+        },
+        ("major_name", "unit"),
+    ),
+    BOUNDS,
+)
 
 
 @dataclass
 class Parsed:
-    """The documents that a file's rows stand for, by ``_id``, and what is wrong with the rest."""
+    """The documents that a file's rows stand for, by ``_id``, and what is wrong with the rest. ``unread``: sheets of
+    the file that hold something else."""
 
     documents: dict[str, dict[str, Any]] = field(default_factory=dict)
     problems: list[Problem] = field(default_factory=list)
-
-
-class _Row:
-    """One row while it is read: each wrong cell is noted, so that all of them can be told at once."""
-
-    def __init__(self, number: int, cells: dict[str, str]) -> None:
-        self.number = number
-        self._cells = cells
-        self.problems: list[Problem] = []
-
-    def wrong(self, column: str, problem: str) -> None:
-        self.problems.append(Problem(self.number, column, problem))
-
-    def text(self, column: str, *, required: bool = True) -> str:
-        value = " ".join(self._cells.get(column, "").split())
-        if required and not value:
-            self.wrong(column, "不能为空")
-        elif len(value) > _MAX_TEXT:
-            self.wrong(column, f"最多 {_MAX_TEXT} 个字")
-        elif any(ord(c) < 32 for c in value):
-            self.wrong(column, "含有不可见的控制字符")
-        return value
-
-    def digits(self, column: str, least: int, most: int) -> str:
-        value = self.text(column)
-        if value and not (value.isascii() and value.isdigit() and least <= len(value) <= most):
-            self.wrong(column, f"应为 {least} 到 {most} 位数字")
-        return value
-
-    def kind(self) -> str:
-        value = self.text("kind")
-        if value and value not in _KINDS:
-            self.wrong("kind", f"应为以下之一：{'、'.join(_KINDS)}")
-        return _KINDS.get(value, "")
-
-    def limit(self) -> dict[str, Any]:
-        unit = self.text("unit_type")
-        if unit and unit not in _UNITS:
-            self.wrong("unit_type", f"应为以下之一：{'、'.join(_UNITS)}")
-        value = self.digits("value", 1, 4)
-        known, times = _UNITS.get(unit, ("", 1))
-        number = int(value) * times if value.isascii() and value.isdigit() else 0
-        if value and not self.problems and not 1 <= number <= 8784:
-            self.wrong("value", "时限应在 1 到 8784 之间")
-        return {"value": number, "unit": known}
+    unread: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
 class Table:
-    """One kind of file: what it is called, where it goes, which columns it must have."""
+    """One kind of file: what it is called, where it goes, its columns, and the document that a row without fault is."""
 
     name: str
     title: str
     collection: str
-    columns: tuple[str, ...]
+    sheet: SheetTable
+    document: Callable[[dict[str, Any]], dict[str, Any]]
 
-    def read(self, data: bytes) -> Parsed:
-        """The file's rows. Raises :class:`Invalid` (``BAD_CSV``) for what is no such file at all."""
-        parsed = Parsed()
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The columns that a file must have."""
+        return tuple(column.name for column in self.sheet.columns if column.needed)
+
+    async def read(self, data: bytes) -> Parsed:
+        """The file's rows. Raises what :func:`core.sheets.reading.read_sheets` and :meth:`SheetTable.find` raise."""
+        async with read_sheets(data, self.sheet.bounds) as sheets:
+            return await asyncio.to_thread(self._parse, sheets)
+
+    def _parse(self, sheets: list[RawSheet]) -> Parsed:
+        found = self.sheet.find(sheets)
+        parsed = Parsed(unread=found.unread)
         first: dict[str, int] = {}
-        for number, cells in _rows(data, self.columns):
-            row = _Row(number, cells)
-            document = _catalogue_type(row) if self is CATALOGUE else _filing_standard(row)
-            if not row.problems and document["_id"] in first:
-                row.wrong(self.columns[0], f"与第 {first[document['_id']]} 行重复")
-            parsed.problems += row.problems
-            if not row.problems:
-                first[document["_id"]] = number
-                parsed.documents[document["_id"]] = document
+        for line in found.lines:
+            self._take(line, parsed, first)
         if not parsed.documents and not parsed.problems:
             parsed.problems.append(Problem(0, "", "文件中没有数据行"))
         return parsed
 
-
-CATALOGUE: Final = Table("catalogue", "类别目录", "catalogue_types", ("standard", "kind", "code", "name"))
-STANDARDS: Final = Table(
-    "standards",
-    "立案标准",
-    "filing_standards",
-    (
-        *("kind", "major_code", "small_code", "name"),
-        *("filing_condition", "closing_condition", "value", "unit_type"),
-    ),
-)
+    def _take(self, line: Line, parsed: Parsed, first: dict[str, int]) -> None:
+        if "unit_type" in line.values:
+            _check_limit(line)
+        document = None if line.problems else self.document(line.values)
+        if document is not None and document["_id"] in first:
+            line.wrong(self.columns[0], f"与第 {first[document['_id']]} 行重复")
+        if document is None or line.problems:
+            parsed.problems += line.problems
+            return
+        first[document["_id"]] = line.number
+        parsed.documents[document["_id"]] = document
 
 
 def type_key(standard_ref: str, kind: str, code: str) -> str:
@@ -142,10 +126,19 @@ def type_key(standard_ref: str, kind: str, code: str) -> str:
     return f"{standard_ref}|{kind}|{code}"
 
 
-def _catalogue_type(row: _Row) -> dict[str, Any]:
-    standard, kind, code = row.text("standard"), row.kind(), row.digits("code", 4, 7)
-    name, major = row.text("name"), row.text("major_name", required=False)
-    former = _LEGACY.findall(row.text("legacy_code_30428_2013", required=False))
+def _check_limit(line: Line) -> None:
+    if not line.is_wrong("value", "unit_type") and not 1 <= _limit(line.values)["value"] <= 8784:
+        line.wrong("value", "时限应在 1 到 8784 之间")
+
+
+def _limit(given: dict[str, Any]) -> dict[str, Any]:
+    unit, times = given["unit_type"]
+    return {"value": int(given["value"]) * times, "unit": unit}
+
+
+def _catalogue_type(given: dict[str, Any]) -> dict[str, Any]:
+    standard, kind, code, name = (given[column] for column in ("standard", "kind", "code", "name"))
+    former = _LEGACY.findall(given["legacy_code_30428_2013"])
     return {
         "_id": type_key(standard, kind, code),
         "standard_ref": standard,
@@ -153,16 +146,16 @@ def _catalogue_type(row: _Row) -> dict[str, Any]:
         "code": code,
         "name": name,
         "major_code": code[:2],
-        "major_name": major,
-        "department": row.text("typical_department", required=False),
+        "major_name": given["major_name"],
+        "department": given["typical_department"],
         "former": [f"{_KINDS[k]}{c}" for k, c in former],
-        "grams": grams(f"{name} {major}"),
+        "grams": grams(f"{name} {given['major_name']}"),
     }
 
 
-def _filing_standard(row: _Row) -> dict[str, Any]:
-    kind, major, small = row.kind(), row.digits("major_code", 2, 2), row.digits("small_code", 2, 3)
-    name, condition = row.text("name"), row.text("filing_condition")
+def _filing_standard(given: dict[str, Any]) -> dict[str, Any]:
+    kind, major, small = given["kind"], given["major_code"], given["small_code"]
+    name, condition = given["name"], given["filing_condition"]
     about = f"{kind}{major}{small}"
     return {
         # Short enough for the key of a category's condition, and the same whenever the same condition comes again.
@@ -172,39 +165,14 @@ def _filing_standard(row: _Row) -> dict[str, Any]:
         "code": f"{major}{small}",
         "name": name,
         "major_code": major,
-        "major_name": row.text("major_name", required=False),
+        "major_name": given["major_name"],
         "text": condition,
-        "closing_condition": row.text("closing_condition"),
-        "limit": row.limit(),
-        "department": row.text("unit", required=False),
+        "closing_condition": given["closing_condition"],
+        "limit": _limit(given),
+        "department": given["unit"],
         "grams": grams(f"{name} {condition}"),
     }
 
 
-def _rows(data: bytes, columns: tuple[str, ...]) -> Iterator[tuple[int, dict[str, str]]]:
-    """Each row's number, as a spreadsheet counts them, and its cells by column."""
-    reader = csv.reader(io.StringIO(_decode(data), newline=""), strict=True)
-    try:
-        heading = [re.sub(r"[(（].*$", "", cell).strip() for cell in next(reader, [])]
-        missing = [column for column in columns if column not in heading]
-        if missing:
-            raise Invalid(
-                f"这不是要求的文件：缺少列 {'、'.join(missing)}。", code="BAD_CSV", details={"missing": missing}
-            )
-        for number, row in enumerate(reader, 2):
-            if number > MAX_ROWS + 1:
-                raise Invalid(f"文件最多 {MAX_ROWS} 行，请分成几个文件。", code="BAD_CSV")
-            if any(cell.strip() for cell in row):
-                yield number, dict(zip(heading, row, strict=False))
-    except csv.Error as error:
-        raise Invalid(f"第 {reader.line_num} 行不是合法的 CSV，请检查引号。", code="BAD_CSV") from error
-
-
-def _decode(data: bytes) -> str:
-    """UTF-8, with or without a mark; else GB 18030, which spreadsheets here save CSV files in."""
-    for encoding in ("utf-8-sig", "gb18030"):
-        try:
-            return data.decode(encoding)
-        except UnicodeDecodeError:
-            continue
-    raise Invalid("文件不是 UTF-8 或 GB18030 编码，请另存为 CSV UTF-8。", code="BAD_CSV")
+CATALOGUE: Final = Table("catalogue", "类别目录", "catalogue_types", _CATALOGUE, _catalogue_type)
+STANDARDS: Final = Table("standards", "立案标准", "filing_standards", _STANDARDS, _filing_standard)

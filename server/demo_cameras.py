@@ -20,7 +20,7 @@ from core.errors import Conflict
 from handlers.services import Services
 from places.coordinates import CRS
 from places.models import Level, Position
-from reports.snapshots.cameras import NewCamera
+from reports.snapshots.camera_sheets import NewCamera
 from reports.snapshots.models import Box, NewSnapshot
 from server.demo_pictures import draw_scene
 

@@ -5,16 +5,11 @@ Both are what staff administer: changed on the version that was seen, with an au
 
 from __future__ import annotations
 
-import csv
 import hashlib
-import io
-import re
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any, Final
 
-from pydantic import ValidationError
 from pymongo import ASCENDING, UpdateOne
 from pymongo.errors import DuplicateKeyError
 
@@ -29,32 +24,20 @@ from core.errors import Conflict, Forbidden, Invalid, NotFound
 from core.paging import key_mark, read_key_mark
 from core.versions import change_version, changes_between
 from inference.judgement import NO_PROBLEM, PHOTO_CLASSES
-from places.coordinates import CRS
 from places.models import Position
 from places.service import PlaceService
 from reports.placing import given_location, place_names
+from reports.snapshots.camera_sheets import NewCamera, read_cameras
 from reports.snapshots.models import CAMERA_CODE, in_reach
 
 PROBLEMS: Final = tuple(label for label in PHOTO_CLASSES if label != NO_PROBLEM)
 """What a snapshot can show that becomes a case."""
 
-MAX_ROWS: Final = 2000
-COLUMNS: Final = ("code", "name", "longitude", "latitude", "crs", "address")
 _SOURCE_AUDITED = ("name", "active", "per_minute", "classes", "min_score", "window_minutes", "labels")
 _CAMERA_AUDITED = ("name", "address", "given_location", "active")
 # A source that is paused, or a camera that is moved, is noticed this late by the other processes.
 _HELD_SECONDS = 2.0
 _HELD_AT_MOST = 50_000
-
-
-@dataclass(frozen=True)
-class NewCamera:
-    """A camera as people enter it. ``code`` is what its source calls it."""
-
-    code: str
-    name: str
-    position: Position
-    address: str = ""
 
 
 class CameraService:
@@ -208,15 +191,17 @@ class CameraService:
         self._held.pop(("camera", camera_id), None)
         return after
 
-    async def import_cameras(self, by: StaffSession, source: str, data: bytes) -> dict[str, int]:
-        """Load cameras of ``source`` from a CSV file (:data:`COLUMNS`), all or none: how many are new, and changed.
+    async def import_cameras(self, by: StaffSession, source: str, data: bytes) -> Document:
+        """Load cameras of ``source`` from a CSV file or a workbook, all or none: {created, changed, unread_sheets}.
 
-        Raises :class:`Invalid` with every row that is wrong. Cut off half way, the same file finishes it.
+        Raises :class:`Invalid` with every row that is wrong, and what :func:`read_cameras` does for what is no such
+        file. Cut off half way, the same file finishes it.
         """
         document = await self._source(source)
-        rows, problems = _rows(data)
+        sheet = await read_cameras(data)
+        problems = [{"field": f"第 {p.line} 行", "problem": p.said} for p in sheet.problems]
         writes = []
-        for line, camera in rows:
+        for line, camera in sheet.cameras:
             try:
                 placed = await self._placed(by, camera)
             except Invalid as error:
@@ -226,7 +211,9 @@ class CameraService:
             fixed = {"source": source, "code": camera.code, "active": True, "owed": []}
             change = {"$set": {**placed, "changed_at": now()}, "$setOnInsert": fixed, "$inc": {"version": 1}}
             writes.append(UpdateOne({"_id": camera_id}, change, upsert=True))
-        theirs = self._cameras.find({"_id": {"$in": [f"{source}:{c.code}" for _, c in rows]}}, {"areas": 1, "code": 1})
+        theirs = self._cameras.find(
+            {"_id": {"$in": [f"{source}:{c.code}" for _, c in sheet.cameras]}}, {"areas": 1, "code": 1}
+        )
         problems += [
             {"field": "code", "problem": f"摄像机 {camera['code']} 登记在您的管辖范围之外"}
             async for camera in theirs
@@ -243,7 +230,7 @@ class CameraService:
         await self._sources.update_one({"_id": source}, {"$push": {"owed": entry}})
         done = await self._cameras.bulk_write(writes, ordered=False)
         self._held.clear()
-        return {"created": int(done.upserted_count), "changed": int(done.matched_count)}
+        return {"created": done.upserted_count, "changed": done.matched_count, "unread_sheets": sheet.unread}
 
     async def _source(self, key: str) -> Document:
         source = await self._sources.find_one({"_id": key})
@@ -277,41 +264,6 @@ class CameraService:
             self._held.clear()
         self._held[what, key] = (time.monotonic() + _HELD_SECONDS, found)
         return dict(found)
-
-
-def _rows(data: bytes) -> tuple[list[tuple[int, NewCamera]], list[dict[str, str]]]:
-    """The cameras of a CSV file with the numbers of their lines, and what is wrong with the others."""
-    try:
-        reader = csv.DictReader(io.StringIO(data.decode("utf-8-sig"), newline=""))
-        lines = list(reader)
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise Invalid("文件应为 UTF-8 编码的 CSV，请另存后再导入。", code="BAD_CAMERA_FILE") from error
-    if tuple(reader.fieldnames or ()) != COLUMNS or not 1 <= len(lines) <= MAX_ROWS:
-        raise Invalid(f"表头应为 {','.join(COLUMNS)}，且有 1 到 {MAX_ROWS} 行。", code="BAD_CAMERA_FILE")
-    good: list[tuple[int, NewCamera]] = []
-    problems: list[dict[str, str]] = []
-    seen: set[str] = set()
-    for number, line in enumerate(lines, 2):
-        code, name = (line["code"] or "").strip(), (line["name"] or "").strip()
-        problem = None
-        if not re.fullmatch(CAMERA_CODE, code):
-            problem = "code 应为字母、数字、_ . - 组成的编号"
-        elif code in seen:
-            problem = f"code {code} 重复"
-        elif not 1 <= len(name) <= 60 or not name.isprintable() or len(line["address"] or "") > 200:
-            problem = "name 应为 1 到 60 个字，address 最多 200 个字"
-        elif None in line:
-            problem = "列数多于表头"
-        seen.add(code)
-        try:
-            position = Position.model_validate({k: line[k] for k in ("longitude", "latitude", "crs")})
-        except ValidationError:
-            problem = problem or f"经纬度不正确，或 crs 不是 {'、'.join(CRS)} 之一"
-        if problem:
-            problems.append({"field": f"第 {number} 行", "problem": problem})
-        else:
-            good.append((number, NewCamera(code, name, position, (line["address"] or "").strip())))
-    return good, problems
 
 
 def _check_classes(fields: dict[str, Any]) -> None:

@@ -116,19 +116,19 @@ async def test_every_bad_row_is_listed_by_its_number_and_nothing_is_half_loaded(
 
 
 @pytest.mark.parametrize(
-    ("data", "word"),
+    ("data", "code", "word"),
     [
-        (b"", "缺少列"),
-        (b"a,b,c\n1,2,3\n", "缺少列"),
-        (TYPES.encode() + b'GB/T,"unclosed', "CSV"),
-        (b"\xff\xfe\x00", "编码"),
-        (b"PK\x03\x04" + b"\x81\x00" * 8, "编码"),
+        (b"", "NO_HEADINGS", "缺少列"),
+        (b"a,b,c\n1,2,3\n", "NO_HEADINGS", "缺少列"),
+        (TYPES.encode() + b'GB/T,"unclosed', "BAD_CSV", "CSV"),
+        (b"\xff\xfe\x00", "BAD_CSV", "编码"),
+        (b"PK\x03\x04" + b"\x81\x00" * 8, "WORKBOOK_DAMAGED", "损坏"),
     ],
-    ids=["nothing", "other columns", "an open quote", "no text", "a workbook"],
+    ids=["nothing", "other columns", "an open quote", "no text", "a damaged workbook"],
 )
-async def test_what_is_no_such_file_is_refused_as_such(district, admin, data, word):
+async def test_what_is_no_such_file_is_refused_as_such(district, admin, data, code, word):
     answer = await bring(admin, "catalogue", data, apply=True)
-    problem(answer, 422, "BAD_CSV")
+    problem(answer, 422, code)
     assert word in answer.json()["message"]
 
 

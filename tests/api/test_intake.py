@@ -249,9 +249,13 @@ async def test_the_same_sheet_sent_twice_and_an_order_that_came_by_key_make_no_s
 
 async def test_what_is_no_sheet_of_orders_is_refused(district, street):
     intake = await district.staff("intake")
-    for content in (b"", b"PK\x03\x04 not a zip", b"number,description\n1,2\n"):
+    for content, status, code in (
+        (b"", 415, "NOT_XLSX"),
+        (b"number,description\n1,2\n", 415, "NOT_XLSX"),
+        (b"PK\x03\x04 cut short", 422, "WORKBOOK_DAMAGED"),
+    ):
         answer = await intake.call("POST", "/intake/xlsx", files={"file": ("x.xlsx", content)})
-        problem(answer, 415, "NOT_XLSX")
+        problem(answer, status, code)
     job = await imported(intake, workbook([["1", "2"]], ["甲", "乙"]), "failed")
     assert job["error"]["code"] == "NO_HEADINGS"
     assert "工单编号" in job["error"]["message"]

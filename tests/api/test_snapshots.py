@@ -206,7 +206,11 @@ async def test_cameras_are_listed_changed_and_loaded_from_a_file_all_or_none(dis
     assert len((await admin.get("/cameras", source=source.key))["cameras"]) == 1
     for created, changed in ((3, 0), (0, 3)):
         whole = {"file": ("cameras.csv", ("\ufeff" + head + "\n".join(rows)).encode())}
-        assert good(await admin.call("POST", path, files=whole)) == {"created": created, "changed": changed}
+        assert good(await admin.call("POST", path, files=whole)) == {
+            "created": created,
+            "changed": changed,
+            "unread_sheets": [],
+        }
     page = await admin.get("/cameras", source=source.key, size=3)
     following = await admin.get("/cameras", source=source.key, size=3, page=page["next_page"])
     assert [c["code"] for c in page["cameras"] + following["cameras"]] == ["44010601", "c0", "c1", "c2"]
