@@ -28,7 +28,7 @@ from places.models import Position
 from places.service import PlaceService
 from reports.placing import given_location, place_names
 from reports.snapshots.camera_sheets import NewCamera, read_cameras
-from reports.snapshots.models import CAMERA_CODE, in_reach
+from reports.snapshots.models import in_reach
 
 PROBLEMS: Final = tuple(label for label in PHOTO_CLASSES if label != NO_PROBLEM)
 """What a snapshot can show that becomes a case."""

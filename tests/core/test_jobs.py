@@ -50,7 +50,9 @@ class Office:
         for service in (self.service, self.hurried):
             service.register(kind, run)
         asker = {"kind": "staff", "id": new_id(), "name": "测试"}
-        return str((await self.service.ask(kind, "测试", asker, {}))["_id"])
+        return str(
+            (await self.service.ask(kind, "测试", asker, {}, reach={"areas": ["990101"], "unit_id": None}))["_id"]
+        )
 
     async def work(self, service: JobService | None = None) -> bool:
         """A worker does what is due until nothing is; whether it died of it. Then a lease that it held has run out."""
