@@ -95,6 +95,7 @@ async def test_a_key_out_of_order_is_not_made(database, keys, name, scopes):
     assert await database["api_keys"].count_documents({}) == 0
 
 
+@pytest.mark.long
 async def test_the_commands_make_list_and_disable_keys_and_are_on_record(database, keys):
     status, printed = await accounts(database, "create-api-key", "--name", "邻区热线", "--scope", "open311.write")
     assert status == 0

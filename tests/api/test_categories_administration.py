@@ -331,6 +331,7 @@ async def command(mongodb_url, database, *arguments):
     return program.returncode, printed.decode()
 
 
+@pytest.mark.long
 async def test_the_commands_import_list_bad_rows_and_try_without_changing(mongodb_url, district, tmp_path):
     database = district.services.database.client[f"test_{new_id()}"]
     file = tmp_path / "catalogue.csv"

@@ -287,6 +287,7 @@ class Dying(TopicKeeper):
             raise RuntimeError(f"it died {when} it was stored")
 
 
+@pytest.mark.crash
 async def test_whoever_dies_wherever_each_report_is_in_one_topic_once(mongodb_url, redis_url, tmp_path, template):
     async def announce(_seq: int) -> None:
         """Nobody waits for it."""

@@ -288,6 +288,7 @@ async def command(log: Log, *arguments: str) -> tuple[int | None, str]:
     return program.returncode, printed.decode()
 
 
+@pytest.mark.long
 async def test_the_command_tells_a_whole_log_from_a_broken_one_and_expires_only_a_whole_one(sealed):
     status, printed = await command(sealed, "verify")
     assert (status, printed.splitlines()[0][:31]) == (0, "Whole: 11 entries, 3 seals, the"), printed

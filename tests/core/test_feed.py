@@ -133,6 +133,7 @@ class Death(BaseException):
     """The end of a process: nothing of it runs any more."""
 
 
+@pytest.mark.crash
 @pytest.mark.parametrize("at", range(1, 13))
 @pytest.mark.parametrize("moment", ["before", "after"])
 async def test_a_leader_that_dies_at_any_call_loses_and_doubles_nothing(cases, at, moment, monkeypatch):

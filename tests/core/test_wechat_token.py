@@ -120,6 +120,7 @@ asyncio.run(main(*json.loads(sys.argv[1])))
 """
 
 
+@pytest.mark.long
 async def test_processes_with_a_withdrawn_token_cause_exactly_one_refresh(sandbox, redis, redis_url, openid):
     arguments = json.dumps([sandbox.url, SETTINGS.appid, SECRET, redis_url, openid, TASKS])
     processes = [

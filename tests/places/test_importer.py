@@ -273,6 +273,7 @@ def run(*arguments, **environment):
     )
 
 
+@pytest.mark.crash
 async def test_killed_before_any_command_to_the_database_the_map_is_the_old_one_or_the_new_one(mongodb_url, tmp_path):
     old, new = (write(tmp_path / f"{v}.geojson", nested_map(v)) for v in "旧新")
     outcomes = []
@@ -360,6 +361,7 @@ async def test_an_import_that_slept_past_its_lease_cannot_undo_the_one_that_foll
         assert refused > 5
 
 
+@pytest.mark.long
 async def test_the_command_line_imports_lists_and_refuses(mongodb_url, tmp_path):
     bad = write(tmp_path / "bad.geojson", [feature("990101001"), feature("990102001", BOW)])
     async with fresh_database(mongodb_url) as database:

@@ -264,6 +264,7 @@ versions = st.integers(1, 12).flatmap(
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow, HealthCheck.data_too_large],
 )
 @given(drawn=versions, questions=st.lists(selections(), min_size=2, max_size=4))
+@pytest.mark.generated
 async def test_what_is_kept_is_what_is_counted_anew_and_what_a_slow_count_comes_to(house, drawn, questions):
     before, after = drawn
     await house.reports.delete_many({})
