@@ -7,6 +7,7 @@ import sys
 from typing import Any
 
 import httpx
+import hypothesis
 import pytest
 import pytest_asyncio
 
@@ -18,6 +19,10 @@ from tests import sampling
 from tests.crash.fork_server import stop_shared
 from tests.district import open_district
 from tests.memory_disk import memory_folder
+
+# How long an example takes says how busy the machine is.
+hypothesis.settings.register_profile("here", deadline=None)
+hypothesis.settings.load_profile("here")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

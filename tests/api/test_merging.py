@@ -14,7 +14,7 @@ from core.debts import owe
 from core.ids import new_id
 from reports import planning, relations
 from reports.rules import State
-from tests.api.support import accept_all, collector, problem
+from tests.api.support import accept_all, collector, problem, seen
 from tests.district import Client, District, open_district
 from tests.effort import until
 
@@ -229,7 +229,7 @@ async def test_staff_see_of_each_case_how_those_that_belong_to_it_stand(district
     await absorbed(district, later, earlier)
     dispatcher = await district.staff("dispatcher")
     split = {"children": [{"description": "路口另一侧的垃圾单独清理"}], "reason": "分两处"}
-    await dispatcher.post(f"/reports/{earlier}/actions/split", split)
+    await dispatcher.post(f"/reports/{earlier}/actions/split", {**split, "version": await seen(district, earlier)})
     (child,) = (await district.settled(earlier))["children"]
     await district.settled(child)
 

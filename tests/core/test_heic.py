@@ -93,7 +93,7 @@ def test_a_heic_cut_short_is_refused(cut):
     assert refusal(HEIC_TURNED[:cut]) == "PHOTO_DAMAGED"
 
 
-@settings(max_examples=amount(10, 50), deadline=None)
+@settings(max_examples=amount(10, 50))
 @given(place=st.integers(28, len(HEIC_TURNED) - 1), value=st.integers(0, 255))
 def test_a_damaged_heic_gives_a_picture_or_a_refusal_and_nothing_else(place, value):
     photo = bytearray(HEIC_TURNED)

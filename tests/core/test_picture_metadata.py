@@ -149,7 +149,7 @@ def test_the_video_and_the_second_picture_behind_a_phones_photo_are_cut_off():
     assert picture.sha256 != read_picture(still).sha256, "the hash is of what was received"
 
 
-@settings(max_examples=amount(100, 1000), deadline=None)
+@settings(max_examples=amount(100, 1000))
 @given(st.binary(max_size=300).map(lambda rest: b"II*\0\x08\0\0\0" + rest), st.binary(max_size=64))
 def test_exif_of_any_bytes_is_read_without_an_error(tiff, noise):
     read_exif(tiff)

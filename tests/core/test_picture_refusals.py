@@ -147,7 +147,7 @@ WHOLE = [
 ]
 
 
-@settings(max_examples=amount(100, 1000), deadline=None)
+@settings(max_examples=amount(100, 1000))
 @given(st.data())
 def test_a_file_that_is_only_inspected_is_refused_for_the_same_reason_as_one_that_is_read(data):
     photo = bytearray(data.draw(st.sampled_from(WHOLE)))
@@ -188,7 +188,7 @@ SEEDS = [
 ]
 
 
-@settings(max_examples=amount(100, 1000), deadline=None)
+@settings(max_examples=amount(100, 1000))
 @given(st.data())
 def test_damaged_bytes_give_a_picture_or_a_refusal_and_nothing_else(data):
     photo = bytearray(data.draw(st.sampled_from(SEEDS)))

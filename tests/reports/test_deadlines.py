@@ -216,14 +216,12 @@ def test_a_calendar_reads_from_configuration_text():
     assert not calendar.is_working(local("2026-09-30 12:00"))
 
 
-@settings(deadline=None)
 @given(moments, moments, limits, calendars, pauses_lists)
 def test_a_later_start_is_never_due_earlier(one, other, limit, calendar, pauses):
     first, second = sorted((one, other))
     assert due_at(first, limit, calendar, pauses) <= due_at(second, limit, calendar, pauses)
 
 
-@settings(deadline=None)
 @given(moments, limits, calendars, pauses_lists)
 def test_a_longer_limit_is_due_later(start, limit, calendar, pauses):
     longer = Limit(value=limit.value + 1, unit=limit.unit)
@@ -232,7 +230,6 @@ def test_a_longer_limit_is_due_later(start, limit, calendar, pauses):
     assert due_moment.tzinfo is UTC
 
 
-@settings(deadline=None)
 @given(moments, st.integers(1, 20), st.integers(1, 20), st.sampled_from(UNITS), pauses_lists)
 def test_two_limits_one_after_the_other_are_their_sum(start, a, b, unit, pauses):
     in_two = due_at(
@@ -241,7 +238,6 @@ def test_two_limits_one_after_the_other_are_their_sum(start, a, b, unit, pauses)
     assert in_two == due_at(start, Limit(value=a + b, unit=unit), DISTRICT, pauses)
 
 
-@settings(deadline=None)
 @given(moments, st.integers(1, 40), st.sampled_from(["work_hour", "work_day"]), calendars, pauses_lists)
 def test_a_working_limit_never_falls_due_outside_working_time(start, value, unit, calendar, pauses):
     due_moment = due_at(start, Limit(value=value, unit=unit), calendar, pauses)
@@ -249,7 +245,6 @@ def test_a_working_limit_never_falls_due_outside_working_time(start, value, unit
     assert calendar.is_working(just_before) or (unit == "work_day" and calendar.is_working(due_moment))
 
 
-@settings(deadline=None)
 @given(moments, limits, calendars, pauses_lists)
 def test_at_the_due_moment_the_limit_is_used_up_exactly(start, limit, calendar, pauses):
     due_moment = due_at(start, limit, calendar, pauses)
@@ -283,7 +278,6 @@ def test_a_share_of_the_limit_is_reached_when_its_clock_says():
     assert reached_at(start, Limit(value=10, unit="urgent_hour"), 150, DISTRICT) == local("2026-11-14 05:00")
 
 
-@settings(deadline=None)
 @given(moments, limits, st.integers(1, 200), calendars, pauses_lists)
 def test_at_the_moment_when_a_share_is_reached_that_share_is_used_up(start, limit, percent, calendar, pauses):
     share = elapsed_share(start, limit, calendar, reached_at(start, limit, percent, calendar, pauses), pauses)
@@ -292,7 +286,6 @@ def test_at_the_moment_when_a_share_is_reached_that_share_is_used_up(start, limi
     assert elapsed_share(start, limit, calendar, due_at(start, limit, calendar, pauses), pauses) == 1.0
 
 
-@settings(deadline=None)
 @given(moments, limits, calendars, pauses_lists)
 def test_shares_are_reached_in_their_order_and_the_last_when_the_case_is_due(start, limit, calendar, pauses):
     reached = [reached_at(start, limit, percent, calendar, pauses) for percent in (1, 50, 80, 100, 101)]
@@ -300,14 +293,12 @@ def test_shares_are_reached_in_their_order_and_the_last_when_the_case_is_due(sta
     assert reached[3] == due_at(start, limit, calendar, pauses)
 
 
-@settings(deadline=None)
 @given(moments, moments, moments, limits, calendars, pauses_lists)
 def test_the_share_used_up_never_falls(start, one, other, limit, calendar, pauses):
     first, second = sorted((one, other))
     assert elapsed_share(start, limit, calendar, first, pauses) <= elapsed_share(start, limit, calendar, second, pauses)
 
 
-@settings(deadline=None)
 @given(moments, limits, calendars, spans)
 def test_a_pause_moves_the_due_moment_by_exactly_the_clock_time_it_covers(start, limit, calendar, pause):
     paused, plain = due_at(start, limit, calendar, [pause]), due_at(start, limit, calendar)
@@ -317,7 +308,6 @@ def test_a_pause_moves_the_due_moment_by_exactly_the_clock_time_it_covers(start,
     assert abs(elapsed(plain, paused, limit.unit, calendar) - covered) <= timedelta(milliseconds=1)
 
 
-@settings(deadline=None)
 @given(moments, limits, calendars, pauses_lists)
 def test_before_the_due_moment_the_case_is_not_overdue(start, limit, calendar, pauses):
     due_moment = due_at(start, limit, calendar, pauses)
@@ -386,7 +376,7 @@ class Walk:
         return sum((self._used_in(start + minute * MINUTE) for minute in minutes), Fraction(0))
 
 
-@settings(deadline=None, max_examples=amount(100, 1000))
+@settings(max_examples=amount(100, 1000))
 @given(st.data())
 def test_a_slow_recount_minute_by_minute_agrees(data):
     calendar_id = data.draw(st.sampled_from([0, 1]))

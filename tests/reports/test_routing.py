@@ -47,7 +47,7 @@ def leaves_of(codes):
     return [c for c in codes if not any(other.startswith(c) and other != c for other in codes)]
 
 
-@settings(max_examples=amount(100, 1000), deadline=None)
+@settings(max_examples=amount(100, 1000))
 @given(situations())
 def test_shadows_are_the_rules_that_no_case_reaches(situation):
     codes, rules = situation
@@ -65,7 +65,7 @@ def test_shadows_are_the_rules_that_no_case_reaches(situation):
         assert found.get(each.key) == expected, each
 
 
-@settings(max_examples=amount(100, 1000), deadline=None)
+@settings(max_examples=amount(100, 1000))
 @given(situations())
 def test_the_rules_named_with_a_shadow_are_enough_to_cast_it(situation):
     codes, rules = situation
@@ -77,7 +77,7 @@ def test_the_rules_named_with_a_shadow_are_enough_to_cast_it(situation):
         ]
 
 
-@settings(max_examples=amount(100, 1000), deadline=None)
+@settings(max_examples=amount(100, 1000))
 @given(situations())
 def test_gaps_are_where_no_rule_decides(situation):
     codes, rules = situation

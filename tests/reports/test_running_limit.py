@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from core.clock import SHANGHAI
@@ -90,7 +90,6 @@ def test_the_warnings_come_in_their_order_and_end():
     assert order[-1][1] == limit.due_at(CALENDAR)
 
 
-@settings(deadline=None)
 @given(
     st.integers(1, 30),
     st.sampled_from(["urgent_hour", "work_hour", "work_day", "natural_day"]),
