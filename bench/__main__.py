@@ -119,10 +119,10 @@ def table(results: Sequence[Result]) -> Table:
     shown = Table(box=None, pad_edge=False)
     for name in ("", "req/s", "p50 ms", "p95", "p99", "errors", "CPU ms", "mongod", "lag ms"):
         shown.add_column(name, justify="left" if not name else "right")
-    for name in ("limit", "ours is", "Signalen", "times"):
-        shown.add_column(name, justify="right", style="cyan" if name in ("limit", "ours is") else "")
+    for name in ("limit", "ours is"):
+        shown.add_column(name, justify="right", style="cyan")
     for r in results:
-        ours, limit, signalen = r.ours.measured, r.limit.measured, r.measurement.signalen
+        ours, limit = r.ours.measured, r.limit.measured
         errors = sum(ours.errors.values())
         shown.add_row(
             r.measurement.title,
@@ -134,8 +134,6 @@ def table(results: Sequence[Result]) -> Table:
             f"{r.lag * 1e3:.0f}",
             f"{limit.rate:,.0f}",
             f"{r.share:.0%}",
-            f"{signalen:g}" if signalen else "",
-            f"{ours.rate / signalen:.1f}" if signalen else "",
         )
     return shown
 
@@ -152,7 +150,7 @@ def tell(console: Console, results: Sequence[Result], after: Afterwards, options
     console.print(
         "CPU ms, mongod: processor time for each request of the application processes, and of mongod (with what the "
         "worker asks of it). Limit: requests a second of a bare handler that does only the same insert, find or file "
-        "writes. Signalen: what it did on a machine of this kind (posting reports: 17.6 to 19.9)."
+        "writes."
     )
     for r in results:
         for error, n in r.ours.measured.errors.items():
@@ -192,7 +190,6 @@ def as_json(results: Sequence[Result], after: Afterwards, options: Options) -> b
                 "limit": served(r.limit),
                 "share_of_limit": r.share,
                 "loop_lag_ms": r.lag * 1e3,
-                "signalen": r.measurement.signalen,
             }
             for r in results
         },

@@ -16,15 +16,11 @@ from bench.load import request
 
 @dataclass(frozen=True)
 class Measurement:
-    """A kind of request.
-
-    ``feed`` makes the requests; ``signalen`` is what Signalen did of the kind on such a machine, requests a second.
-    """
+    """A kind of request; ``feed`` makes the requests."""
 
     name: str
     title: str
     feed: Callable[[District], Iterator[bytes]]
-    signalen: float | None = None
 
 
 def _signed(token: str, **more: str) -> dict[str, str]:
@@ -108,11 +104,11 @@ def _photo(district: District) -> Iterator[bytes]:
 
 # Reads first, on the district as it was made; then what writes.
 MEASUREMENTS = (
-    Measurement("report", "GET a report", _one_report, signalen=71),
-    Measurement("list", "GET the public list", _list(lambda _: "/api/v1/reports"), signalen=71),
-    Measurement("near", "GET those nearby", _list(_near), signalen=71),
-    Measurement("cases", "GET cases (staff)", _cases, signalen=71),
+    Measurement("report", "GET a report", _one_report),
+    Measurement("list", "GET the public list", _list(lambda _: "/api/v1/reports")),
+    Measurement("near", "GET those nearby", _list(_near)),
+    Measurement("cases", "GET cases (staff)", _cases),
     Measurement("dispatch", "POST a dispatch (staff)", _dispatch),
-    Measurement("photo", "POST a photo, 380 KB", _photo, signalen=53),
-    Measurement("submit", "POST a report", _report, signalen=19.9),
+    Measurement("photo", "POST a photo, 380 KB", _photo),
+    Measurement("submit", "POST a report", _report),
 )
