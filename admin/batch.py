@@ -11,7 +11,7 @@ from handlers.base import BaseHandler
 from handlers.models import Answer
 from handlers.operations import operation
 from reports.batches import MAX_CASES
-from reports.rules import STATE_NAMES, State
+from reports.rules import STAFF_STATE_NAMES, State
 
 
 class BatchBody(ActionBody):
@@ -31,7 +31,7 @@ class BatchBody(ActionBody):
     @classmethod
     def _no_version(cls, version: int | None) -> None:
         if version is not None:
-            raise ValueError("批量操作不接受 version，各案件的版本不同")
+            raise ValueError("批量操作无需填写 version，各案件的版本不同")
 
 
 class BatchItem(Answer):
@@ -76,7 +76,7 @@ class CaseBatch(BaseHandler):
         items = [
             BatchItem(
                 **{k: v for k, v in a.items() if k != "status"},
-                state_name=STATE_NAMES[State(a["state"])] if a["ok"] else None,
+                state_name=STAFF_STATE_NAMES[State(a["state"])] if a["ok"] else None,
             )
             for a in answers
         ]

@@ -16,7 +16,7 @@ from reports.duplicates import likely_duplicates
 from reports.facts import units_of
 from reports.milestones import milestones
 from reports.models import Child, Given
-from reports.rules import STATE_NAMES, State
+from reports.rules import STAFF_STATE_NAMES, State
 
 Words = Annotated[PlainText, Field(min_length=1, max_length=500)]
 Key = Annotated[str, Field(min_length=1, max_length=40)]
@@ -128,7 +128,9 @@ def duplicate_views(report: Document, staff: StaffSession) -> list[DuplicateView
 def related_views(found: Sequence[tuple[str, str, State]]) -> list[RelatedCase]:
     """As :meth:`reports.queries.ReportQueries.related` gives them."""
     return [
-        RelatedCase.model_validate({"number": number, "how": how, "state": state, "state_name": STATE_NAMES[state]})
+        RelatedCase.model_validate(
+            {"number": number, "how": how, "state": state, "state_name": STAFF_STATE_NAMES[state]}
+        )
         for how, number, state in found
     ]
 

@@ -7,6 +7,7 @@ from pydantic import Field
 from admin.reports import CaseHandler, CaseLine
 from handlers.models import Answer
 from handlers.operations import operation
+from reports.relations import is_earlier
 
 
 class SimilarCase(Answer):
@@ -43,7 +44,7 @@ class SimilarCases(CaseHandler):
                     score=round(c.likeness.score, 3),
                     metres=round(c.likeness.metres, 1),
                     reasons=list(c.likeness.reasons),
-                    earlier=c.report["_id"] < number,
+                    earlier=is_earlier(c.report, report),
                 )
                 for c in await self.services.duplicates.of_case(report, self.staff)
             ]

@@ -28,7 +28,7 @@ from handlers.report_views import (
     photo_views,
     place_view,
     staff_due_view,
-    state_name,
+    staff_state_name,
 )
 from handlers.services import Services
 from reports.models import Precision, from_partner
@@ -254,7 +254,7 @@ def case_line(services: Services, report: Document) -> dict[str, Any]:
     return {
         "number": report["_id"],
         "state": report["state"],
-        "state_name": state_name(report),
+        "state_name": staff_state_name(report),
         "version": report["version"],
         "category": report["category"],
         "category_name": report["category_name"],
@@ -368,7 +368,7 @@ def _reporter(report: Document) -> str:
         return f"采集员：{reporter['name']}"
     if reporter.get("kind") == "camera":
         return f"摄像机：{reporter['name']}"
-    return "已注销" if reporter["citizen_id"] is None else "匿名" if reporter["anonymous"] else "实名"
+    return "已注销" if reporter["citizen_id"] is None else "匿名" if reporter["anonymous"] else "微信用户（未匿名）"
 
 
 class Cases(CaseHandler):

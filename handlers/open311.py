@@ -39,6 +39,7 @@ from handlers.report_views import closed_at, is_ready, may_be_public, public_rev
 from reports.catalogue import check_answers
 from reports.models import Category, NewReport, Partner
 from reports.rules import OPEN, State
+from reports.timeline import to_citizens
 
 PREFIX = "/open311/v2"
 MAX_REQUESTS = 1000
@@ -178,7 +179,7 @@ def _partner_of(report: Document) -> str | None:
 def _last_said(report: Document) -> str | None:
     """The last step that was not the reporter's, in plain Chinese; null while there is none."""
     steps = (e for e in reversed(report["timeline"]) if e["shown"] and e["by"]["kind"] in ("staff", "system"))
-    return next((e["says"] for e in steps), None)
+    return next((to_citizens(e) for e in steps), None)
 
 
 def _closing_condition(report: Document, category: Category | None) -> str | None:

@@ -14,7 +14,7 @@ from handlers.models import Answer, Moment
 from places.coordinates import CRS, convert
 from reports.deadlines import WorkCalendar
 from reports.queries import is_late
-from reports.rules import STATE_NAMES, State
+from reports.rules import STAFF_STATE_NAMES, STATE_NAMES, State
 from reports.running_limit import RunningLimit
 
 
@@ -93,8 +93,13 @@ class ActionView(Answer):
 
 
 def state_name(report: Document) -> str:
-    """The state as people read it."""
+    """The state as citizens read it, and partners with them."""
     return STATE_NAMES[State(report["state"])]
+
+
+def staff_state_name(report: Document) -> str:
+    """The state as staff read it."""
+    return STAFF_STATE_NAMES[State(report["state"])]
 
 
 def staff_due_view(report: Document, calendar: WorkCalendar, moment: datetime) -> StaffDueView:

@@ -73,7 +73,7 @@ def suggestion(text: Judgement, photo: Judgement | None = None, history: Mapping
     ``history`` is how many cases of each category were closed at the place in the last year: what happened there
     often is likelier to be there again.
     """
-    reasons = [f"按文字判断（把握 {text.confidence:.0%}）"]
+    reasons = [f"按文字识别（置信度{text.confidence:.0%}）"]
     scores = dict(text.scores)
     if photo is not None:
         seen = dict.fromkeys(scores, 0.0)
@@ -85,9 +85,9 @@ def suggestion(text: Judgement, photo: Judgement | None = None, history: Mapping
         total = sum(products.values())
         scores = {category: product / total for category, product in products.items()}
         reasons.append(
-            f"照片像是{PHOTO_NAMES[photo.label]}（把握 {photo.confidence:.0%}）"
+            f"照片识别为{PHOTO_NAMES[photo.label]}（置信度{photo.confidence:.0%}）"
             if photo.label != NO_PROBLEM
-            else "照片没有看出问题"
+            else "照片中未识别出问题"
         )
         agrees = photo.label != NO_PROBLEM and PHOTO_CATEGORY[photo.label] == text.label
         if agrees:
@@ -100,7 +100,7 @@ def suggestion(text: Judgement, photo: Judgement | None = None, history: Mapping
     best = max(scores, key=lambda category: scores[category])
     if closed:
         same = (history or {}).get(best, 0)
-        reasons.append(f"这个网格近一年办结 {closed} 件，其中同类 {same} 件")
+        reasons.append(f"该网格近一年结案 {closed} 件，其中同类 {same} 件")
     return Suggestion(best, scores[best], evidence[best], _contradicts(photo, best), scores, tuple(reasons))
 
 

@@ -54,7 +54,8 @@ from reports.facts import suspended_until, units_of, wanted
 from reports.milestones import milestones
 from reports.models import Given, NewReport, Reporter
 from reports.queries import is_late
-from reports.rules import State
+from reports.rules import NOTE_SHOWN, State
+from reports.timeline import to_citizens
 
 PAGE_SIZE = 20
 
@@ -138,7 +139,7 @@ class ReportHandler(BaseHandler):
             state=entry["to"],
             state_name=state_name({"state": entry["to"]}),
             at=entry["at"],
-            says=entry["says"],
+            says=to_citizens(entry),
         )
 
 
@@ -293,18 +294,11 @@ class Report(ReportHandler):
         return TimelineView(
             at=entry["at"],
             action=entry["action"],
-            says=_why(entry),
+            says=to_citizens(entry),
             by=by or ("处置部门" if entry["by"].get("unit") else "指挥中心"),
-            note=(entry["note"] if readable else None) if own_words or entry["action"] in ("handle", "close") else None,
+            note=entry["note"] if (readable if own_words else entry["action"] in NOTE_SHOWN) else None,
             photos=photo_views(self.services.photos, report, entry["photos"], eyes=eyes),
         )
-
-
-def _why(entry: Document) -> str:
-    """The step, with the rule's reason behind it where a rule took it."""
-    if entry["by"]["kind"] == "system" and entry["action"] == "dispatch":
-        return f"{entry['says']}（{entry['by']['why']}）"
-    return str(entry["says"])
 
 
 class Follow(ReportHandler):

@@ -18,9 +18,9 @@ from core.clock import now
 from core.database import Database
 from core.debts import Amendment, Document, owe
 from core.errors import Conflict, Forbidden
-from reports.planning import MAX_TIMELINE
+from reports.facts import MAX_TIMELINE, stale_version
 from reports.queries import ReportQueries
-from reports.rules import STATE_NAMES, State
+from reports.rules import STAFF_STATE_NAMES, State
 from reports.timeline import new_entry
 
 ASKED_WHEN = (State.CLOSED, State.RATED)
@@ -51,12 +51,12 @@ class CallBacks:
     async def record(self, number: str, by: StaffSession, answers: Answers, *, version: int | None) -> Document:
         """Put down what the reporter said, in place of an earlier call; the case after it.
 
-        Raises :class:`Conflict` for a case that is not closed (``NOT_CLOSED``) or has changed (``STALE_STATE``).
+        Raises :class:`Conflict` for a case that is not closed (``NOT_CLOSED``) or has changed (``STALE_VERSION``).
         """
         report = await self.read(number, by)
         if report["state"] not in ASKED_WHEN:
-            state = STATE_NAMES[State(report["state"])]
-            raise Conflict(f"案件现在是「{state}」，结案后才能登记回访。", code="NOT_CLOSED")
+            state = STAFF_STATE_NAMES[State(report["state"])]
+            raise Conflict(f"案件当前为「{state}」，结案后才能登记回访。", code="NOT_CLOSED")
         moment = now()
         call = {
             "at": moment,
@@ -66,13 +66,13 @@ class CallBacks:
             "satisfied": answers.satisfied,
         }
         return await self._change(
-            report, by, "call_back", "回访", "已回访诉求人", {"call_back": call}, version, note=answers.note
+            report, by, "call_back", "回访", "已回访上报人", {"call_back": call}, version, note=answers.note
         )
 
     async def exclude(self, number: str, by: StaffSession, reason: str, *, version: int | None) -> Document:
         """Leave the case's answers out of the rates; the case after it.
 
-        Raises :class:`Forbidden` (``OWN_CALL_BACK``) to who made the call, and :class:`Conflict` (``STALE_STATE``).
+        Raises :class:`Forbidden` (``OWN_CALL_BACK``) to who made the call, and :class:`Conflict` (``STALE_VERSION``).
         """
         report = await self.read(number, by)
         if ((report.get("call_back") or {}).get("by") or {}).get("id") == by.staff_id:
@@ -104,12 +104,12 @@ class CallBacks:
         reason: str | None = None,
     ) -> Document:
         if version not in (None, report["version"]):
-            raise _stale(report)
+            raise stale_version(report)
         if len(report["timeline"]) >= MAX_TIMELINE:
-            raise Conflict("这个案件的记录已满，不能再补充。", code="TIMELINE_FULL")
+            raise Conflict("本案的流转记录已满，不能再补充。", code="TIMELINE_FULL")
         moment = now()
         entry = new_entry(action, label, says, by, report["state"], State(report["state"]), moment)
-        entry |= {"note": note, "reason": reason, "shown": False}
+        entry |= {"note": note, "reason": reason}
         changes = {name: {"before": _plain(report.get(name)), "after": _plain(new)} for name, new in change.items()}
         amendment = Amendment(
             set={**change, "updated_at": moment},
@@ -122,18 +122,10 @@ class CallBacks:
             same, amendment.pipeline(), return_document=ReturnDocument.AFTER
         )
         if after is None:
-            raise _stale(await self.read(report["_id"], by))
+            raise stale_version(await self.read(report["_id"], by))
         return dict(after)
 
 
 def _plain(value: Document | None) -> Document | None:
     """What the audit log tells of it: the timeline entry has the moment, and who did it."""
     return None if value is None else {k: v for k, v in value.items() if k not in ("at", "by")}
-
-
-def _stale(report: Document) -> Conflict:
-    return Conflict(
-        "案件刚刚有变化，请刷新后再操作。",
-        code="STALE_STATE",
-        details={"state": report["state"], "version": report["version"]},
-    )

@@ -6,13 +6,14 @@ open the case is neither filed nor closed: the condition is in the update that w
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from core.debts import Amendment, Document, owe
 from core.errors import Conflict
 from core.ids import new_id
-from reports.rules import State, Transition
+from reports.vocabulary import State, Transition
 
 Kind = Literal["pre_filing_check", "closing_check"]
 KIND_NAMES: dict[Kind, str] = {"pre_filing_check": "核实", "closing_check": "核查"}
@@ -26,7 +27,7 @@ def waiting_for(task_id: str, kind: Kind, by: str, reason: str | None) -> Amendm
     return Amendment(push={"open_checks": [task_id]}, owe=[debt])
 
 
-def outcome(report: Document, kind: Kind) -> str | None:
+def outcome(report: Mapping[str, Any], kind: Kind) -> str | None:
     """What came of the last check of ``kind`` since the case came to where it is now; None without one."""
     since = report["handled_at"] if kind == "closing_check" else None
     found = [c for c in report.get("checks", ()) if c["kind"] == kind and (since is None or c["at"] >= since)]
@@ -59,28 +60,33 @@ class RequiredChecks:
             return Amendment(), {}
         return self.on_submission(report["category"]), {"open_checks.0": {"$exists": False}}
 
+    def lacking(self, row: Transition, report: Mapping[str, Any], category: str | None) -> str | None:
+        """Which check that nobody has made is needed before ``row``, as people are told; None without one."""
+        kind: Kind | None = None
+        if row.to is State.FILED and report["state"] == State.SUBMITTED and category in self.before_filing:
+            kind = "pre_filing_check"
+        elif row.to is State.CLOSED and category in self.before_closing:
+            kind = "closing_check"
+        if kind is None or outcome(report, kind) is not None:
+            return None
+        check, step = KIND_NAMES[kind], "立案" if kind == "pre_filing_check" else "结案"
+        return f"该类别须先现场{check}再{step}，请先发起{check}。"
+
     def beside(self, row: Transition, report: Document, category: str | None, entry: Document) -> Amendment:
         """What the step ``entry`` by ``row`` does to the case's checks; ``category`` is the case's after it.
 
         Raises :class:`Conflict` (``CHECK_REQUIRED``) when a check is needed first that nobody has made.
         """
+        if lacking := self.lacking(row, report, category):
+            raise Conflict(lacking, code="CHECK_REQUIRED")
         state = State(report["state"])
         if row.checks == "asks":
             return waiting_for(entry["id"], KIND_OF[state], entry["by"]["name"], entry["reason"])
         change = Amendment()
         if "location" in row.needs and report.get("open_checks"):
             return Amendment(owe=[owe("move_checks")])
-        if row.to is State.FILED and state is State.SUBMITTED and category in self.before_filing:
-            _need(outcome(report, "pre_filing_check"), "核实", "立案")
-        if row.to is State.CLOSED and category in self.before_closing:
-            _need(outcome(report, "closing_check"), "核查", "结案")
         if report.get("open_checks") and (row.checks == "cancels" or row.to not in (None, state)):
             change = Amendment(set={"open_checks": []}, owe=[owe("cancel_checks")])
         if row.to is State.HANDLED and category in self.before_closing:
             change = change.also(waiting_for(new_id(), "closing_check", "系统", "该类别结案前须现场核查"))
         return change
-
-
-def _need(found: str | None, check: str, step: str) -> None:
-    if found is None:
-        raise Conflict(f"该类别须先现场{check}再{step}，请先发起{check}任务。", code="CHECK_REQUIRED")

@@ -147,6 +147,5 @@ def _moved(
     moment, state = now(), State(report["state"])
     says = f"工作日历有调整，{name}由{local(was)}改为{local(due)}"
     entry = new_entry("recount", "时限调整", says, BY, state, state, moment)
-    entry["shown"] = False
     amendment = Amendment(set={**fields, "updated_at": moment}, push={"timeline": [entry]})
     return UpdateOne({"_id": report["_id"], **as_read}, amendment.pipeline())

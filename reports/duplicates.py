@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Final
 
 from accounts.models import StaffSession
@@ -188,9 +188,9 @@ def _ranked(sought: Traits, reports: list[Document], looks: Mapping[str, Look]) 
     return sorted(((r, likeness(sought, _traits(r, looks))) for r in reports), key=_order)
 
 
-def _order(found: tuple[Document, Likeness]) -> tuple[float, str]:
+def _order(found: tuple[Document, Likeness]) -> tuple[float, datetime, str]:
     report, alike = found
-    return -alike.score, report["_id"]
+    return -alike.score, report["created_at"], report["_id"]
 
 
 def _traits(report: Document, looks: Mapping[str, Look]) -> Traits:

@@ -31,7 +31,7 @@ from core.workbook import Column, Mark, MarkedWorkbook
 from reports.models import from_partner
 from reports.people import ReportPeople
 from reports.queries import Filters, ReportQueries, is_late
-from reports.rules import STATE_NAMES, State
+from reports.rules import STAFF_STATE_NAMES, State
 
 KIND = "report_export"
 CHANNEL_NAMES = {
@@ -207,7 +207,7 @@ class ReportExports:
         assignee = report.get("assignee") or {}
         return (
             report["_id"],
-            STATE_NAMES[State(report["state"])],
+            STAFF_STATE_NAMES[State(report["state"])],
             CHANNEL_NAMES.get(report["channel"], report["channel"]),
             report["category_name"],
             report["description"],
@@ -255,4 +255,4 @@ def _reporter(report: Document) -> str:
     reporter = report["reporter"]
     if from_partner(report) or reporter.get("kind") in ("staff", "camera"):
         return str(reporter["name"])
-    return "匿名" if reporter["anonymous"] else "市民"
+    return "匿名" if reporter["anonymous"] else "微信用户（未匿名）"

@@ -2,6 +2,8 @@
 
 A fact is about the case, about who acts (of which of the case's units, when last), or about how the district works
 (:class:`Policy`). No input and no output: the update that takes a step holds for the version that was looked at.
+
+What is offered and what is refused are one thing: :func:`refused` is asked for both.
 """
 
 from __future__ import annotations
@@ -13,20 +15,26 @@ from functools import partial
 from typing import Any, get_args
 
 from accounts.models import StaffSession
+from core.errors import Conflict
+from reports.checks import RequiredChecks
 from reports.deadlines import Limit
 from reports.milestones import milestones
 from reports.models import Actor, Reporter, System
+from reports.vocabulary import HINDRANCES, Ask, Fact, State, Transition
 from reports.vocabulary import Actor as Part
-from reports.vocabulary import Ask, Fact, State, Transition
 
 Document = Mapping[str, Any]
+
+MAX_TIMELINE = 500
+MAX_CHILDREN = 50
 
 
 @dataclass(frozen=True)
 class Policy:
     """How a district works. ``two_level``: a case goes to its street's centre first, which passes it to the unit.
 
-    ``dispatch_limit`` runs from filing to the first dispatch, ``closing_limit`` from handling to closing.
+    ``checks`` says which categories are checked on site. ``dispatch_limit`` runs from filing to the first dispatch,
+    ``closing_limit`` from handling to closing.
 
     Sources: at most two extensions, a suspension of at most a year, one appeal: the practice of digital city management
     (数字城管). The rest is the district's own.
@@ -40,6 +48,7 @@ class Policy:
     reopen_days: int = 15
     urge_hours: int = 24
     dormant_days: int = 7
+    checks: RequiredChecks = field(default_factory=RequiredChecks)
 
 
 @dataclass(frozen=True)
@@ -160,7 +169,10 @@ def _never_asked(s: Situation) -> bool:
 
 @dataclass(frozen=True)
 class FactRule:
-    """A fact: its test, how the document says it, and how it is refused where it does not hold."""
+    """A fact: its test, how the document says it, and how it is refused where it does not hold.
+
+    ``message`` may name what :class:`Policy` says: {urge_hours}.
+    """
 
     holds: Callable[[Situation], bool]
     text: str
@@ -170,88 +182,83 @@ class FactRule:
 
 FACTS: dict[Fact, FactRule] = {
     "by_lead": FactRule(
-        _by_lead, "the lead unit's staff, or the centre's", "NOT_THE_LEAD", "您的部门是协办部门，这一步由主办部门来做。"
+        _by_lead, "the lead unit's staff, or the centre's", "NOT_THE_LEAD", "您的部门是协办部门，该操作由主办部门进行。"
     ),
     "by_part": FactRule(
-        _by_part, "staff of a co-unit that is not done yet", "NO_PART", "您的部门在这个案件中没有未完成的协办任务。"
+        _by_part, "staff of a co-unit that is not done yet", "NO_PART", "您的部门在本案中没有未完成的协办任务。"
     ),
     "parts_done": FactRule(
-        _parts_done, "every co-unit is done", "PARTS_OPEN", "还有协办部门没有完成，请等其完成后再反馈。"
+        _parts_done, "every co-unit is done", "PARTS_OPEN", "还有协办部门尚未完成，请待其完成后再反馈。"
     ),
     "direct": FactRule(
         _direct,
         "direct dispatch, or no street, or its street sent it back",
         "STREET_FIRST",
-        "本区实行区、街道两级派遣，请先交办街道，由街道派给处置部门。",
+        "本区实行区、街道两级派遣，请先派至街道，由街道派遣至处置部门。",
     ),
     "street_first": FactRule(
         _street_first,
         "dispatch on two levels, and the place has a street",
         "NO_STREET_LEVEL",
-        "这个案件不经街道派遣，请直接派给处置部门。",
+        "本案不经街道派遣，请直接派遣至处置部门。",
     ),
-    "by_street": FactRule(
-        _by_street, "passed on by a street", "NOT_BY_STREET", "这个案件不是街道派出的，请退回派遣员。"
-    ),
+    "by_street": FactRule(_by_street, "passed on by a street", "NOT_BY_STREET", "本案不是街道派遣的，请退回派遣员。"),
     "not_by_street": FactRule(
-        lambda s: not _by_street(s), "not passed on by a street", "BY_STREET", "这个案件是街道派出的，请退回街道。"
+        lambda s: not _by_street(s), "not passed on by a street", "BY_STREET", "本案由街道派遣，请退回街道。"
     ),
     "first_dispatch": FactRule(
         lambda s: not _dispatched_before(s),
         "not dispatched before",
         "DISPATCHED_BEFORE",
-        "这个案件派遣过，请写明理由。",
+        "本案已派遣过，请填写理由。",
     ),
-    "dispatched_before": FactRule(
-        _dispatched_before, "dispatched before", "NEVER_DISPATCHED", "这个案件还没有派遣过。"
-    ),
-    "in_time": FactRule(
-        _in_time, "not overdue", "OVERDUE", "案件已超过处置时限，不能再申请或批准延期、挂账，请尽快处置。"
-    ),
+    "dispatched_before": FactRule(_dispatched_before, "dispatched before", "NEVER_DISPATCHED", "本案尚未派遣过。"),
+    "in_time": FactRule(_in_time, "not overdue", "OVERDUE", "案件已超时，不能再申请或批准延期、挂账，请尽快处置。"),
     "extension_left": FactRule(
         lambda s: milestones(s.report)["extensions"] < s.policy.max_extensions,
         "extended fewer times than the district allows (2)",
         "NO_EXTENSION_LEFT",
-        "案件的延期次数已用完，不能再延期。",
+        "每个案件最多延期 {max_extensions} 次，不能再延期。",
     ),
     "nothing_asked": FactRule(
         lambda s: s.report.get("request") is None,
         "nothing else is being asked for",
         "REQUEST_PENDING",
-        "这个案件有一项申请还没有批复，请等批复后再申请。",
+        "本案有一项申请尚未批复，请待批复后再申请。",
     ),
     "extension_asked": FactRule(
-        _asked("extension"), "an extension was asked for", "NOTHING_ASKED", "这个案件没有待批复的延期申请。"
+        _asked("extension"), "an extension was asked for", "NOTHING_ASKED", "本案没有待批复的延期申请。"
     ),
     "suspension_asked": FactRule(
-        _asked("suspension"), "a suspension was asked for", "NOTHING_ASKED", "这个案件没有待批复的挂账申请。"
+        _asked("suspension"), "a suspension was asked for", "NOTHING_ASKED", "本案没有待批复的挂账申请。"
     ),
-    "appeal_asked": FactRule(
-        _asked("appeal"), "an appeal was lodged", "NOTHING_ASKED", "这个案件没有待批复的超时申诉。"
-    ),
+    "appeal_asked": FactRule(_asked("appeal"), "an appeal was lodged", "NOTHING_ASKED", "本案没有待批复的超时申诉。"),
     "was_late": FactRule(
-        lambda s: bool(s.report["late"]), "it was handled late", "NOT_LATE", "这个案件没有超时，不需要申诉。"
+        lambda s: bool(s.report["late"]), "it was handled late", "NOT_LATE", "本案没有超时，无需申诉。"
     ),
     "never_appealed": FactRule(
         lambda s: milestones(s.report)["appeals"] == 0,
         "no appeal before",
         "APPEALED_BEFORE",
-        "这个案件已经申诉过，只能申诉一次。",
+        "每个案件只能申诉一次，本案已申诉过。",
     ),
     "not_urged_lately": FactRule(
         _not_urged_lately,
         "this person has not urged within the district's hours (24)",
         "URGED_LATELY",
-        "您已经催办过，部门已收到，请过一天再催。",
+        "您已催办，处置部门已收到；{urge_hours} 小时内不能重复催办。",
     ),
     "closed_lately": FactRule(
         _closed_lately,
         "closed within the district's days (15)",
         "CLOSED_TOO_LONG",
-        "结案时间已久，不能再重新打开，请重新上报。",
+        "结案已超过 {reopen_days} 天，不能再申请复查，请重新上报。",
     ),
     "dormant": FactRule(
-        _dormant, "nobody has touched it for the district's days (7)", "NOT_DORMANT", "这个案件近期有人办理。"
+        _dormant,
+        "nobody has touched it for the district's days (7)",
+        "NOT_DORMANT",
+        "本案 {dormant_days} 天内有处置进展。",
     ),
     "own_finding": FactRule(
         _own_finding, "the collector's own finding", "NOT_YOUR_FINDING", "只能自行处置您本人巡查上报的案件。"
@@ -260,26 +267,73 @@ FACTS: dict[Fact, FactRule] = {
         lambda s: not _place_exact(s),
         "only an area is known, in whose middle it is drawn",
         "PLACE_EXACT",
-        "这个案件已有准确位置，更改位置请写明理由。",
+        "本案已有准确位置，更正位置请填写理由。",
     ),
     "answerable": FactRule(
         _answerable,
         "a citizen reported it, and owes no answer",
         "NOBODY_TO_ASK",
-        "没有可以补充情况的上报人，或已经请其补充、还没有答复。",
+        "无可联系的上报人，或已请其补充、尚未答复。",
     ),
     "never_asked": FactRule(
-        _never_asked, "the reporter has not been asked before", "ASKED_BEFORE", "已经请上报人补充过。"
+        _never_asked, "the reporter has not been asked before", "ASKED_BEFORE", "已请上报人补充过。"
     ),
-    "place_exact": FactRule(_place_exact, "its point is known", "PLACE_ROUGH", "这个案件还没有准确位置。"),
+    "place_exact": FactRule(_place_exact, "its point is known", "PLACE_ROUGH", "本案尚无准确位置。"),
+    "check_open": FactRule(
+        lambda s: bool(s.report.get("open_checks")),
+        "a check on site is open",
+        "NO_CHECK_OPEN",
+        "本案没有进行中的现场核实或核查，无需取消。",
+    ),
+    "splittable": FactRule(
+        lambda s: len(s.report.get("children", ())) < MAX_CHILDREN,
+        f"split into fewer than {MAX_CHILDREN} cases",
+        "TOO_MANY_CHILDREN",
+        f"一个案件最多拆分为 {MAX_CHILDREN} 件。",
+    ),
 }
 
 assert FACTS.keys() == set(get_args(Fact))  # noqa: S101 - a fact without a meaning must not pass for one that holds
 
 
+def told(rule: FactRule, policy: Policy) -> str:
+    """How a fact that does not hold is refused, in a district that works by ``policy``."""
+    return rule.message.format_map(vars(policy))
+
+
 def missing(row: Transition, situation: Situation) -> FactRule | None:
     """The first fact of ``row`` that does not hold."""
     return next((FACTS[name] for name in row.only if not FACTS[name].holds(situation)), None)
+
+
+def stale_version(report: Document, **more: Any) -> Conflict:
+    """The refusal of what was done on another version than the present one."""
+    details = {"state": State(report["state"]), "version": report["version"], **more}
+    return Conflict("案件有新的进展，请刷新后再操作。", code="STALE_VERSION", details=details)
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """Why a row is not open now; ``details`` for whoever wants to do something about it."""
+
+    code: str
+    message: str
+    details: dict[str, Any] = field(default_factory=dict)
+
+
+def refused(row: Transition, situation: Situation) -> Refusal | None:
+    """What stands in the way of ``row``, whatever comes with the step; None where nothing does."""
+    report = situation.report
+    if (fact := missing(row, situation)) is not None:
+        return Refusal(fact.code, told(fact, situation.policy))
+    for hindrance in (HINDRANCES[name] for name in row.free_of):
+        if present := report.get(hindrance.field):
+            return Refusal(hindrance.code, hindrance.message, {hindrance.field: present})
+    if "category" not in row.needs and (lacking := situation.policy.checks.lacking(row, report, report["category"])):
+        return Refusal("CHECK_REQUIRED", lacking)
+    if row.to is None and len(report["timeline"]) >= MAX_TIMELINE:
+        return Refusal("TIMELINE_FULL", "本案的流转记录已满，不能再补充。")
+    return None
 
 
 def part_of(situation: Situation) -> Part | None:

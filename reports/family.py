@@ -7,11 +7,11 @@ from typing import Any
 
 from core.debts import Amendment, Document, owe
 from core.errors import Conflict, Invalid
+from reports.facts import MAX_CHILDREN
 from reports.models import Child
 from reports.rules import OPEN, State, Transition
 
 MAX_AT_ONCE = 10
-MAX_CHILDREN = 50
 
 
 def beside(row: Transition, report: Document, children: Sequence[dict[str, Any]]) -> Amendment:

@@ -73,7 +73,7 @@ class ReportFindings:
         unit = next((r.unit for r in rules if report.category and r.fits(report.category, located.areas)), None)
         if unit is None:
             raise Invalid(
-                "这个类别在此处没有责任部门，不能自行处置，请不填自行处置，按一般流程上报。",
+                "该类别在此处没有处置部门，不能自行处置；请不填自行处置，按一般流程上报。",
                 code="NO_UNIT_TO_SETTLE_FOR",
             )
         return unit

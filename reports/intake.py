@@ -28,6 +28,7 @@ from reports.catalogue import Catalogue
 from reports.models import External, NewReport, Partner, Placed, Precision
 from reports.placing import given_location
 from reports.service import ReportService
+from reports.timeline import to_citizens
 
 Channel = Literal["hotline", "department"]
 ORDER_NUMBER: Final = r"[A-Za-z0-9][A-Za-z0-9_-]{0,59}"
@@ -254,6 +255,6 @@ def order_status(report: Document) -> dict[str, Any]:
     last = next((e for e in reversed(shown) if e["action"] in ("handle", "settle") and e["note"]), None)
     refused = next((e for e in reversed(shown) if e["action"] == "void"), None)
     return {
-        "steps": [{"at": e["at"], "action": e["action"], "says": e["says"]} for e in shown],
+        "steps": [{"at": e["at"], "action": e["action"], "says": to_citizens(e)} for e in shown],
         "reply": last["note"] if last else refused["reason"] if refused else None,
     }

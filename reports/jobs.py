@@ -20,11 +20,11 @@ from reports.catalogue import Catalogue
 from reports.facts import wanted
 from reports.milestones import milestones
 from reports.models import Given, RoutingRule, System, from_partner
-from reports.rules import STATE_NAMES, State
+from reports.rules import STATE_NAMES, State, message_of
 from reports.service import ReportService
 
 _FILED_BY = {
-    "mini_program": "市民已选择类别，自动立案",
+    "mini_program": "上报人已选择类别，自动立案",
     "collector": "采集员上报，自动立案",
     "camera": "抓拍已经人工确认，自动立案",
 }
@@ -62,8 +62,8 @@ class ReportJobs:
             return Payment()
         if state is State.SUBMITTED and from_partner(report):
             return Payment()  # staff have to read it first: filing is what makes it public
-        if state is State.SUBMITTED and not self._reports.checks.files_by_itself(report):
-            return Payment(*self._reports.checks.asked_by_rule(report))  # a check on site comes first
+        if state is State.SUBMITTED and not self._reports.policy.checks.files_by_itself(report):
+            return Payment(*self._reports.policy.checks.asked_by_rule(report))  # a check on site comes first
         unmoved = {"state": state, "unit_id": None, "version": report["version"]}
         amendment = Amendment()
         if state is State.SUBMITTED:
@@ -155,7 +155,7 @@ class ReportJobs:
                 title=report["description"],
                 status="需要补充" if debt["event"] == "supplement" else STATE_NAMES[State(entry["to"])],
                 at=entry["at"],
-                remark=entry["says"],
+                remark=message_of(entry),
             )
             sent = await self._notices.send(
                 debt["citizen"],

@@ -10,9 +10,9 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from accounts.roles import starting_roles
-from reports.facts import FACTS
+from reports.facts import FACTS, Policy, told
 from reports.rules import HELD_BY_UNIT, HINDRANCES, NEED_NAMES, OPEN, STATE_NAMES, TRANSITIONS, Need, State, Transition
-from reports.vocabulary import TOLD_REPORTER
+from reports.vocabulary import SAME, STAFF_STATE_NAMES, TOLD_REPORTER
 
 DOCUMENT = Path(__file__).resolve().parent.parent / "docs" / "report-lifecycle.md"
 
@@ -26,9 +26,11 @@ system move it on by actions; each is one row of the table below. A row says in 
 who may do it, what else must be so, what must be given with it, what becomes of the time limit (处置时限), and who is
 told. An action may have several rows for one state: the first of which everything holds is taken.
 
-What no row allows is refused: with 409 `STALE_STATE`, the present state and what is open in it; with 409 and a code of
-its own for what else is not so; with 403 for who may not do it in any state; with 422 for what is missing or not taken.
-To whom a case is out of reach (another area, another unit, another citizen's) it does not exist: 404.
+What no row allows is refused: with 409 `STALE_STATE`, the present state and what is open in it; with 409
+`STALE_VERSION` for what was done on another version than the present one; with 409 and a code of its own for what else
+is not so; with 403 for who may not do it in any state; with 422 for what is missing or not taken. What is offered and
+what is refused are asked of one rule. To whom a case is out of reach (another area, another unit, another citizen's) it
+does not exist: 404.
 """
 
 _WHO = """\
@@ -36,6 +38,9 @@ Staff need the permission `report.<action>`, which comes with their roles (角�
 of a disposal unit (处置部门) also need it to be their unit's, as the lead (主办) or beside another (协办). A follower
 (关注人) is a citizen who follows another's case. The roles named here are those that a new district starts with;
 afterwards they are data. *System* is the worker, acting by a rule.
+
+*Timeline* is what staff read of a step, *To citizens* what citizens read instead, or nothing where that is the same; of
+what staff type with it, citizens read what is named there after "with", and no more.
 """
 
 _CLOCK = {
@@ -88,7 +93,7 @@ def _facts() -> str:
     used = dict.fromkeys(name for row in TRANSITIONS for name in row.only)
     return _table(
         ("Fact", "Meaning", "Refused with", "What people are told"),
-        [(f"`{name}`", FACTS[name].text, f"`{FACTS[name].code}`", FACTS[name].message) for name in used],
+        [(f"`{name}`", FACTS[name].text, f"`{FACTS[name].code}`", told(FACTS[name], Policy())) for name in used],
     )
 
 
@@ -100,7 +105,7 @@ def _ways() -> str:
 def _states() -> str:
     rows = [
         (
-            f"{STATE_NAMES[state]} `{state}`",
+            _state(state),
             "yes" if state in OPEN else "",
             "yes" if state in HELD_BY_UNIT else "",
             _codes(t.action for t in TRANSITIONS if "reporter" in t.actors and state in t.origins),
@@ -110,6 +115,12 @@ def _states() -> str:
         for state in State
     ]
     return _table(("State", "Still to be done", "With the unit", "Reporter may", "Staff may", "System does"), rows)
+
+
+def _state(state: State) -> str:
+    """The state by its name, and by the one that staff read where that is another."""
+    staff = STAFF_STATE_NAMES[state]
+    return f"{STATE_NAMES[state]} `{state}`" + (f" (to staff: {staff})" if staff != STATE_NAMES[state] else "")
 
 
 def _actions() -> str:
@@ -123,12 +134,32 @@ def _actions() -> str:
             "<br>".join(_given(row)),
             _CLOCK[row.clock],
             "<br>".join(_follows(row)),
-            row.says if row.shown else f"{row.says} (staff only)",
+            row.says,
+            _citizens(row),
         )
         for row in TRANSITIONS
     ]
-    head = ("Action", "From", "To", "Who", "Only if", "Given with it", "Time limit", "What follows", "Timeline")
+    head = (
+        "Action",
+        "From",
+        "To",
+        "Who",
+        "Only if",
+        "Given with it",
+        "Time limit",
+        "What follows",
+        "Timeline",
+        "To citizens",
+    )
     return _table(head, rows)
+
+
+def _citizens(row: Transition) -> str:
+    """What citizens read of it, where that is not what staff read."""
+    if row.shows is None:
+        return "not shown"
+    shared = f"with {_needs(row.shares)}" if row.shares else ""
+    return "<br>".join(part for part in ("" if row.shows == SAME else row.shows, shared) if part)
 
 
 def _who(row: Transition) -> str:
@@ -162,7 +193,8 @@ def _given(row: Transition) -> Iterable[str]:
 
 def _follows(row: Transition) -> Iterable[str]:
     if row.tells is not None:
-        yield f"notice `{row.tells}` to {'the reporter' if row.tells in TOLD_REPORTER else 'reporter and followers'}"
+        people = "the reporter" if row.tells in TOLD_REPORTER else "reporter and followers"
+        yield f"notice `{row.tells}` to {people}: {row.message}"
     if row.owes:
         yield f"the worker owes {_codes(row.owes)}"
     if row.clears:

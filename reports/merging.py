@@ -3,9 +3,10 @@
 The merged case is one update: it becomes ``merged``, names where it went, and owes ``absorb``. The worker pays that by
 bringing its people and its evidence to the other case, in one update of that.
 
-**No circles.** A case is merged only into one with a smaller number, one that was reported earlier. Every step along
-``merged_into`` therefore goes down, whoever merges what into what at the same moment, and no lock is needed. It is also
-what the time limit asks for: the clock of whoever reported first goes on, and merging cannot set it back.
+**No circles.** A case is merged only into one that was reported earlier (:func:`reports.relations.is_earlier`), which
+never changes. Every step along ``merged_into`` therefore goes back in time, whoever merges what into what at the same
+moment, and no lock is needed. It is also what the time limit asks for: the clock of whoever reported first goes on, and
+merging cannot set it back.
 
 **Chains.** What is brought goes to the end of the chain as it is at that moment, on condition that it still is the end.
 A case that is merged on takes along all that it was brought; what comes to a merged case later is passed on the same
@@ -99,7 +100,7 @@ class Merging:
 
     async def _give_back(self, report: Document, end: Document) -> Amendment:
         """The change that makes ``report`` a case of its own again: the other was given up before it got there."""
-        why = f"并入的案件 {end['_id']} {STATE_NAMES[State(end['state'])]}"
+        why = f"主案件 {end['_id']} {STATE_NAMES[State(end['state'])]}"
         step, _ = await self._reports.plan(rows("unmerge", "system")[0], report, System(why), Given(reason=why))
         return step.also(Amendment(set={"merged_into": None}))
 
@@ -129,6 +130,7 @@ def _people(report: Document) -> list[str]:
 
 def _told(arrival: Document, report: Document, end: Document, moment: datetime) -> Document:
     row = rows("absorb", "system")[0]
+    words = {"case": report["_id"]}
     return {
         **arrival,
         "at": moment,
@@ -136,8 +138,9 @@ def _told(arrival: Document, report: Document, end: Document, moment: datetime) 
         "label": row.label,
         "from": end["state"],
         "to": end["state"],
-        "says": row.says.format(case=report["_id"]),
-        "given": {"case": report["_id"]},
+        "says": row.says.format(**words),
+        "shows": row.to_citizens and row.to_citizens.format(**words),
+        "given": words,
     }
 
 
@@ -164,7 +167,8 @@ def _evidence(report: Document, end: Document, moment: datetime) -> Iterable[Doc
             "by": {**by, "id": ""} if by["kind"] in ("reporter", "follower") else by,
             "says": says,
             "note": note,
-            "shown": row.shown,
+            "shows": None,
+            "shown": False,
             "given": entry["given"] if carried else {"case": report["_id"], "at": entry["at"].isoformat()},
         }
 

@@ -72,12 +72,17 @@ class Category(_Data):
         """The filing condition ``key``, if the category has it."""
         return next((c for c in self.conditions if c.key == key), None)
 
+    def fitting(self, answers: dict[str, str]) -> tuple[Condition, ...]:
+        """The conditions that may be meant: the first that ``answers`` select, or else all that none speaks against."""
+        asked = [(c, answers.get(c.when.question) if c.when else None) for c in self.conditions]
+        for condition, answer in asked:
+            if condition.when is not None and answer == condition.when.equals:
+                return (condition,)
+        return tuple(c for c, answer in asked if answer is None) or self.conditions
+
     def condition_for(self, answers: dict[str, str]) -> Condition:
-        """The filing condition that ``answers`` select; the first one where they select none."""
-        for condition in self.conditions:
-            if condition.when is not None and answers.get(condition.when.question) == condition.when.equals:
-                return condition
-        return self.conditions[0]
+        """The filing condition that ``answers`` select; the first that fits where they select none."""
+        return self.fitting(answers)[0]
 
 
 class RoutingRule(_Data):

@@ -15,6 +15,7 @@ from core.errors import Conflict, Forbidden, NotFound
 from core.idempotency import Idempotency
 from reports.queries import ReportQueries
 from reports.rules import OPEN, STATE_NAMES, State
+from reports.timeline import to_citizens
 
 MAX_FOLLOWERS = 500
 
@@ -59,7 +60,7 @@ class ReportPeople:
             raise Conflict(f"案件已并入 {into}，请关注该案件。", code="MERGED", details={"merged_into": into})
         if report["state"] not in OPEN:
             raise Conflict(f"案件{STATE_NAMES[State(report['state'])]}，不能再关注。", code="NOT_OPEN")
-        raise Conflict("关注这个案件的人已满。", code="TOO_MANY_FOLLOWERS")
+        raise Conflict("关注人数已达上限。", code="TOO_MANY_FOLLOWERS")
 
     async def unfollow(self, number: str, citizen_id: str) -> None:
         """Stop telling ``citizen_id`` of the case; whoever does not follow it may ask as well.
@@ -105,7 +106,9 @@ class ReportPeople:
 
     async def export(self, citizen_id: str) -> list[Document]:
         """A person's own reports, in clear, for their own data export: what they gave, and what they were told."""
-        found = self._reports.find({"reporter.citizen_id": citizen_id}).sort("_id", ASCENDING)
+        found = self._reports.find({"reporter.citizen_id": citizen_id}).sort(
+            [("created_at", ASCENDING), ("_id", ASCENDING)]
+        )
         return [
             {
                 "number": r["_id"],
@@ -113,7 +116,7 @@ class ReportPeople:
                 **{k: r[k] for k in ("given_location", "place", "rating")},
                 "contact_phone": self._vault.open(r["contact_phone"], "phone") if r["contact_phone"] else None,
                 "timeline": [
-                    {k: e[k] for k in ("at", "action", "says", "photos")}
+                    {"at": e["at"], "action": e["action"], "says": to_citizens(e), "photos": e["photos"]}
                     | ({"note": e["note"], "reason": e["reason"]} if e["by"]["kind"] == "reporter" else {})
                     for e in r["timeline"]
                     if e["shown"]

@@ -14,14 +14,13 @@ from accounts.staff import StaffService
 from core.audit import origin
 from core.clock import now, shanghai
 from core.debts import Amendment, Document, owe
-from core.errors import Conflict, Invalid
+from core.errors import Invalid
 from core.photos import PhotoService
 from reports import family
 from reports.automation import routed
 from reports.calendar import CalendarService
 from reports.case_clock import clock_after, end_of
 from reports.catalogue import Catalogue
-from reports.checks import RequiredChecks
 from reports.facts import Policy, units_of
 from reports.learning import lessons
 from reports.milestones import judged_by, marked
@@ -37,7 +36,7 @@ from reports.models import (
     published_by_filing,
 )
 from reports.placing import Place, Placing, before_and_after, moved
-from reports.rules import DORMANT, NEED_NAMES, State, Transition
+from reports.rules import DORMANT, NEED_NAMES, Need, State, Transition
 from reports.running_limit import Escalation
 from reports.timeline import new_entry
 from reports.vocabulary import TOLD_REPORTER
@@ -56,8 +55,14 @@ _AUDITED = ("state", "category", "condition", "unit_id", "assignee", "due_at", "
 # What of what was given the timeline keeps in fields of its own, or in words of its own.
 _KEPT_ELSEWHERE = {"reason", "note", "photos", "children", "location"}
 
-MAX_TIMELINE = 500
 MAX_CO_UNITS = 9
+
+_VERBS: dict[Need, str] = {
+    **dict.fromkeys(("unit", "category", "assignee", "until", "resolved", "score", "location"), "选择"),
+    "photos": "上传",
+    "children": "列出",
+}
+"""What is done to give what is not written."""
 
 
 @dataclass
@@ -84,7 +89,6 @@ class Planner:
         photos: PhotoService,
         placing: Placing,
         calendar: CalendarService,
-        checks: RequiredChecks,
         escalation: Escalation,
         policy: Policy,
     ) -> None:
@@ -93,7 +97,6 @@ class Planner:
         self._photos = photos
         self._placing = placing
         self._calendar = calendar
-        self._checks = checks
         self._escalation = escalation
         self._policy = policy
 
@@ -110,12 +113,11 @@ class Planner:
         until = _until(row, report, given)
         self._check_until(until, moment)
         named = await self._look_up(row, report, actor, given)
-        if len(report["timeline"]) >= MAX_TIMELINE and row.to is None:
-            raise Conflict("这个案件的记录已满，不能再补充。", code="TIMELINE_FULL")
         target = row.to or State(report["state"])
-        says = row.says.format(**self._words(row, report, actor, given, named))
-        entry = new_entry(row.action, row.label, says, actor, report["state"], target, moment)
-        entry |= {"reason": given.reason, "note": given.note, "photos": list(given.photos), "shown": row.shown}
+        words = self._words(row, report, actor, given, named)
+        says, shows = row.says.format(**words), row.to_citizens and row.to_citizens.format(**words)
+        entry = new_entry(row.action, row.label, says, actor, report["state"], target, moment, shows=shows)
+        entry |= {"reason": given.reason, "note": given.note, "photos": list(given.photos)}
         entry["given"] = _told(given)
         if given.children:
             entry["given"]["children"] = await self._children(row, report, given.children)
@@ -165,7 +167,7 @@ class Planner:
         )
         if "follower" in row.actors and isinstance(actor, Reporter):
             amendment.push["acted"] = [{"citizen_id": actor.citizen_id, "action": row.action, "at": moment}]
-        beside = self._checks.beside(row, report, change.get("category", report["category"]), entry)
+        beside = self._policy.checks.beside(row, report, change.get("category", report["category"]), entry)
         related = family.beside(row, report, entry["given"].get("children", ()))
         return amendment.also(beside).also(related), entry
 
@@ -178,9 +180,9 @@ class Planner:
             return
         today = shanghai(moment).date()
         if not today <= until <= today + timedelta(days=self._policy.max_suspension_days):
-            problem = f"应为今天到 {self._policy.max_suspension_days} 天之内的日期"
+            problem = f"应在今天起 {self._policy.max_suspension_days} 天以内"
             raise Invalid(
-                f"挂账截止日期不对，{problem}。",
+                f"挂账截止日期{problem}。",
                 code="UNTIL_OUT_OF_RANGE",
                 details={"fields": [{"field": "until", "problem": problem}]},
             )
@@ -193,7 +195,8 @@ class Planner:
         elif given.condition or (row.clock in ("starts", "restarts") and report["category"]):
             found.category = await self._catalogue.category(report["category"])
         if found.category is not None:
-            found.condition = _condition(found.category, report, given)
+            asks = "condition" in row.takes and isinstance(actor, StaffSession)
+            found.condition = _condition(found.category, report, given, asks=asks)
         if given.unit:
             found.unit = await self._unit(given.unit)
             for key in given.co_units:
@@ -239,7 +242,7 @@ class Planner:
     ) -> dict[str, str | int]:
         """What the row's sentence is filled in with. The unit is the one that has the case, or had it until now."""
         mine = actor.unit_id if isinstance(actor, StaffSession) else None
-        unit = named.unit.name if named.unit else report["unit_name"] or "责任部门"
+        unit = named.unit.name if named.unit else report["unit_name"] or "处置部门"
         until = _until(row, report, given)
         return {
             "unit": unit,
@@ -255,13 +258,15 @@ class Planner:
             "children": "、".join(child.number for child in given.children),
             "score": given.score or "",
             "days": self._policy.dormant_days,
+            "who": "关注人" if isinstance(actor, Reporter) and not is_reporter(report, actor) else "上报人",
         }
 
 
-def _condition(category: Category, report: Document, given: Given) -> Condition:
+def _condition(category: Category, report: Document, given: Given, *, asks: bool) -> Condition:
     """The filing condition in force: the one chosen now, the one chosen before, or the one that the answers select.
 
-    Raises :class:`Invalid` (``NO_SUCH_CONDITION``).
+    Where they leave several, the one who acts is asked (``asks``): each has a time limit of its own. A rule takes the
+    category's first, as nobody can be asked. Raises :class:`Invalid` (``NO_SUCH_CONDITION``, ``CONDITION_REQUIRED``).
     """
     if given.condition:
         chosen = category.condition(given.condition)
@@ -269,7 +274,20 @@ def _condition(category: Category, report: Document, given: Given) -> Condition:
             raise Invalid("这个类别没有这个立案条件，请重新选择。", code="NO_SUCH_CONDITION")
         return chosen
     before = category.condition(report.get("condition") or "") if category.key == report["category"] else None
-    return before or category.condition_for(report["answers"])
+    if before is not None:
+        return before
+    fitting = category.fitting(report["answers"])
+    if asks and len(fitting) > 1:
+        problem = f"该类别有 {len(fitting)} 条立案条件，时限不同，请选择其中一条"
+        raise Invalid(
+            f"{problem}。",
+            code="CONDITION_REQUIRED",
+            details={
+                "fields": [{"field": "condition", "problem": problem}],
+                "conditions": [{"key": c.key, "text": c.text, "limit": c.limit.model_dump()} for c in fitting],
+            },
+        )
+    return category.condition_for(report["answers"])
 
 
 def _until(row: Transition, report: Document, given: Given) -> date | None:
@@ -390,12 +408,18 @@ def _by(actor: Actor) -> str | None:
 def _check_given(row: Transition, given: Given) -> None:
     names = given.names()
     accepted = {*row.needs, *row.takes, *row.some_of}
-    problems = [{"field": n, "problem": f"必填：{NEED_NAMES[n]}"} for n in row.needs if n not in names]
-    problems += [{"field": n, "problem": f"「{row.label}」不接受这一项"} for n in sorted(names - accepted)]
+    problems = [
+        {"field": n, "problem": f"请{_VERBS.get(n, '填写')}{NEED_NAMES[n]}"} for n in row.needs if n not in names
+    ]
+    problems += [
+        {"field": n, "problem": f"「{row.label}」无需填写此项（{NEED_NAMES[n]}）"}
+        for n in NEED_NAMES
+        if n in names - accepted
+    ]
     if row.some_of and names.isdisjoint(row.some_of):
-        wanted = "或".join(NEED_NAMES[n] for n in row.some_of)
-        problems.append({"field": row.some_of[0], "problem": f"请填写{wanted}"})
+        wanted = "或".join(f"{_VERBS.get(n, '填写')}{NEED_NAMES[n]}" for n in row.some_of)
+        problems.append({"field": row.some_of[0], "problem": f"请{wanted}"})
     if row.outcomes and given.resolved and given.resolved not in row.outcomes:
-        problems.append({"field": "resolved", "problem": f"「{row.label}」不接受这个选择"})
+        problems.append({"field": "resolved", "problem": f"「{row.label}」不能选择此项"})
     if problems:
         raise Invalid(f"请检查填写的内容。{problems[0]['problem']}", details={"fields": problems})

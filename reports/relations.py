@@ -1,13 +1,12 @@
-"""What one case is to another, and what on a case stands in the way of a step."""
+"""What one case is to another: earlier, merged into it; and what must not be on a case when a step is written."""
 
 from __future__ import annotations
 
 from core.debts import Amendment, Document
 from core.errors import Conflict, Invalid, PreconditionRequired
-from reports.family import MAX_CHILDREN
+from reports.facts import MAX_CHILDREN, MAX_TIMELINE
 from reports.models import Given
-from reports.planning import MAX_TIMELINE
-from reports.rules import HINDRANCES, OPEN, STATE_NAMES, State, Transition
+from reports.rules import HINDRANCES, OPEN, STAFF_STATE_NAMES, State, Transition
 
 
 def free_of(row: Transition) -> Document:
@@ -34,12 +33,9 @@ def check_told_apart(row: Transition, *, told: bool) -> None:
         )
 
 
-def check_free(row: Transition, report: Document) -> None:
-    """Raise :class:`Conflict`, with what it is, when something on ``report`` stands in the way of ``row``."""
-    for name in row.free_of:
-        hindrance = HINDRANCES[name]
-        if present := report.get(hindrance.field):
-            raise Conflict(hindrance.message, code=hindrance.code, details={hindrance.field: present})
+def is_earlier(one: Document, other: Document) -> bool:
+    """Whether ``one`` was reported before ``other``: numbers come in blocks for each process, so the moment decides."""
+    return (one["created_at"], one["_id"]) < (other["created_at"], other["_id"])
 
 
 def merged_into(report: Document, target: Document) -> Amendment:
@@ -48,10 +44,10 @@ def merged_into(report: Document, target: Document) -> Amendment:
     Raises :class:`Invalid` (``MERGE_INTO_EARLIER``) when ``target`` was not reported earlier, and :class:`Conflict`
     (``TARGET_MERGED``, with where it went, or ``TARGET_NOT_OPEN``) when nothing is done about it any more.
     """
-    number, other = report["_id"], target["_id"]
-    if other >= number:
+    other = target["_id"]
+    if not is_earlier(target, report):
         raise Invalid(
-            "只能并入更早上报的案件，请反过来操作：把较晚的案件并入较早的案件。",
+            "只能并入更早上报的案件，请反过来操作：将较晚的案件并入较早的案件。",
             code="MERGE_INTO_EARLIER",
             details={"fields": [{"field": "into", "problem": "应为更早上报的案件编号"}]},
         )
@@ -64,6 +60,6 @@ def merged_into(report: Document, target: Document) -> Amendment:
         )
     if state not in OPEN:
         raise Conflict(
-            f"案件 {other} {STATE_NAMES[state]}，不能再并入。", code="TARGET_NOT_OPEN", details={"state": state}
+            f"案件 {other} {STAFF_STATE_NAMES[state]}，不能再并入。", code="TARGET_NOT_OPEN", details={"state": state}
         )
     return Amendment(set={"merged_into": other})

@@ -30,15 +30,14 @@ from core.serials import Serials
 from places.service import PlaceService
 from reports.calendar import CalendarService
 from reports.catalogue import Catalogue, check_answers
-from reports.checks import RequiredChecks
-from reports.facts import Policy, Situation, missing, part_of, unit_ids
+from reports.facts import Policy, Situation, part_of, refused, unit_ids
 from reports.milestones import no_milestones
 from reports.models import Actor, CameraFinding, Finder, Given, NewReport, Partner, Reporter, System, is_reporter
 from reports.placing import Placing, photo_facts, place_names
 from reports.planning import Planner
 from reports.queries import CLOSED_IN_GRID, HIDDEN
-from reports.relations import check_free, check_told_apart, free_of, merged_into, room_for
-from reports.rules import ACTIONS, OPEN, STATE_NAMES, State, Transition, open_rows, rows
+from reports.relations import check_told_apart, free_of, merged_into, room_for
+from reports.rules import ACTIONS, OPEN, State, Transition, changed, open_rows, rows, stale_state
 from reports.running_limit import Escalation
 from reports.search import grams
 from reports.time_limits import EPOCH
@@ -132,7 +131,6 @@ class ReportService:
         escalation: Escalation,
         policy: Policy,
         division: str,
-        checks: RequiredChecks,
     ) -> None:
         self._reports = database["reports"]
         self._catalogue = catalogue
@@ -147,11 +145,9 @@ class ReportService:
             photos=photos,
             placing=Placing(places=places, photos=photos),
             calendar=calendar,
-            checks=checks,
             escalation=escalation,
             policy=policy,
         )
-        self.checks = checks
         self._policy = policy
         self._division = division
 
@@ -197,11 +193,11 @@ class ReportService:
         if claim is not None:
             number = await claim(number)
         says = f"由{by.name}转来" if isinstance(by, Partner) else _RECEIVED[by.channel]
-        entry = new_entry("submit", "上报", says, by, None, State.SUBMITTED, moment)
+        entry = new_entry("submit", "上报", says, by, None, State.SUBMITTED, moment, shows=says)
         entry["photos"] = list(report.photo_ids)
         entry["note"] = f"图片地址（未下载）：{report.media_url}" if report.media_url else report.remark
         debts = [owe("route", delay=route_after), owe("attach", photos=list(report.photo_ids)), owe("suggest")]
-        awaited = self.checks.on_submission(report.category)
+        awaited = self._policy.checks.on_submission(report.category)
         debts += awaited.owe
         if isinstance(by, Reporter):
             debts.append(owe("check_text", entry=entry["id"]))
@@ -299,7 +295,8 @@ class ReportService:
 
         Raises :class:`NotFound` for an unknown action or a case out of reach, :class:`Forbidden` without the
         permission, :class:`Conflict` (``STALE_STATE``, with the present state and what is open) when the case stands
-        elsewhere or ``version`` is not the present one, :class:`Invalid` for what is missing or not taken, and
+        elsewhere, (``STALE_VERSION``) when ``version`` is not the present one or the case keeps changing, and with a
+        code of its own for what else is in the way; :class:`Invalid` for what is missing or not taken, and
         :class:`PreconditionRequired` for staff's steps that happen twice when they are sent twice, with neither
         ``version`` nor ``once``.
         """
@@ -313,11 +310,10 @@ class ReportService:
                 return report, done
             situation = self._situation(report, actor)
             if version not in (None, report["version"]):
-                raise self._stale(situation)
+                raise changed(situation)
             row = self._row(action, situation)
             if isinstance(actor, StaffSession):
                 check_told_apart(row, told=version is not None or once is not None)
-            check_free(row, report)
             if given.children and not given.children[0].number:
                 numbered = [replace(child, number=await self._number(now())) for child in given.children]
                 given = replace(given, children=tuple(numbered))
@@ -340,7 +336,7 @@ class ReportService:
             )
             if after is not None:
                 return dict(after), entry
-        raise self._stale(self._situation(await self._within_reach(number, actor), actor))
+        raise changed(self._situation(await self._within_reach(number, actor), actor))
 
     def open_to(self, report: Document, actor: Actor) -> list[Transition]:
         """What ``actor``, who can read ``report``, may do with it now."""
@@ -349,33 +345,34 @@ class ReportService:
     def row(self, action: str, report: Document, actor: Actor) -> Transition | None:
         """The row by which ``actor`` may do ``action`` now; permissions are not looked at."""
         situation = self._situation(report, actor)
-        return next((row for row in _here(action, situation) if missing(row, situation) is None), None)
+        return next((row for row in _here(action, situation) if refused(row, situation) is None), None)
 
     def _situation(self, report: Document, actor: Actor) -> Situation:
         return Situation(report, actor, now(), self._policy)
 
-    def _row(self, action: str, situation: Situation) -> Transition:
-        """The row to go by. Raises :class:`Conflict` where there is none: the state, or a fact with its own code."""
+    @staticmethod
+    def _row(action: str, situation: Situation) -> Transition:
+        """The row to go by. Raises :class:`Conflict` where there is none: the state, or what is in the way of it."""
         part = part_of(situation)
         if part is None or not rows(action, part):
             raise _no_such_report()  # a follower who tries what is the reporter's
         here = _here(action, situation)
         if not here:
-            raise self._stale(situation)
-        lacking = [missing(row, situation) for row in here]
-        if None in lacking:
-            return here[lacking.index(None)]
-        fact = lacking[0]
-        assert fact is not None  # noqa: S101 - for the type checker: it was looked for above
-        raise Conflict(fact.message, code=fact.code, details=self._stale(situation).details)
+            raise stale_state(situation)
+        refusals = [refused(row, situation) for row in here]
+        if None in refusals:
+            return here[refusals.index(None)]
+        first = refusals[0]
+        assert first is not None  # noqa: S101 - for the type checker: it was looked for above
+        raise Conflict(first.message, code=first.code, details={**stale_state(situation).details, **first.details})
 
     @staticmethod
     def _permitted(action: str, actor: Actor) -> None:
         if action not in ACTIONS:
-            raise NotFound("没有这个操作。", code="NO_SUCH_ACTION")
+            raise NotFound("不支持该操作。", code="NO_SUCH_ACTION")
         possible = [row for kind in _kinds(actor) for row in rows(action, kind)]
         if not possible:
-            raise Forbidden("这个操作不由您来做。", code="NOT_YOURS_TO_DO")
+            raise Forbidden("该操作不属于您的职责。", code="NOT_YOURS_TO_DO")
         if isinstance(actor, StaffSession) and possible[0].permission not in actor.permissions:
             raise Forbidden(
                 "您没有这项操作的权限，请联系管理员。",
@@ -395,19 +392,6 @@ class ReportService:
         if not theirs:
             raise _no_such_report()
         return report
-
-    def _stale(self, situation: Situation) -> Conflict:
-        report = situation.report
-        state = State(report["state"])
-        return Conflict(
-            f"案件现在是「{STATE_NAMES[state]}」，不能这样操作，请刷新后再看。",
-            code="STALE_STATE",
-            details={
-                "state": state,
-                "version": report["version"],
-                "actions": [t.action for t in open_rows(situation)],
-            },
-        )
 
     async def plan(self, row: Transition, report: Document, actor: Actor, given: Given) -> tuple[Amendment, Document]:
         """The change that ``row`` makes to ``report``, and the timeline entry in it: see :meth:`Planner.plan`."""
@@ -437,7 +421,7 @@ class ReportService:
         reminded = 0
         for found in await due.limit(limit).to_list(limit):
             try:
-                await self.act(found["_id"], "remind", System("长时间没有人办理"), Given())
+                await self.act(found["_id"], "remind", System("长时间无处置进展"), Given())
                 reminded += 1
             except Conflict as moved_on:
                 log.info("reports.not_dormant", number=found["_id"], why=moved_on.code)

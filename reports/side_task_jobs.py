@@ -164,10 +164,12 @@ class SideTaskJobs:
             case = await self._reports.get(task["number"])
             if any(e["id"] == task["entry"] for e in case["timeline"]):
                 return Payment()
-            says = row.says.format(check=KIND_NAMES[task["kind"]], verdict=verdict)
+            words = {"check": KIND_NAMES[task["kind"]], "verdict": verdict}
+            says, shows = row.says.format(**words), row.to_citizens and row.to_citizens.format(**words)
             state = State(case["state"])
-            entry = new_entry(row.action, row.label, says, System("现场核查"), state, state, now())
-            entry |= {"id": task["entry"], "note": task["note"], "photos": task["photos"], "shown": row.shown}
+            by = System(f"现场{words['check']}")
+            entry = new_entry(row.action, row.label, says, by, state, state, now(), shows=shows)
+            entry |= {"id": task["entry"], "note": task["note"], "photos": task["photos"]}
             entry["given"] = {"task": task["_id"], "verdict": task["verdict"] or task["state"]}
             if done:
                 entry["by"] = {"kind": "staff", **task["taken_by"], "unit": None}

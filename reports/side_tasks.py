@@ -25,7 +25,7 @@ from core.errors import Conflict, Invalid, NotFound
 from core.paging import page_mark, read_mark
 from core.photos import PhotoService
 from places.coordinates import LonLat, distance
-from reports.checks import Kind
+from reports.checks import KIND_NAMES, Kind
 
 PERMISSION = "side_task.answer"
 """What a collector holds."""
@@ -34,7 +34,7 @@ Verdict = Literal["found", "not_found", "fixed", "not_fixed", "inaccessible"]
 
 VERDICTS: dict[Kind, dict[Verdict, str]] = {
     "pre_filing_check": {"found": "情况属实", "not_found": "未发现问题", "inaccessible": "无法到达现场"},
-    "closing_check": {"fixed": "已经解决", "not_fixed": "没有解决", "inaccessible": "无法到达现场"},
+    "closing_check": {"fixed": "问题已解决", "not_fixed": "问题未解决", "inaccessible": "无法到达现场"},
 }
 
 
@@ -50,7 +50,7 @@ class TaskState(StrEnum):
 
 TASK_STATE_NAMES: dict[TaskState, str] = {
     TaskState.OFFERED: "待接收",
-    TaskState.TAKEN: "核查中",
+    TaskState.TAKEN: "进行中",
     TaskState.DONE: "已完成",
     TaskState.EXPIRED: "超时未完成",
     TaskState.CANCELLED: "已取消",
@@ -114,7 +114,7 @@ class SideTasks:
         """A task that is or was this person's. Raises :class:`NotFound` for one that was never offered to them."""
         found = await self._tasks.find_one({"_id": task_id})
         if found is None or not (staff.staff_id in found["offered_to"] or _is_with(found, staff)):
-            raise NotFound("没有找到这个核查任务。", code="NO_SUCH_TASK")
+            raise NotFound("没有找到该任务。", code="NO_SUCH_TASK")
         return dict(found)
 
     async def take(self, task_id: str, staff: StaffSession) -> Document:
@@ -194,7 +194,7 @@ class SideTasks:
             return done
         task = await self.get(task_id, staff)
         if task["state"] == TaskState.OFFERED:
-            raise Conflict("请先接收任务，再提交核查结果。", code="TASK_NOT_TAKEN", details={"state": task["state"]})
+            raise Conflict("请先接收任务，再提交结果。", code="TASK_NOT_TAKEN", details={"state": task["state"]})
         raise _too_late(task)
 
     def _check(self, task: Document, finding: Finding) -> float:
@@ -202,7 +202,7 @@ class SideTasks:
         verdicts = VERDICTS[task["kind"]]
         if finding.verdict not in verdicts:
             raise Invalid(
-                f"请选择核查结果：{'、'.join(verdicts.values())}。",
+                f"请选择{KIND_NAMES[task['kind']]}结果：{'、'.join(verdicts.values())}。",
                 details={"fields": [{"field": "verdict", "problem": f"应为以下之一：{'、'.join(verdicts)}"}]},
             )
         metres = self._metres(task, LonLat(finding.longitude, finding.latitude))

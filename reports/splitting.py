@@ -21,7 +21,7 @@ from core.database import Database
 from core.debts import Amendment, Document, Payment, Postponed, owe
 from reports.milestones import no_milestones
 from reports.models import System
-from reports.rules import OPEN, STATE_NAMES, State, rows
+from reports.rules import OPEN, STAFF_STATE_NAMES, STATE_NAMES, State, rows
 from reports.search import grams
 from reports.service import ReportService
 from reports.timeline import new_entry
@@ -72,9 +72,8 @@ class Splitting:
     def _child(self, parent: Document, entry: Document, child: Document) -> Document:
         """A child as it is made. What was reported is told by its parent; the parent's evidence is its own too."""
         moment = now()
-        first = new_entry(
-            "submit", "拆分", f"由案件 {parent['_id']} 拆分", System("拆分"), None, State.SUBMITTED, moment
-        )
+        says = f"由案件 {parent['_id']} 拆分"
+        first = new_entry("submit", "拆分", says, System("拆分"), None, State.SUBMITTED, moment, shows=says)
         first["by"] = entry["by"]
         first["photos"] = parent["photos"]
         followers = dict.fromkeys([parent["reporter"]["citizen_id"], *parent["followers"]])
@@ -136,6 +135,8 @@ class Splitting:
 def _told(parent: Document, child: Document) -> Document:
     row = rows("child_changed", "system")[0]
     state = State(parent["state"])
-    says = row.says.format(case=child["_id"], state=STATE_NAMES[State(child["state"])])
-    entry = new_entry(row.action, row.label, says, System("拆分的案件"), state, state, now())
-    return {**entry, "shown": row.shown, "given": {"case": child["_id"], "state": child["state"]}}
+    stands = State(child["state"])
+    says = row.says.format(case=child["_id"], state=STAFF_STATE_NAMES[stands])
+    shows = row.to_citizens and row.to_citizens.format(case=child["_id"], state=STATE_NAMES[stands])
+    entry = new_entry(row.action, row.label, says, System("拆分的案件"), state, state, now(), shows=shows)
+    return {**entry, "given": {"case": child["_id"], "state": child["state"]}}

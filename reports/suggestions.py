@@ -32,9 +32,8 @@ from reports.rules import State
 from reports.service import ReportService
 
 _HISTORY = timedelta(days=365)
-# What to do comes first: a subscribe message shows twenty characters.
-_ASKING = "补拍能看清问题的照片，或写明是什么问题、在什么位置（从现有照片看不出问题所在）"
-_SHOWN_NOTHING = System("照片没有看出问题")
+_ASKING = "能看清问题的照片，或说明是什么问题、在什么位置（现有照片中未识别出问题）"
+_SHOWN_NOTHING = System("照片中未识别出问题")
 
 
 @dataclass(frozen=True)
@@ -115,7 +114,7 @@ class Suggestions:
         # The version too: what has been added or asked for meanwhile is looked at first.
         unmoved: Document = {"state": State.SUBMITTED, "category": None, "version": report["version"]}
         if suggested["automatic"]:
-            by = System(f"按照片和文字识别为「{names[offered[0]]}」（把握 {suggested['confidence']:.0%}），自动立案")
+            by = System(f"按照片和文字识别为「{names[offered[0]]}」（置信度{suggested['confidence']:.0%}），自动立案")
             amendment = amendment.also(await self._reports.step("file", report, by, Given(category=offered[0])))
         elif self._shows_nothing(photo) and self._reports.row("ask_supplement", report, _SHOWN_NOTHING) is not None:
             asking = await self._reports.step("ask_supplement", report, _SHOWN_NOTHING, Given(reason=_ASKING))
@@ -133,7 +132,7 @@ class Suggestions:
             and not found.contradicted
             and min(found.confidence, found.evidence) >= self._settings.automatic_at
             and report["channel"] == Reporter.channel
-            and self._reports.checks.files_by_itself({**report, "category": found.category})
+            and self._reports.policy.checks.files_by_itself({**report, "category": found.category})
         )
 
     def _shows_nothing(self, photo: Judgement | None) -> bool:

@@ -110,9 +110,9 @@ class TimeLimits:
         if percent >= 100:
             amendment.set["late"] = True
         if percent in self._escalation.percents:
-            says = "处置时限已到" if percent == 100 else f"处置时限已用 {percent}%"
+            says = "处置时限已届满" if percent == 100 else f"处置时限已用 {percent}%"
             entry = new_entry("warn", "时限提醒", says, BY, report["state"], State(report["state"]), moment)
-            entry |= {"shown": False, "given": {"percent": str(percent)}}
+            entry["given"] = {"percent": str(percent)}
             amendment.push["timeline"] = [entry]
             amendment.owe = [owe("warn", entry=entry["id"], percent=percent)]
         result = await self._reports.update_one(mine, amendment.pipeline())
@@ -147,11 +147,12 @@ class TimeLimits:
 def _text(report: Document, percent: int) -> str:
     name, due = report["category_name"] or "未分类", local(report["due_at"])
     what = f"案件 {report['_id']}（{name}）"
+    step = "处置" if report["unit_id"] else "派遣"
     if percent < 100:
-        return f"{what}的处置时限已用 {percent}%，请在{due}前处置完成。"
+        return f"{what}的处置时限已用 {percent}%，将于{due}届满，请尽快{step}。"
     if percent == 100:
-        return f"{what}在{due}已到处置时限，尚未处置完成，请尽快处置。"
-    return f"{what}已超过处置时限，用时达时限的 {percent}%，请督促处置。"
+        return f"{what}的处置时限已于{due}届满，请尽快{step}。"
+    return f"{what}已超时，用时达处置时限的 {percent}%，请督促{step}。"
 
 
 def local(moment: datetime) -> str:

@@ -1,4 +1,7 @@
-"""The timeline (流转记录) of a case: one entry for each step, in the words that people read; entries are only added."""
+"""The timeline (流转记录) of a case: one entry for each step, in words for staff and in words for citizens.
+
+Entries are only added.
+"""
 
 from __future__ import annotations
 
@@ -18,8 +21,13 @@ def new_entry(
     origin: str | None,
     to: State,
     moment: datetime,
+    *,
+    shows: str | None = None,
 ) -> Document:
-    """A new entry: ``origin`` is the state that the case comes from, ``to`` the one that it comes to."""
+    """A new entry: ``origin`` is the state that the case comes from, ``to`` the one that it comes to.
+
+    ``says`` is for staff, ``shows`` for citizens, who do not see the entry where it is None.
+    """
     by: Document
     if isinstance(actor, Finder):
         actor = actor.staff
@@ -42,9 +50,16 @@ def new_entry(
         "to": to,
         "by": by,
         "says": says,
-        "shown": True,
+        "shows": shows,
+        "shown": shows is not None,
         "reason": None,
         "note": None,
         "photos": [],
         "given": {},
     }
+
+
+def to_citizens(entry: Document) -> str:
+    """The sentence by which citizens are told of a step that they may see."""
+    # Entries of before the sentence was kept may tell staff what is not for others: of these the name is enough.
+    return str(entry.get("shows") or entry["label"])

@@ -212,7 +212,7 @@ def _within(staff: StaffSession, area: str | None) -> Document:
     Raises :class:`Forbidden` for a unit's own staff, whose reach is by case and not by place.
     """
     if staff.unit_id is not None:
-        raise Forbidden("热点由指挥中心查看。", code="CENTRE_ONLY")
+        raise Forbidden("仅指挥中心可查看热点。", code="CENTRE_ONLY")
     own: Document = {"$or": [_inside(code) for code in staff.areas]}
     return {"$and": [own, _inside(area)]} if area is not None else own
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Literal
+from typing import Final, Literal
 
 from reports.milestones import Mark
 
@@ -46,6 +46,9 @@ STATE_NAMES: dict[State, str] = {
     State.MERGED: "已并案",
 }
 
+STAFF_STATE_NAMES: dict[State, str] = STATE_NAMES | {State.FILED: "待派遣"}
+"""What staff read: to whoever works on the case the state says what is to be done next."""
+
 OPEN = (
     State.SUBMITTED, State.FILED, State.AT_STREET, State.DISPATCHED, State.ACCEPTED, State.SUSPENDED, State.HANDLED,
     State.REWORK,
@@ -79,8 +82,11 @@ Fact = Literal[
     "by_lead", "by_part", "parts_done", "direct", "street_first", "by_street", "not_by_street", "first_dispatch",
     "dispatched_before", "in_time", "extension_left", "nothing_asked", "extension_asked", "suspension_asked",
     "appeal_asked", "was_late", "never_appealed", "not_urged_lately", "closed_lately", "dormant",
-    "own_finding", "place_rough", "place_exact", "answerable", "never_asked",
+    "own_finding", "place_rough", "place_exact", "answerable", "never_asked", "check_open", "splittable",
 ]  # fmt: skip
+
+TYPED: frozenset[Need] = frozenset({"reason", "note", "address", "children"})
+"""What is given in words of one's own."""
 
 NEED_NAMES: dict[Need, str] = {
     "reason": "理由",
@@ -94,7 +100,7 @@ NEED_NAMES: dict[Need, str] = {
     "until": "挂账截止日期",
     "resolved": "是否解决",
     "score": "评分",
-    "into": "并入的案件编号",
+    "into": "主案件编号",
     "children": "拆分出的案件",
     "location": "位置坐标",
     "address": "地址",
@@ -114,10 +120,14 @@ class Hindrance:
 
 
 HINDRANCES: dict[str, Hindrance] = {
-    "checks": Hindrance("open_checks", "CHECK_OPEN", "现场核查还没有完成，请等采集员反馈，或取消核查后再操作。"),
-    "children": Hindrance("open_children", "CHILDREN_OPEN", "拆分出的案件还没有全部办结，请等其办结后再操作。"),
-    "absorbed": Hindrance("absorbed", "HAS_ABSORBED", "已有其他人的上报并入这个案件，不能撤回；如已解决，请补充说明。"),
+    "checks": Hindrance("open_checks", "CHECK_OPEN", "现场核实或核查尚未完成，请待采集员反馈，或取消后再操作。"),
+    "children": Hindrance("open_children", "CHILDREN_OPEN", "拆分出的案件尚未全部结案，请待其结案后再操作。"),
+    "absorbed": Hindrance("absorbed", "HAS_ABSORBED", "已有其他人的上报并入本案，不能撤回；如已解决，请补充说明。"),
 }
+
+
+SAME: Final = "{says}"
+"""Citizens read what staff read."""
 
 
 @dataclass(frozen=True)
@@ -137,12 +147,15 @@ class Transition:
     once more, stops it until a date, lets it go on, ends it (the unit is done), or cancels it. ``asks`` puts a request
     on the case, which a row with ``answers`` takes off; ``removes_part`` and ``ends_part`` are for the acting co-unit.
 
-    ``says`` is what the timeline tells, in plain Chinese; see :func:`reports.planning.words` for what is filled in;
-    ``shown`` tells whether citizens see the entry. ``tells`` is the notice owed to the reporter and followers; ``owes``
-    is further work for the worker, "resume" on the date until which the clock stops; ``settles`` is what is owed no
-    more. ``marks`` is what it writes into the case's milestones. ``publishes``: staff who do it have read the case and
-    seen its photos, which makes one that a partner handed on public. ``free_of``: what must not be on the case, by the
-    names of :data:`HINDRANCES`. ``checks``: it asks for a check on site, or calls off those that are open.
+    ``says`` is what the timeline tells staff, ``shows`` what it tells citizens (:data:`SAME`, or None: they do not see
+    the step); see :meth:`reports.planning.Planner._words` for what is filled in. Of the words that staff type with it
+    (:data:`TYPED`) citizens read, there or beside it, those that it ``shares``, and no others.
+
+    ``tells`` is the notice owed to the reporter and followers, and ``message`` its last line, of at most 20 characters;
+    ``owes`` is further work for the worker, "resume" on the date until which the clock stops; ``settles`` is what is
+    owed no more. ``marks`` is what it writes into the case's milestones. ``publishes``: staff who do it have read the
+    case and seen its photos, which makes one that a partner handed on public. ``free_of``: what must not be on the
+    case, by the names of :data:`HINDRANCES`. ``checks``: it asks for a check on site, or calls off those that are open.
     ``teaches``: what a member of staff who does it has said of the case: that it is of its category, that it was taken
     for another, or that what was said before of its category holds no more. ``repeats``: taken again it happens again,
     to others as well, and the case stands no different in between: staff give the version that they saw, or a key.
@@ -154,6 +167,7 @@ class Transition:
     actors: tuple[Actor, ...]
     to: State | None
     says: str
+    shows: str | None
     only: tuple[Fact, ...] = ()
     needs: tuple[Need, ...] = ()
     takes: tuple[Need, ...] = ()
@@ -168,13 +182,19 @@ class Transition:
     tells: Told | None = None
     owes: tuple[str, ...] = ()
     settles: tuple[str, ...] = ()
-    shown: bool = True
+    shares: tuple[Need, ...] = ()
+    message: str | None = None
     marks: tuple[Mark, ...] = ()
     publishes: bool = False
     free_of: tuple[str, ...] = ()
     checks: Literal["asks", "cancels"] | None = None
     teaches: Literal["category", "correction", "nothing"] | None = None
     repeats: bool = False
+
+    @property
+    def to_citizens(self) -> str | None:
+        """What citizens read, still to be filled in."""
+        return self.says if self.shows == SAME else self.shows
 
     @property
     def permission(self) -> str:

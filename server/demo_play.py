@@ -208,12 +208,14 @@ class Player:
             owner = {"kind": "staff", "id": actor.staff_id}
             photos = ((await self._services.photos.take(await play.pictures[number], owner))["_id"],)
         rating = case.rating if "score" in row.needs else None
+        category = case.becomes if "category" in row.needs else None
         given = Given(
             reason=words if "reason" in accepted else None,
             note=rating.comment if rating else words if "reason" not in accepted else None,
             photos=photos,
             unit=case.unit if "unit" in row.needs else None,
-            category=case.becomes if "category" in row.needs else None,
+            category=category,
+            condition=await self._condition(category, report) if category and "condition" in row.takes else None,
             resolved=rating.resolved if rating else "partly" if "resolved" in row.needs else None,
             score=rating.score if rating else None,
             assignee=actor.staff_id if "assignee" in row.needs and isinstance(actor, StaffSession) else None,
@@ -221,6 +223,10 @@ class Player:
             until=shanghai(play.moments[number]).date() + _SUSPENDED_FOR if "until" in row.needs else None,
         )
         await service.act(report["_id"], step.action, actor, given)
+
+    async def _condition(self, category: str, report: Document) -> str:
+        """The filing condition that staff choose: the one that a rule would take."""
+        return (await self._services.catalogue.category(category)).condition_for(report["answers"]).key
 
 
 def _row(step: Step) -> Transition:

@@ -175,7 +175,9 @@ def policy(settings: Settings) -> Policy:
     """How the district works, from the settings."""
     given = settings.reports.model_dump(include={field.name for field in fields(Policy)})
     limits = {name: Limit(**given[name]) for name in ("dispatch_limit", "closing_limit")}
-    return Policy(**{**given, **limits})
+    checked = settings.side_tasks
+    checks = RequiredChecks(frozenset(checked.before_filing), frozenset(checked.before_closing))
+    return Policy(**{**given, **limits}, checks=checks)
 
 
 def public_url(settings: Settings) -> str:
@@ -245,9 +247,6 @@ async def open_services(settings: Settings) -> AsyncIterator[tuple[Services, Rep
             escalation=escalation,
             policy=policy(settings),
             division=settings.reports.division,
-            checks=RequiredChecks(
-                frozenset(settings.side_tasks.before_filing), frozenset(settings.side_tasks.before_closing)
-            ),
         )
         queries = ReportQueries(database)
         people = ReportPeople(database, queries=queries, vault=vault, idempotency=idempotency)

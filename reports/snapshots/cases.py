@@ -83,7 +83,7 @@ class SnapshotCases:
             placed=Placed(
                 longitude, latitude, snapshot["given_location"], "exact", Located.model_validate(snapshot["place"])
             ),
-            remark=f"识别为{name}（得分 {snapshot['score']:.0%}），由{reviewed['by']['name']}确认",
+            remark=f"识别为{name}（置信度{snapshot['score']:.0%}），由{reviewed['by']['name']}确认",
         )
         try:
             return await self._reports.submit(report, finding, claim=claim)

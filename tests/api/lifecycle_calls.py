@@ -85,6 +85,27 @@ UNKNOWN: dict[str, Any] = {
     "location": "out of the district",
 }
 
+REFUSED_WITH = {
+    "by_lead": "NOT_THE_LEAD",
+    "by_part": "NO_PART",
+    "parts_done": "PARTS_OPEN",
+    "direct": "STREET_FIRST",
+    "street_first": "NO_STREET_LEVEL",
+    "in_time": "OVERDUE",
+    "extension_left": "NO_EXTENSION_LEFT",
+    "nothing_asked": "REQUEST_PENDING",
+    "extension_asked": "NOTHING_ASKED",
+    "suspension_asked": "NOTHING_ASKED",
+    "appeal_asked": "NOTHING_ASKED",
+    "was_late": "NOT_LATE",
+    "never_appealed": "APPEALED_BEFORE",
+    "not_urged_lately": "URGED_LATELY",
+    "closed_lately": "CLOSED_TOO_LONG",
+    "own_finding": "NOT_YOUR_FINDING",
+    "check_open": "NO_CHECK_OPEN",
+}
+"""With which code a fact that does not hold is refused."""
+
 
 @dataclass(frozen=True)
 class Call:

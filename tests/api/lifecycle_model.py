@@ -26,6 +26,7 @@ from tests.api.lifecycle_calls import (
     NOBODY,
     OTHER,
     PATHS,
+    REFUSED_WITH,
     REPORTER,
     STAFF,
     STREET,
@@ -159,6 +160,10 @@ class Model:
                 return case.done("ask_supplement", "supplement") != "ask_supplement"  # a citizen's, as said above
             case "never_asked":
                 return case.done("ask_supplement") is None
+            case "check_open":
+                return case.open_checks
+            case "splittable":
+                return True  # no walk is long enough for fifty children
             case "dormant":
                 since = case.touched
                 return case.state in DORMANT and since is not None and since + timedelta(days=DORMANT_DAYS) <= at
@@ -176,7 +181,8 @@ class Model:
         at, found = now(), dict[str, Transition]()
         for row in rules.TRANSITIONS:
             permitted = part != "staff" or f"report.{row.action}" in self.permissions[who]
-            if part in row.actors and permitted and self.case.state in row.origins and not self.lacking(row, who, at):
+            here = part in row.actors and permitted and self.case.state in row.origins
+            if here and not self.lacking(row, who, at) and not self.hindrance(row):
                 found.setdefault(row.action, row)
         return list(found.values())
 
@@ -188,7 +194,8 @@ class Model:
 
     def row(self, call: Call) -> Transition | None:
         """The one row that ``call`` goes by."""
-        return next((t for t in self.rows(call) if not self.lacking(t, call.who, now())), None)
+        here = self.rows(call)
+        return next((t for t in here if not self.lacking(t, call.who, now()) and not self.hindrance(t)), None)
 
     def foretell(self, call: Call) -> tuple[int, str] | None:
         """The status and code of the refusal; None: it is done. Asked in the order: who, form, may they, the case."""
@@ -210,18 +217,19 @@ class Model:
             return 403, "NO_PERMISSION"
         if not self._may_know(call, is_staff):
             return 404, "NO_SUCH_REPORT"
+        if call.version not in (None, self.case.version):
+            return 409, "STALE_VERSION"
         here = self.rows(call)
-        if not here or call.version not in (None, self.case.version):
+        if not here:
             return 409, "STALE_STATE"
         row = self.row(call)
         if row is None:
             fact = self.lacking(here[0], call.who, now())
-            assert fact is not None
-            return 409, rules_code(fact)
+            hindrance = REFUSED_WITH[fact] if fact is not None else self.hindrance(here[0])
+            assert hindrance is not None
+            return 409, hindrance
         if row.repeats and call.version is None:
             return 428, "VERSION_OR_KEY_REQUIRED"
-        if hindrance := self.hindrance(row):
-            return 409, hindrance
         return self._wrong_with(call, row)
 
     def _may_know(self, call: Call, is_staff: bool) -> bool:
@@ -262,7 +270,16 @@ class Model:
             unknown.add("photos")
         if "into" in unknown and not unknown & codes.keys():
             return 404, "NO_SUCH_REPORT"
-        return next(((422, code) for name, code in codes.items() if name in unknown), None)
+        if refused := next(((422, code) for name, code in codes.items() if name in unknown), None):
+            return refused
+        return (422, "CONDITION_REQUIRED") if self.leaves_open(row, given) else None
+
+    def leaves_open(self, row: Transition, given: dict[str, Any]) -> bool:
+        """Whether staff have to choose a condition: several fit, and none was chosen for the category before."""
+        if "condition" not in row.takes or "condition" in given or "category" not in given:
+            return False
+        same = given["category"] == self.case.category
+        return not (same and self.case.condition) and len(CATEGORIES[given["category"]].fitting(ANSWERS)) > 1
 
     def until(self, row: Transition, given: dict[str, Any]) -> date | None:
         """Until when a case is to be suspended: given, or asked for before."""
@@ -274,7 +291,8 @@ class Model:
         """What ``row`` needs, and some of what it takes."""
         names = [*row.needs, *row.some_of[:1]]
         names += [n for n in row.takes if random.random() < 0.5 and (n != "photos" or who in self.with_photo)]
-        return {name: random.choice(self._choices(name, who, row)) for name in names}
+        given = {name: random.choice(self._choices(name, who, row)) for name in names}
+        return given | ({"condition": GIVEN["condition"][0]} if self.leaves_open(row, given) else {})
 
     @staticmethod
     def _choices(name: str, who: str, row: Transition) -> tuple[Any, ...]:
@@ -425,25 +443,3 @@ class Model:
         if self.case.state is State.SUSPENDED:
             return [of_system["resume"]] if self.case.pauses[-1][1] <= moment else []
         return [of_system["remind"]] if self.holds("dormant", "system", moment) else []
-
-
-def rules_code(fact: str) -> str:
-    """With which code a fact that does not hold is refused."""
-    return {
-        "by_lead": "NOT_THE_LEAD",
-        "by_part": "NO_PART",
-        "parts_done": "PARTS_OPEN",
-        "direct": "STREET_FIRST",
-        "street_first": "NO_STREET_LEVEL",
-        "in_time": "OVERDUE",
-        "extension_left": "NO_EXTENSION_LEFT",
-        "nothing_asked": "REQUEST_PENDING",
-        "extension_asked": "NOTHING_ASKED",
-        "suspension_asked": "NOTHING_ASKED",
-        "appeal_asked": "NOTHING_ASKED",
-        "was_late": "NOT_LATE",
-        "never_appealed": "APPEALED_BEFORE",
-        "not_urged_lately": "URGED_LATELY",
-        "closed_lately": "CLOSED_TOO_LONG",
-        "own_finding": "NOT_YOUR_FINDING",
-    }[fact]

@@ -70,7 +70,7 @@ async def test_a_case_is_called_about_once_it_is_closed_and_nobody_approves_thei
     problem(await put(chief, open_case, contacted=True), 409, "NOT_CLOSED")
     problem(await put(chief, closed), 422, "INVALID")
     version = (await chief.get(f"/reports/{closed}/call-back"))["version"]
-    problem(await put(chief, closed, contacted=True, version=version + 1), 409, "STALE_STATE")
+    problem(await put(chief, closed, contacted=True, version=version + 1), 409, "STALE_VERSION")
     good(await put(chief, closed, contacted=True, version=version))
     problem(await put(chief, closed, "/exclusion", reason="自己批准"), 403, "OWN_CALL_BACK")
     assert (await chief.get(f"/reports/{closed}/call-back"))["exclusion"] is None

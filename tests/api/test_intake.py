@@ -72,7 +72,7 @@ async def test_an_order_goes_the_way_of_every_case_and_its_sender_reads_how_far_
     assert detail["place_precision"] == "street"
     listed = await intake.get("/reports", external=body["external_number"])
     assert [r["number"] for r in listed["reports"]] == [number]
-    await district.action("intake", number, "file", category="exposed_garbage")
+    await district.action("intake", number, "file", category="exposed_garbage", condition="household")
     report = await district.settled(number)
     assert (report["state"], report["unit_id"]) == ("dispatched", "sanitation")
     assert not report["public"], "who calls the hotline is not read by the neighbours"

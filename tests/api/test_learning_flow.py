@@ -25,7 +25,7 @@ async def corrected(district: District, citizen: Any, n: int) -> None:
     text = f"{LIGHT[n % 5]}，在{'甲乙丙丁戊己庚辛'[n % 8]}路{'东西南北'[n % 4]}头"
     number = await district.submit(citizen, description=text)
     await district.settled(number)
-    await district.action("dispatcher", number, "recategorise", category="street_light")
+    await district.action("dispatcher", number, "recategorise", category="street_light", condition="dark")
     await district.settled(number)
 
 

@@ -39,7 +39,7 @@ async def test_a_correction_becomes_a_label_once_with_who_when_and_what_had_been
             }
         },
     )
-    await district.action("dispatcher", number, "recategorise", category="street_light")
+    await district.action("dispatcher", number, "recategorise", category="street_light", condition="dark")
     report = await district.settled(number)
     (label,) = await labels_of(district, number)
     entry = next(e for e in report["timeline"] if e["action"] == "recategorise")
@@ -58,7 +58,7 @@ async def test_a_correction_becomes_a_label_once_with_who_when_and_what_had_been
 async def test_a_debt_paid_twice_makes_one_label(district):
     number = await district.submit(await district.citizen())
     await district.settled(number)
-    await district.action("dispatcher", number, "recategorise", category="street_light")
+    await district.action("dispatcher", number, "recategorise", category="street_light", condition="dark")
     report = await district.settled(number)
     debt = {
         "category": "street_light",
@@ -74,13 +74,13 @@ async def test_a_debt_paid_twice_makes_one_label(district):
 async def test_a_category_taken_back_is_not_learnt_from_until_it_is_said_anew(district):
     number = await district.submit(await district.citizen())
     await district.settled(number)
-    await district.action("dispatcher", number, "recategorise", category="street_light")
+    await district.action("dispatcher", number, "recategorise", category="street_light", condition="dark")
     await district.settled(number)
     await district.action("dispatcher", number, "return_to_intake", reason="看不清是什么问题")
     await district.settled(number)
     (label,) = await labels_of(district, number)
     assert label["withdrawn_at"] is not None
-    await district.action("intake", number, "file", category="manhole")
+    await district.action("intake", number, "file", category="manhole", condition="missing")
     await district.settled(number)
     (label,) = await labels_of(district, number)
     assert (label["label"], label["withdrawn_at"]) == ("manhole", None)
@@ -115,13 +115,13 @@ async def test_a_photo_is_labelled_where_the_category_tells_what_it_shows(distri
     photos = district.services.database["photos"]
     await until(lambda: photos.find_one({"_id": photo_id, "owed": []}))
     await photos.update_one({"_id": photo_id}, {"$set": {"seen": seen}})
-    await district.action("dispatcher", number, "recategorise", category="manhole")
+    await district.action("dispatcher", number, "recategorise", category="manhole", condition="missing")
     await district.settled(number)
     (label,) = await labels_of(district, number, "photo")
     assert label["subject"] == {"report": number, "photo_id": photo_id}
     assert (label["label"], label["source"], label["judged"]["label"]) == ("manhole", "staff_corrected", "none")
     # Corrected to what no photo class is: the photo's label was wrong, and nothing is known of it now.
-    await district.action("dispatcher", number, "recategorise", category="street_vendor")
+    await district.action("dispatcher", number, "recategorise", category="street_vendor", condition="vendor")
     await district.settled(number)
     (label,) = await labels_of(district, number, "photo")
     assert label["withdrawn_at"] is not None

@@ -50,7 +50,7 @@ async def stored(district: District, number: str) -> dict[str, Any]:
 
 async def test_a_case_known_by_its_street_gets_its_point_and_goes_by_it(place, hotline):
     number = await by_street(place, hotline)
-    await place.action("intake", number, "file", category="other")
+    await place.action("intake", number, "file", category="other", condition="ordinary")
     before = await place.settled(number)
     assert (before["state"], before["place_precision"], len(before["areas"])) == ("filed", "street", 2)
     near = await place.staff("street-dispatcher")
@@ -110,7 +110,7 @@ async def test_a_point_that_is_known_is_changed_with_a_reason_and_until_it_is_ha
     await dispatcher.post(path, {"location": here, "reason": "市民选错了位置"})
     photos = (await stored(place, number))["photo_facts"]
     assert len(photos) == 1
-    await place.action("intake", number, "file", category="other")
+    await place.action("intake", number, "file", category="other", condition="ordinary")
     await place.settled(number)
     report = await stored(place, number)
     assert report["unit_id"] == "roads"

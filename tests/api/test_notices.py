@@ -216,7 +216,7 @@ async def asked_for_more(place, *, followed_by: Any = None) -> Desk:
         await followed_by.post(f"/reports/{desk.number}/follow")
     reports = place.services.reports
     step = await reports.step(
-        "ask_supplement", await desk.report(), System("照片没有看出问题"), Given(reason="补拍照片")
+        "ask_supplement", await desk.report(), System("照片中未识别出问题"), Given(reason="能看清的照片")
     )
     await place.services.database["reports"].update_one({"_id": desk.number}, step.pipeline())
     return desk
@@ -236,7 +236,7 @@ async def test_who_is_asked_for_more_is_told_and_those_who_follow_are_not(place)
     )
     (message,) = await desk.received()
     assert message["template_id"] == (await desk.citizen.get("/me"))["templates"]["supplement"]
-    assert (message["data"]["phrase3"], message["data"]["thing5"]) == ("需要补充", "请补充：补拍照片")
+    assert (message["data"]["phrase3"], message["data"]["thing5"]) == ("需要补充", "请补充照片或说明，详见案件")
     assert (await fan.get("/me"))["unused_accepts"]["supplement"] == 1
 
 
@@ -245,11 +245,11 @@ async def test_staff_ask_for_more_as_often_as_they_are_answered(place):
     await accept_all(place, citizen, 2)
     desk = Desk(place, citizen, await place.submit(citizen, category=None, description=VAGUE))
     await desk.turn_all()
-    for question, answer in (("请写明是哪个小区", "云溪小区"), ("请补拍楼栋号", "三栋门口")):
+    for question, answer in (("请写明是哪个小区", "云溪小区"), ("楼栋号的照片", "三栋门口")):
         await place.action("intake", desk.number, "ask_supplement", reason=question)
         assert (await citizen.get(f"/reports/{desk.number}"))["wanted"] == question
         await desk.turn_all()
-        assert (await desk.received())[-1]["data"]["thing5"] == f"请补充：{question}"
+        assert (await desk.received())[-1]["data"]["thing5"] == "请补充照片或说明，详见案件"
         intake = await place.staff("intake")
         again = await intake.call("POST", f"/reports/{desk.number}/actions/ask_supplement", json={"reason": question})
         problem(again, 409, "NOBODY_TO_ASK")
@@ -273,8 +273,9 @@ async def test_nobody_is_asked_for_what_is_wanted_no_more_and_the_accept_is_thei
     else:
         await place.action("dispatcher", desk.number, "void", reason="无法核实")
     report = await desk.turn_all()
-    assert report["notices"] == []
-    assert await desk.received() == []
+    over = [] if how == "answered" else ["不予立案，原因详见案件"]
+    assert [n["event"] for n in report["notices"]] == ["closed"] * len(over)
+    assert [message["data"]["thing5"] for message in await desk.received()] == over
     assert (await desk.citizen.get("/me"))["unused_accepts"]["supplement"] == 1
 
 

@@ -55,7 +55,7 @@ async def test_the_client_three_reports_with_a_photo_and_reads_it_back(here, api
         **{"attribute[what]": "生活垃圾"},
     )
     number = taken["service_request_id"]
-    await here.action("intake", number, "file", category="exposed_garbage")
+    await here.action("intake", number, "file", category="exposed_garbage", condition="household")
     report = await here.settled(number)
     assert len(report["photos"]) == 1
     [case] = await asyncio.to_thread(city.request, number)

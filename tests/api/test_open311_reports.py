@@ -146,10 +146,10 @@ async def test_a_partners_report_becomes_public_when_staff_file_it_and_not_befor
 
     assert (await here.settled(number))["state"] == "submitted", "the system files citizens' reports only"
     assert not await seen_by_all()
-    await here.action("intake", number, "recategorise", category="road_damage")
+    await here.action("intake", number, "recategorise", category="road_damage", condition="carriageway")
     assert (await here.settled(number))["state"] == "submitted"
     assert not await seen_by_all()
-    await here.action("intake", number, "file", category="exposed_garbage")
+    await here.action("intake", number, "file", category="exposed_garbage", condition="household")
     report = await here.settled(number)
     assert (report["state"], report["unit_id"]) == ("dispatched", "sanitation"), "from there on it goes by rule"
     assert await seen_by_all()
@@ -165,7 +165,7 @@ async def test_a_photo_that_staff_passed_stays_passed_when_the_worker_comes_late
     async with open_district(mongodb_url, redis_url, tmp_path, database=f"t_{new_id()}", worker=False) as here:
         _, key = await here.services.api_keys.create("邻区热线", ["open311.write"], "test")
         number = await hand_in(here, form(key), files={"media": ("p.jpg", picture(), "image/jpeg")})
-        await here.action("intake", number, "file", category="exposed_garbage")
+        await here.action("intake", number, "file", category="exposed_garbage", condition="household")
         for name in ("reports", "photos"):
             while await collector(here, name).settle_due():
                 pass
@@ -231,7 +231,7 @@ async def test_an_address_given_for_a_photo_is_shown_to_staff_and_never_fetched(
         number = await hand_in(here, form(api_key, media_url=url))
         await here.settled(number)
         seen = await (await here.staff("intake")).get(f"/reports/{number}")
-        await here.action("intake", number, "file", category="exposed_garbage")
+        await here.action("intake", number, "file", category="exposed_garbage", condition="household")
         await here.settled(number)
         assert asked == []
         assert url in seen["timeline"][0]["note"]

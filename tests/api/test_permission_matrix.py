@@ -224,7 +224,7 @@ async def test_every_action_is_open_to_exactly_the_roles_that_hold_it(district, 
             if not rows(action, "staff"):
                 problem(answer, 403, "NOT_YOURS_TO_DO")
             elif f"report.{action}" in role.permissions:
-                problem(answer, 409, "STALE_STATE")
+                problem(answer, 409, "STALE_VERSION")
             else:
                 assert problem(answer, 403, "NO_PERMISSION") == {"permission": f"report.{action}"}
 
@@ -237,7 +237,7 @@ async def test_a_role_that_is_changed_in_the_database_counts_at_once(district, v
     problem(await client.call("POST", path, json={"version": 10**6}), 403, "NO_PERMISSION")
     try:
         await staff.put_role(assessor.model_copy(update={"permissions": [*assessor.permissions, "report.note"]}))
-        problem(await client.call("POST", path, json={"version": 10**6}), 409, "STALE_STATE")
+        problem(await client.call("POST", path, json={"version": 10**6}), 409, "STALE_VERSION")
         await staff.put_role(assessor.model_copy(update={"permissions": []}))
         problem(await client.call("GET", f"/reports/{victim.facts['number']}"), 403, "NO_PERMISSION")
     finally:

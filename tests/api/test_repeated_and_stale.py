@@ -86,7 +86,7 @@ async def test_an_action_on_a_state_that_has_passed_is_told_the_present_one(dist
     stale = await staff.call(
         "POST", f"/reports/{number}/actions/dispatch", json={"unit": "roads", "version": report["version"] - 1}
     )
-    details = problem(stale, 409, "STALE_STATE")
+    details = problem(stale, 409, "STALE_VERSION")
     assert (details["state"], details["version"]) == ("filed", report["version"])
     assert "dispatch" in details["actions"]
     done = await staff.post(f"/reports/{number}/actions/dispatch", {"unit": "roads", "version": report["version"]})
@@ -113,7 +113,7 @@ async def test_an_action_says_what_is_missing_and_what_it_does_not_take(district
     problem(await staff.call("POST", f"{path}/dispatch", json={"unit": "roads", "version": 0}), 422, "INVALID")
     big = await staff.call("POST", f"{path}/dispatch", json={"unit": "roads", "version": 2**80})
     assert big.status_code in {409, 422}, big.text
-    assert big.json()["code"] in {"STALE_STATE", "INVALID"}
+    assert big.json()["code"] in {"STALE_VERSION", "INVALID"}
     problem(await citizen.call("POST", f"/reports/{number}/supplements", json={}), 422, "INVALID")
     late = {"resolved": "yes", "score": 5}
     problem(await citizen.call("POST", f"/reports/{number}/rating", json=late), 409, "STALE_STATE")

@@ -205,7 +205,7 @@ async def test_while_a_check_is_open_the_case_is_neither_filed_nor_closed(place)
     chief = await place.staff("duty_chief")
     number = await submitted(place)
     task = await asked(place, number)
-    file = {"category": "other"}
+    file = {"category": "other", "condition": "ordinary"}
     details = problem(await chief.call("POST", f"/reports/{number}/actions/file", json=file), 409, "CHECK_OPEN")
     assert details["open_checks"] == [task["_id"]]
     problem(await chief.call("POST", f"/reports/{number}/actions/ask_check", json={}), 409, "CHECK_OPEN")
@@ -354,7 +354,7 @@ async def test_a_category_that_requires_a_check_is_filed_and_closed_only_after_i
         case = await place.settled(number)
         assert case["state"] == "submitted", "the rule waits for the check"
         chief = await place.staff("duty_chief")
-        body = {"category": "exposed_garbage"}
+        body = {"category": "exposed_garbage", "condition": "household"}
         problem(await chief.call("POST", f"/reports/{number}/actions/file", json=body), 409, "CHECK_OPEN")
         await place.action("duty_chief", number, "cancel_check", reason="不必")
         problem(await chief.call("POST", f"/reports/{number}/actions/file", json=body), 409, "CHECK_REQUIRED")

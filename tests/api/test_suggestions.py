@@ -132,7 +132,7 @@ async def test_what_is_unsure_waits_for_a_person_with_the_top_three(place):
     assert all(each["name"] for each in found["top"])
     assert found["reasons"]
     assert shown["routing"] is None
-    await place.action("intake", number, "file", category="exposed_garbage")
+    await place.action("intake", number, "file", category="exposed_garbage", condition="household")
     case = await place.settled(number)
     assert case["state"] == "dispatched"
     assert (case["routing"]["automatic"], case["routing"]["basis"]) == (False, "staff")
@@ -189,7 +189,7 @@ async def test_what_the_place_has_had_before_is_a_reason_and_makes_the_same_like
     await cases.insert_many([{**past, "_id": i} for i in ids])
     try:
         after = (await place.settled(await report(place, VAGUE)))["suggestion"]
-        assert any("近一年办结" in reason and "60" in reason for reason in after["reasons"])
+        assert any("近一年结案" in reason and "60" in reason for reason in after["reasons"])
 
         def of(found: dict[str, Any], category: str) -> float:
             return next((e["confidence"] for e in found["top"] if e["category"] == category), 0.0)
@@ -213,7 +213,8 @@ async def test_people_who_lead_a_case_elsewhere_are_counted(place):
     await place.action("dispatcher", kept, "redispatch", co_units=["sanitation"], **the_same)
     found = {n: (await place.services.reports.get(n))["routing"] for n in (refused, moved, kept)}
     assert {n: r["rerouted"] for n, r in found.items()} == {refused: "refuse", moved: "redispatch", kept: None}
-    await place.action("dispatcher", refused, "recategorise", category="exposed_garbage", reason="其实是垃圾")
+    becomes = {"category": "exposed_garbage", "condition": "household"}
+    await place.action("dispatcher", refused, "recategorise", **becomes, reason="其实是垃圾")
     assert (await place.settled(refused))["routing"]["rerouted"] == "refuse", "the first is what is kept"
     # Due a minute ago, so that they count.
     cases = place.services.database["reports"]
@@ -256,11 +257,11 @@ async def test_a_photo_of_nothing_makes_the_citizen_be_asked_once_and_the_answer
         received = await district.control("GET", "/received", kind="messages", openid=citizen.facts["openid"])
         (message,) = received["messages"]
         assert (message["template_id"], message["data"]["phrase3"]) == (templates["supplement"], "需要补充")
-        assert message["data"]["thing5"].startswith("请补充：补拍"), "what to do is within what WeChat shows"
+        assert message["data"]["thing5"] == "请补充照片或说明，详见案件"
         assert message["page"] == f"pages/report/detail?number={number}"
         shown = await citizen.get(f"/reports/{number}")
-        assert "补拍" in shown["wanted"]
-        assert any(step["says"].startswith("请补充") for step in shown["timeline"])
+        assert "能看清问题的照片" in shown["wanted"]
+        assert any(step["says"].startswith("请上报人补充") for step in shown["timeline"])
         await citizen.post(f"/reports/{number}/supplements", {"note": "还是说不清楚，请来人看看"})
         case = await district.settled(number)
         assert actions(case) == ["submit", "ask_supplement", "supplement"], "nobody is asked twice"
@@ -334,7 +335,7 @@ async def test_without_weights_reports_arrive_and_wait_and_are_judged_once_they_
             ]
             for number in (waiting, by_hand):
                 await put_off(district, "reports", number, "suggest")
-            await district.action("intake", by_hand, "file", category="exposed_garbage")
+            await district.action("intake", by_hand, "file", category="exposed_garbage", condition="household")
 
             async def dispatched() -> bool:
                 states = [(await district.services.reports.get(n))["state"] for n in (by_hand, picked)]

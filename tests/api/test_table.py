@@ -112,6 +112,8 @@ MADE: dict[Fact, tuple[Callable[[Document], None], Callable[[Document], None]]] 
     "answerable": (nothing, with_field("reporter", lambda: found_by("somebody-else"))),
     "never_asked": (nothing, told("ask_supplement")),
     "own_finding": (nothing, with_field("reporter", lambda: found_by("somebody-else"))),
+    "check_open": (with_field("open_checks", lambda: [new_id()]), with_field("open_checks", [])),
+    "splittable": (with_field("children", []), with_field("children", lambda: [new_id() for _ in range(50)])),
 }
 
 
@@ -204,6 +206,8 @@ class Stage:
         }
         assert every.keys() | {"photos"} == set(get_args(Need)), "say here what may be given for it"
         found: Document = {name: every[name] for name in (*row.needs, *row.some_of[:1]) if name != "photos"}
+        if "condition" in row.takes:
+            found["condition"] = "ordinary"  # several fit, and one has to be chosen
         if "photos" in row.needs:
             found["photos"] = [await who.photo()]
         return found
@@ -282,7 +286,7 @@ async def wrong_versions_and_states(
 ) -> None:
     """Another version, and each state from which no row of the action leads."""
     if "staff" in row.actors:
-        problem(await stage.try_(who, row, given, version=case["version"] + 1), 409, "STALE_STATE")
+        problem(await stage.try_(who, row, given, version=case["version"] + 1), 409, "STALE_VERSION")
     if row.repeats:
         problem(await stage.try_(who, row, given, version=None), 428, "VERSION_OR_KEY_REQUIRED")
     if case["state"] != row.origins[0]:

@@ -117,7 +117,7 @@ async def test_each_share_is_warned_of_when_it_is_reached_and_reaches_those_it_i
     assert told[100] == {**nobody, "unit-sanitation": 3, "dispatcher": 2, "this-street": 2, "duty_chief": 1}
     assert (report["warn_at"], report["warn_percent"]) == (None, None)
     texts = await notices(place, "unit-sanitation", number)
-    assert [p for p in ("50%", "80%", "已到处置时限") if p in "".join(texts)] == ["50%", "80%", "已到处置时限"]
+    assert [p for p in ("50%", "80%", "的处置时限已于") if p in "".join(texts)] == ["50%", "80%", "的处置时限已于"]
     assert all(number in text for text in texts)
 
 

@@ -62,7 +62,7 @@ def test_what_a_place_has_had_makes_the_same_likelier_and_is_a_reason():
     assert (alone.category, there.category) == ("road_damage", "manhole")
     assert there.evidence == pytest.approx(text.scores["manhole"]), "what words say is kept beside it"
     assert there.confidence > there.evidence
-    assert "这个网格近一年办结 40 件，其中同类 40 件" in there.reasons
+    assert "该网格近一年结案 40 件，其中同类 40 件" in there.reasons
     assert sum(there.scores.values()) == pytest.approx(1)
 
 

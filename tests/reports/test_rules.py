@@ -114,9 +114,10 @@ def test_every_word_that_the_timeline_leaves_open_is_known_when_it_is_told():
     brought = {"absorb": {"case"}, "take_over": {"case"}, "child_changed": {"case", "state"}}
     brought["check_result"] = {"check", "verdict"}
     for row in TRANSITIONS:
-        left_open = {name for _, name, _, _ in string.Formatter().parse(row.says) if name is not None}
+        words = f"{row.says}{row.to_citizens or ''}"
+        left_open = {name for _, name, _, _ in string.Formatter().parse(words) if name is not None}
         # These are known of every case, or of who may take the step; the date may be the one that was asked for.
-        left_open -= {"street", "co_unit", "days"} | ({"until"} if row.clock == "stops" else set())
+        left_open -= {"street", "co_unit", "days", "who"} | ({"until"} if row.clock == "stops" else set())
         assert left_open <= {*get_args(Need), "units", "place"} | brought.get(row.action, set()), row.action
         for origin in row.origins:
             # What is cleared is told before it is gone; a category is named only where it is given.
@@ -228,7 +229,7 @@ def test_the_diagram_draws_every_way_of_the_table_and_no_other():
 def test_the_table_of_the_document_has_a_line_for_every_row():
     lines = [line for line in document().splitlines() if line.startswith("| ")]
     for row in TRANSITIONS:
-        rows_of_it = [t for t in TRANSITIONS if t.action == row.action]
+        rows_of_it = [t for t in TRANSITIONS if (t.action, t.label) == (row.action, row.label)]
         mine = [line for line in lines if line.startswith(f"| {row.label} `{row.action}` |")]
         assert len(mine) == len(rows_of_it)
         mine = [mine[rows_of_it.index(row)]]
