@@ -272,7 +272,7 @@ class Model:
             return 404, "NO_SUCH_REPORT"
         if refused := next(((422, code) for name, code in codes.items() if name in unknown), None):
             return refused
-        return (422, "CONDITION_REQUIRED") if self.leaves_open(row, given) else None
+        return (422, "CONDITION_REQUIRED") if self.leaves_open(row, call.given) else None
 
     def leaves_open(self, row: Transition, given: dict[str, Any]) -> bool:
         """Whether staff have to choose a condition: several fit, and none was chosen for the category before."""
@@ -291,8 +291,10 @@ class Model:
         """What ``row`` needs, and some of what it takes."""
         names = [*row.needs, *row.some_of[:1]]
         names += [n for n in row.takes if random.random() < 0.5 and (n != "photos" or who in self.with_photo)]
-        given = {name: random.choice(self._choices(name, who, row)) for name in names}
-        return given | ({"condition": GIVEN["condition"][0]} if self.leaves_open(row, given) else {})
+        given: dict[str, Any] = {name: random.choice(self._choices(name, who, row)) for name in names}
+        if self.leaves_open(row, given):
+            given["condition"] = GIVEN["condition"][0]
+        return given
 
     @staticmethod
     def _choices(name: str, who: str, row: Transition) -> tuple[Any, ...]:

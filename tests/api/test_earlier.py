@@ -50,7 +50,7 @@ async def test_staff_are_told_which_of_two_alike_is_the_earlier(district, crosse
 
     async def told(of: str, other: str) -> bool:
         found = (await staff.get(f"/reports/{of}/similar"))["similar"]
-        return next(c["earlier"] for c in found if c["report"]["number"] == other)
+        return bool(next(c["earlier"] for c in found if c["report"]["number"] == other))
 
     assert await told(later, earlier)
     assert not await told(earlier, later)

@@ -24,7 +24,7 @@ from places.models import Position
 from reports.checks import RequiredChecks
 from reports.facts import MAX_CHILDREN, MAX_TIMELINE
 from reports.milestones import no_milestones
-from reports.models import Actor, Child, Given, Reporter
+from reports.models import Child, Given, Reporter
 from reports.rules import TRANSITIONS, State, Transition
 from tests.api.support import problem
 from tests.district import INSIDE, District, picture
@@ -43,7 +43,7 @@ class Room:
     district: District
     base: Document
     earlier: str
-    people: dict[str, Actor]
+    people: dict[str, StaffSession | Reporter]
     photos: dict[str, str]
     assignee: str
 
@@ -90,7 +90,7 @@ async def room(district):
     base = {**await district.services.reports.get(number), "public": True, "notices": []}
     base["followers"] = [other.facts["citizen_id"]]
     area = (district.services.settings.reports.division,)
-    people: dict[str, Actor] = {
+    people: dict[str, StaffSession | Reporter] = {
         "centre": StaffSession(new_id(), "中心", ("all",), EVERYTHING, area, None),
         "lead": StaffSession(new_id(), "主办", ("all",), EVERYTHING, area, LEAD),
         "beside": StaffSession(new_id(), "协办", ("all",), EVERYTHING, area, BESIDE),
@@ -99,8 +99,7 @@ async def room(district):
     }
     photos = {}
     for who, actor in people.items():
-        staff = isinstance(actor, StaffSession)
-        owner = {"kind": "staff", "id": actor.staff_id} if staff else {"kind": "citizen", "id": actor.citizen_id}
+        owner = actor.owner if isinstance(actor, Reporter) else {"kind": "staff", "id": actor.staff_id}
         photos[who] = (await district.services.photos.take(picture(), owner))["_id"]
     assignee = (await district.staff(f"unit-{LEAD}")).facts["staff"]["staff_id"]
     return Room(district, base, earlier, people, photos, assignee)

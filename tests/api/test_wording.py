@@ -21,8 +21,8 @@ from reports.rules import NEED_NAMES, TRANSITIONS
 from reports.standards import STANDARDS
 from reports.time_limits import _text
 from server.application import ROUTES
+from tests import ROOT
 from tests.api.support import fields, problem
-from tests.district import ROOT
 
 PLACE = {"longitude": 113.2, "latitude": 23.1, "crs": "gcj02"}
 REPORT = {"description": "路口有一堆垃圾", "photo_ids": ["0" * 26], "location": PLACE}
@@ -67,7 +67,8 @@ def models(annotation: Any) -> Iterator[type[BaseModel]]:
 def asked() -> dict[str, set[str]]:
     """Every name by which a request may name a field, with the models that have it."""
     found: dict[str, set[str]] = {}
-    todo = [m for r in ROUTES for o in r.operations.values() for m in (o.body, o.query) if m is not None]
+    todo: list[type[BaseModel]] = []
+    todo += [m for r in ROUTES for o in r.operations.values() for m in (o.body, o.query) if m is not None]
     seen: set[type[BaseModel]] = set()
     while todo:
         model = todo.pop()

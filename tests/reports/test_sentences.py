@@ -13,8 +13,8 @@ from reports.vocabulary import SAME, STAFF_STATE_NAMES, STATE_NAMES, TYPED
 
 def leaks(row: Transition) -> set[str]:
     """What staff type with the step that its sentence for citizens repeats though the row does not share it."""
-    named = {name for _, name, _, _ in string.Formatter().parse(row.to_citizens or "")}
-    return named & TYPED - set(row.shares) if "staff" in row.actors else set()
+    named = {name for _, name, _, _ in string.Formatter().parse(row.to_citizens or "") if name}
+    return named & (TYPED - set(row.shares)) if "staff" in row.actors else set()
 
 
 def test_no_word_that_staff_type_is_in_a_sentence_for_citizens_but_where_the_row_shares_it():
