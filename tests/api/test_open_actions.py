@@ -172,11 +172,12 @@ async def tried(room: Room, case: Document, who: str, refusals: Counter[str], re
     here = [t for t in theirs if case["state"] in t.origins]
     # Of what does not begin in this state a few are enough.
     elsewhere = Random(str(case["state"])).sample([t for t in theirs if t not in here], 3 if "staff" in parts else 1)
+    seen = case["version"] if isinstance(actor, StaffSession) else None  # or a key: some steps demand one of the two
     done, told = set(), {}
     await room.put(case)
     for action, row in {t.action: t for t in (*elsewhere, *here)}.items():
         try:
-            await reports.act(room.number, action, actor, room.given(offered.get(action, row), who))
+            await reports.act(room.number, action, actor, room.given(offered.get(action, row), who), version=seen)
         except AppError as refused:
             told[action] = f"{refused.code} {refused.message}"
             refusals[refused.code] += 1

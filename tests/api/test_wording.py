@@ -144,9 +144,9 @@ def test_whoever_is_to_hurry_is_told_with_what():
     assert "已超时" in _text({**due, "unit_id": "roads"}, 150)
 
 
-def test_digits_of_one_length_are_asked_for_as_such():
+async def test_digits_of_one_length_are_asked_for_as_such():
     row = "部件,1,01,名,条件,结案,1,工作时"
-    parsed = STANDARDS.read(f"{','.join(STANDARDS.columns)}\n{row}\n".encode())
+    parsed = await STANDARDS.read(f"{','.join(STANDARDS.columns)}\n{row}\n".encode())
     assert "应为 2 位数字" in [p.problem for p in parsed.problems]
 
 

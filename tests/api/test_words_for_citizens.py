@@ -9,10 +9,11 @@ import orjson
 
 from core.clock import now, shanghai
 from reports.rules import TRANSITIONS
-from tests.api.support import accept_all
+from tests.api.support import accept_all, seen
 from tests.district import VAGUE, Client, District, location
 from tests.effort import until
 
+REPEATS = {t.action for t in TRANSITIONS if t.repeats}
 SHARED = {(t.action, need) for t in TRANSITIONS for need in t.shares}
 
 
@@ -33,6 +34,8 @@ class Desk:
     async def act(self, who: str, action: str, *needs: str, **given: Any) -> None:
         """An action with words for ``needs``."""
         words = {need: self.word(action, need) for need in needs}
+        if action in REPEATS:
+            given["version"] = await seen(self.district, self.number)
         await self.district.action(who, self.number, action, **words, **given)
 
     async def photo(self, who: str) -> list[str]:
