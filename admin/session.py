@@ -129,7 +129,7 @@ class Session(BaseHandler):
     )
     async def post(self, body: Credentials) -> StaffSessionOpened:
         """A name locks for a while after repeated failures. One's older session ends, and is told so."""
-        device = Device(self.request.remote_ip, self.request.headers.get("User-Agent", ""))
+        device = Device(self.address, self.request.headers.get("User-Agent", ""))
         token, seconds = await self.services.sign_in.sign_in(body.username, body.password, body.code, device)
         staff = await self.services.sessions.staff(token, unready=True)
         return StaffSessionOpened(token=token, expires_in=seconds, staff=staff_view(staff))

@@ -10,7 +10,7 @@ import os
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, IPvAnyNetwork, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, YamlConfigSettingsSource
 
 CONFIG_FILE = Path(__file__).resolve().parent.parent / "config.yaml"
@@ -42,7 +42,7 @@ class Server(_Section):
     port: Annotated[int, Field(ge=0, le=65535)] = 8000
     processes: Annotated[int, Field(ge=1, le=64)] = 2
     public_url: str = ""
-    trusted_proxies: list[str] = []
+    trusted_proxies: tuple[IPvAnyNetwork, ...] = ()
 
 
 class MongoDB(_Section):

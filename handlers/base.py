@@ -36,6 +36,7 @@ from core.errors import (
 )
 from core.idempotency import Once
 from core.ids import new_id
+from handlers.client_address import client_address
 from handlers.models import Body, Problem, Query
 from handlers.operations import ABOUT, METHODS, LimitName, Operation, operation_of
 from handlers.problems import explain
@@ -63,6 +64,7 @@ class BaseHandler(RequestHandler):
     citizen: CitizenSession
     staff: StaffSession
     key: ApiKey
+    address: str
     once: Once | None = None
 
     def initialize(self) -> None:
@@ -87,7 +89,12 @@ class BaseHandler(RequestHandler):
         """Find out who asks and whether they may, before the body is read."""
         structlog.contextvars.clear_contextvars()
         structlog.contextvars.bind_contextvars(request_id=self.request_id)
-        serving(self.request_id, self.request.remote_ip)
+        self.address = client_address(
+            self.request.remote_ip or "",
+            self.request.headers.get("X-Forwarded-For", ""),
+            self.services.settings.server.trusted_proxies,
+        )
+        serving(self.request_id, self.address)
         self.declared = operation_of(type(self), self.request.method or "")
         if self.declared is None:
             return
@@ -156,7 +163,7 @@ class BaseHandler(RequestHandler):
     async def _authenticate(self, declared: Operation) -> str:
         """Set ``citizen`` or ``staff``; returns whom limits count."""
         if declared.audience == "anyone":
-            return f"ip:{self.request.remote_ip}"
+            return f"ip:{self.address}"
         scheme, _, token = self.request.headers.get("Authorization", "").partition(" ")
         if scheme.lower() != "bearer" or not token:
             raise NotSignedIn("请先登录。")

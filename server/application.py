@@ -107,8 +107,6 @@ def start_server(
     """Listen on the configured port, which several processes may share, or on the ``sockets`` given."""
     server = HTTPServer(
         application or make_application(services),
-        xheaders=bool(settings.server.trusted_proxies),
-        trusted_downstream=settings.server.trusted_proxies,
         max_body_size=_MAX_BODY,
         idle_connection_timeout=75,
         body_timeout=60,
