@@ -19,7 +19,7 @@ from core.debts import OWED_INDEX, owe
 from core.encryption import Vault, mask_phone
 from core.errors import AppError, Forbidden, Invalid, NotFound, Unavailable, Upstream
 from core.ids import new_id
-from core.wechat import CodeInvalid, UserBlocked, WeChat, WeChatError
+from core.wechat import REPEATED_WITHIN, CodeInvalid, UserBlocked, WeChat, WeChatError, Withdrawn
 
 INDEXES = {
     "citizens": [
@@ -32,7 +32,8 @@ INDEXES = {
         ),
         IndexModel([("phone.index", ASCENDING)], name="phone", sparse=True),
         OWED_INDEX,
-    ]
+    ],
+    "withdrawals": [IndexModel([("expires_at", ASCENDING)], name="expiry", expireAfterSeconds=0)],
 }
 
 _BELIEVED = 2 * timedelta(seconds=BELIEVED_SECONDS)
@@ -54,6 +55,7 @@ class CitizenService:
 
     def __init__(self, database: Database, sessions: SessionService, wechat: WeChat, vault: Vault) -> None:
         self._citizens = database["citizens"]
+        self._withdrawals = database["withdrawals"]
         self._sessions = sessions
         self._wechat = wechat
         self._vault = vault
@@ -151,8 +153,22 @@ class CitizenService:
         )
         await self._sessions.close_all(citizen_id)
 
-    async def delete_by_openid(self, openid: str) -> None:
-        """Forget whoever has ``openid``: WeChat tells of a withdrawn authorisation and expects deletion."""
-        found = await self._citizens.find_one({"openid": openid}, {"_id": 1})
-        if found is not None:
-            await self.delete(found["_id"])
+    async def withdraw(self, openid: str, what: Withdrawn, key: str) -> None:
+        """Delete ``what`` of whoever has ``openid``, as WeChat tells that they want; once for each ``key``.
+
+        Come again, it does nothing: a person who came back, or gave their phone anew, did so after what they withdrew.
+        Where the first time was broken off it goes on, but not with an account made since.
+        """
+        moment = now()
+        # Looked up before the claim: whoever stands still in between meets no account that was made meanwhile.
+        citizen = await self._citizens.find_one({"openid": openid}, {"created_at": 1})
+        first = {"at": moment, "done": False, "expires_at": moment + REPEATED_WITHIN}
+        claim = await self._withdrawals.find_one_and_update({"_id": key}, {"$setOnInsert": first}, upsert=True)
+        if claim is not None and (claim["done"] or citizen is None or citizen["created_at"] > claim["at"]):
+            return
+        if citizen is not None and what == "account":
+            await self.delete(citizen["_id"])
+        elif citizen is not None:
+            change = {"$unset": {"phone": ""}} if what == "phone" else {"$set": {"nickname": ""}}
+            await self._citizens.update_one({"_id": citizen["_id"]}, change)
+        await self._withdrawals.update_one({"_id": key}, {"$set": {"done": True}})

@@ -326,22 +326,23 @@ class PhotoService:
 
     async def ask_again(self, trace_id: str, problem: str) -> bool:
         """WeChat could not check the photo: ask again in a minute. False when no such check is known."""
-        later = Amendment(set={"check.problem": problem}, increment={"check.rounds": 1})
+        later = Amendment(set={"check.problem": problem, "check.failed_trace": trace_id}, increment={"check.rounds": 1})
         later.owe = [owe("check", delay=timedelta(minutes=1))]
-        # Whatever was owed for this photo's check is replaced: the same push may come twice.
         later.settle = ["await_verdict", "check"]
         return await self._answered(trace_id, later)
 
     async def _answered(self, trace_id: str, amendment: Amendment) -> bool:
+        """Record the first answer to the check ``trace_id``: of what comes again, rounds would be counted twice."""
         changed = await self._photos.update_one(
-            {"check.trace_id": trace_id, "check.verdict": "pending"}, amendment.pipeline()
+            {"check.trace_id": trace_id, "check.verdict": "pending", "check.failed_trace": {"$ne": trace_id}},
+            amendment.pipeline(),
         )
         if changed.matched_count:
             return True
-        # A repeat finds its verdict recorded. Pending means that the check was noted between the two lines: the push
-        # came too early and has to come again.
-        known = {"check.trace_id": trace_id, "check.verdict": {"$ne": "pending"}}
-        return await self._photos.find_one(known, {"_id": 1}) is not None
+        # A repeat finds its answer recorded. Pending without one means that the check was noted between the two lines:
+        # the push came too early and has to come again.
+        recorded = [{"check.verdict": {"$ne": "pending"}}, {"check.failed_trace": trace_id}]
+        return await self._photos.find_one({"check.trace_id": trace_id, "$or": recorded}, {"_id": 1}) is not None
 
     @staticmethod
     def _judged(verdict: Verdict, label: str) -> Amendment:

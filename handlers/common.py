@@ -15,7 +15,7 @@ from core.database import is_answering
 from core.debts import count_debts
 from core.errors import NotFound, Unavailable
 from core.photo_store import FileName
-from core.wechat import WeChatError, dedup_key, picture_verdict
+from core.wechat import WeChatError, dedup_key, picture_verdict, withdrawal
 from handlers.base import BaseHandler
 from handlers.models import Answer, Query
 from handlers.operations import Route, operation
@@ -190,15 +190,17 @@ class WeChatPush(BaseHandler):
         audience="anyone", query=PushQuery, limits=(), produces="text/plain", consumes="*/*", errors=(403,),
     )  # fmt: skip
     async def post(self, query: PushQuery, body: bytes) -> None:
-        """Verdicts on pictures, withdrawn authorisations. ``success`` once it is stored; may be repeated."""
+        """Verdicts on pictures, withdrawn permissions. ``success`` once it is stored; may be repeated."""
         event = self.services.push.open(query.model_dump(), body)
-        kind = str(event.get("Event", ""))
+        kind, key = str(event.get("Event", "")), dedup_key(event)
         if kind == "wxa_media_check":
             await self._judge(event)
-        elif kind == "user_authorization_revoke":
-            await self.services.citizens.delete_by_openid(str(event.get("OpenID", "")))
+        elif (asked := withdrawal(event)) is not None and asked.what is not None:
+            await self.services.citizens.withdraw(asked.openid, asked.what, key)
+        elif asked is not None and not asked.known:
+            log.warning("wechat.withdrawal_unknown", revoke_info=str(event.get("RevokeInfo", ""))[:20], key=key)
         else:
-            log.info("wechat.push_passed_over", kind=kind, key=dedup_key(event))
+            log.info("wechat.push_passed_over", kind=kind, key=key)
         self.set_header("Content-Type", "text/plain; charset=utf-8")
         self.write("success")
 

@@ -101,7 +101,7 @@ class ForEvent(ForSomeone):
 
     event: str = Field("user_authorization_revoke", pattern=r"^[A-Za-z_]{1,64}$")
     fields: dict[str, Any] = {}
-    revoke_info: str = Field("301", description="what was withdrawn, as WeChat numbers it")
+    revoke_info: str = Field("8", description="what was withdrawn, by the numbers of mini-programs: 8 is the phone")
 
 
 class ForSettings(Command):

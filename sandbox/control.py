@@ -32,6 +32,7 @@ from sandbox.verdicts import LABEL_OF, Rule, Verdict
 from sandbox.world import World
 
 Body = TypeVar("Body", bound=BaseModel)
+ABOUT_A_PERSON = ("user_info_modified", "user_authorization_revoke", "user_authorization_cancellation")
 
 
 class Control(RequestHandler):
@@ -214,16 +215,18 @@ class Users(Control):
 
 
 class PushEvent(Control):
-    """Push an event, by default that the person withdrew an authorisation; the delivery is under ``received``."""
+    """Push an event, by default that the person took the phone number back; the delivery is under ``received``."""
 
     def post(self) -> None:
         """Start the push."""
         asked = self.read(ForEvent)
         person = asked.person(self.world)
         fields = asked.fields
-        if asked.event == "user_authorization_revoke":
-            appid = self.world.settings.appid
-            fields = {"OpenID": person.openid, "AppID": appid, "RevokeInfo": asked.revoke_info} | fields
+        if asked.event in ABOUT_A_PERSON:
+            told = {"OpenID": person.openid, "AppID": self.world.settings.appid}
+            if asked.event == "user_authorization_revoke":
+                told["RevokeInfo"] = asked.revoke_info
+            fields = told | fields
         if self.world.pushes.full:
             raise Wrong("待发送的推送太多，请稍后再试。")
         self.world.pushes.in_background(self.world.pushes.send(asked.event, person.openid, fields))

@@ -13,11 +13,21 @@ from core.wechat.errors import (
     WeChatError,
 )
 from core.wechat.models import EnvVersion, MiniProgramState, Scene, Session, Suggestion, Verdict
-from core.wechat.push import PushReceiver, WeChatPushRefused, dedup_key, picture_verdict
+from core.wechat.push import (
+    REPEATED_WITHIN,
+    PushReceiver,
+    WeChatPushRefused,
+    Withdrawal,
+    Withdrawn,
+    dedup_key,
+    picture_verdict,
+    withdrawal,
+)
 from core.wechat.templates import fit
 
 __all__ = [
     "MAX_CHECKED_CHARACTERS",
+    "REPEATED_WITHIN",
     "CodeInvalid",
     "EnvVersion",
     "MessageRefused",
@@ -36,7 +46,10 @@ __all__ = [
     "WeChatBusy",
     "WeChatError",
     "WeChatPushRefused",
+    "Withdrawal",
+    "Withdrawn",
     "dedup_key",
     "fit",
     "picture_verdict",
+    "withdrawal",
 ]

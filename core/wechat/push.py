@@ -9,7 +9,9 @@ import hashlib
 import hmac
 import struct
 from collections.abc import Mapping
-from typing import Any
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any, Literal
 
 import orjson
 import xmltodict
@@ -24,7 +26,10 @@ from core.wechat.models import CheckResult, Verdict
 from core.wechat.transport import read
 
 FRESH_SECONDS = 600
-"""How far a push's timestamp may be from our clock; within it :func:`dedup_key` tells a replay."""
+"""How far a push's timestamp may be from our clock, before or after it."""
+REPEATED_WITHIN = timedelta(days=30)
+"""For how long :func:`dedup_key` is to be remembered where doing something twice would do harm: longer by far than a
+signed envelope is accepted (twice ``FRESH_SECONDS``), and than WeChat may repeat a withdrawal (15 days)."""
 MAX_BODY_BYTES = 256 * 1024
 
 
@@ -100,6 +105,38 @@ def dedup_key(event: Mapping[str, Any]) -> str:
     else:
         names = ("FromUserName", "CreateTime", "MsgType", "Event", "OpenID", "RevokeInfo")
     return hashlib.sha256(repr([(name, str(event.get(name, ""))) for name in names]).encode()).hexdigest()
+
+
+Withdrawn = Literal["account", "phone", "nickname"]
+_EVENTS: dict[str, Withdrawn] = {
+    "user_authorization_cancellation": "account",  # the person has closed their account with WeChat
+    "user_info_modified": "nickname",  # WeChat has cleared it away, as one that may do harm
+}
+# RevokeInfo of a mini-program: 1 number plate, 2 address, 3 invoice, 4 Bluetooth, 5 microphone, 6 nickname and avatar,
+# 7 camera, 8 phone, 12 steps, 13 location, 14 chosen pictures or videos, 15 chosen files, 16 mail address, 18 chosen
+# place, 19 nickname chosen in the keyboard, 20 chosen avatar. Web pages (201 ...) and mobile applications (301) count
+# otherwise. Source: developers.weixin.qq.com, mini-program, authorized_user_information_changes.
+_REVOKED: dict[str, Withdrawn] = {"6": "nickname", "8": "phone", "19": "nickname"}
+_REVOKED_NOT_HELD = frozenset({"1", "2", "3", "4", "5", "7", "12", "13", "14", "15", "16", "18", "20"})
+
+
+@dataclass(frozen=True)
+class Withdrawal:
+    """That whoever has ``openid`` wants ``what`` deleted; None where it is nothing that an account holds."""
+
+    openid: str
+    what: Withdrawn | None
+    known: bool
+    """Whether the number that says what was withdrawn is one of a mini-program's."""
+
+
+def withdrawal(event: Mapping[str, Any]) -> Withdrawal | None:
+    """What a person takes back by ``event``; None for an event of another kind."""
+    kind, openid = str(event.get("Event", "")), str(event.get("OpenID", ""))
+    if kind == "user_authorization_revoke":
+        number = str(event.get("RevokeInfo", "")).strip()
+        return Withdrawal(openid, _REVOKED.get(number), number in _REVOKED or number in _REVOKED_NOT_HELD)
+    return Withdrawal(openid, _EVENTS[kind], known=True) if kind in _EVENTS else None
 
 
 class _MediaCheck(BaseModel):

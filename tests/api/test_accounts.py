@@ -10,7 +10,7 @@ import pytest
 import pytest_asyncio
 
 from core.debts import owe
-from tests.api.support import accept_all, fields, holding, new_report, problem, push
+from tests.api.support import accept_all, fields, holding, new_report, problem
 from tests.clock import later
 from tests.district import District, good
 from tests.effort import until
@@ -228,12 +228,11 @@ async def test_deleting_the_account_ends_every_session_and_leaves_only_anonymous
     problem(await newcomer.call("POST", f"/reports/{number}/supplements", json={"note": "x"}), 404, "NO_SUCH_REPORT")
 
 
-async def test_a_withdrawn_authorisation_deletes_the_account_too(district, citizen):
+async def test_who_closes_their_account_with_wechat_is_forgotten_here_too(district, citizen):
     number = await told_everything(district, citizen)
-    await district.control("POST", "/push", {"openid": citizen.facts["openid"]})
+    closed = {"openid": citizen.facts["openid"], "event": "user_authorization_cancellation"}
+    await district.control("POST", "/push", closed)
     await forgotten(district, citizen, number)
-    repeated = {"Event": "user_authorization_revoke", "OpenID": citizen.facts["openid"]}
-    assert (await push(district, repeated)).text == "success"
 
 
 async def test_what_was_still_owed_to_a_deleted_citizen_is_settled_without_them(district, citizen):
