@@ -18,8 +18,7 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
 
-from tornado.httpclient import HTTPClientError, HTTPRequest
-from tornado.httputil import HTTPInputError
+from tornado.httpclient import HTTPRequest
 from tornado.netutil import DefaultLoopResolver, Resolver
 from tornado.simple_httpclient import SimpleAsyncHTTPClient
 
@@ -28,7 +27,14 @@ from core.errors import Invalid
 
 SECRET_PREFIX = "whsec_"  # noqa: S105 - what stands before one
 _MAX_ANSWER = 64 * 1024
+_GLOBAL_UNICAST = ipaddress.ip_network("2000::/3")  # RFC 4291: all that has been given out for the public internet
 _NAT64 = ipaddress.ip_network("64:ff9b::/96")
+# What IANA's special-purpose registries hold and this Python's ``is_global`` may not know yet; 6to4 (RFC 7526) and
+# Teredo lead to the IPv4 address inside them, by way of whoever relays.
+_NOT_GLOBAL = tuple(
+    ipaddress.ip_network(network)
+    for network in ("192.0.0.0/24", "192.88.99.0/24", "2001::/23", "2002::/16", "3fff::/20")
+)
 
 
 class Refused(OSError):
@@ -82,15 +88,19 @@ class Rules:
 
 
 def is_public(address: str) -> bool:
-    """Whether ``address`` is one of the public internet, whatever form it is written in."""
-    ip: Any = ipaddress.ip_address(address.partition("%")[0])
-    if ip.version == 6:
-        inner = ip.ipv4_mapped or ip.sixtofour or (ip.teredo and ip.teredo[1])
+    """Whether ``address`` is one of the public internet; what is not known to be is not."""
+    try:
+        ip = ipaddress.ip_address(address.partition("%")[0])
+    except ValueError:
+        return False
+    if isinstance(ip, ipaddress.IPv6Address):
+        if ip.ipv4_mapped is not None:
+            return is_public(str(ip.ipv4_mapped))
         if ip in _NAT64:
-            inner = ipaddress.ip_address(int(ip) & 0xFFFFFFFF)
-        if inner:
-            return is_public(str(inner))
-    return bool(ip.is_global and not ip.is_multicast)
+            return is_public(str(ipaddress.IPv4Address(int(ip) & 0xFFFFFFFF)))
+        if ip not in _GLOBAL_UNICAST:  # so is ::/96, where an IPv4 address can be written as well
+            return False
+    return ip.is_global and not ip.is_multicast and not any(ip in network for network in _NOT_GLOBAL)
 
 
 class _CheckedResolver(Resolver):
@@ -164,6 +174,6 @@ class Sender:
                 problem = f"HTTP {status}"
         except Invalid as error:
             problem = error.code
-        except (HTTPClientError, HTTPInputError, OSError, UnicodeError, ValueError) as error:
+        except Exception as error:  # noqa: BLE001 - whatever the client makes of an answer, the attempt has failed
             problem = "address refused" if isinstance(error, Refused) else f"{type(error).__name__}: {error}"[:200]
         return Outcome(status, problem, round((time.monotonic() - began) * 1000))
