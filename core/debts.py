@@ -9,15 +9,17 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
 import structlog
+from bson.errors import BSONError
 from pymongo import ASCENDING, IndexModel, ReturnDocument, WriteConcern
 from pymongo.errors import PyMongoError
 
+from core.agenda import Agenda, Found, Look
 from core.clock import now
 from core.database import Collection
 from core.ids import new_id
@@ -29,6 +31,9 @@ WAKE_CHANNEL = "wake"
 OWED_INDEX = IndexModel([("owed.due_at", ASCENDING)], name="owed_due", sparse=True)
 KINDS_INDEX = IndexModel([("owed.kind", ASCENDING), ("owed.due_at", ASCENDING)], name="owed_kinds", sparse=True)
 """Besides, where several collectors share a collection: what one is behind with is not in the way of the others."""
+
+_UNSTORABLE = (OverflowError, UnicodeError, BSONError)
+"""What MongoDB cannot hold, such as a number beyond 64 bits that somebody outside has answered."""
 
 Document = dict[str, Any]
 
@@ -126,10 +131,27 @@ class _Held:
     renew_at: datetime
 
 
+@dataclass(frozen=True)
+class Parties:
+    """Whom the debts of a collection are paid to, where that is many: none of them has more than two places.
+
+    ``field`` of a document that owes is the ``_id`` of its party in ``collection``; (``field``, ``owed.due_at``) wants
+    an index, so that what one party is behind with is not in the way of the others.
+    """
+
+    collection: Collection
+    field: str
+
+
+PLACES_EACH = 2
+"""How many debts are paid to one party at once: whoever is slow holds up nobody else."""
+
+
 class Collector:
     """Pays debts of one collection, a bounded number at a time. Any number of them may run at once.
 
-    Those of the kinds that it has ``payers`` for: others are left to who can pay them.
+    Those of the kinds that it has ``payers`` for: others are left to who can pay them, and ``others`` is called when a
+    payment has left such a debt that is due.
 
     ``claimed_together``: so many documents are claimed in one update where as many are due. It saves most of what a
     debt that is paid in milliseconds costs; of those that take longer, another worker would have had some meanwhile.
@@ -143,7 +165,8 @@ class Collector:
         lease: timedelta,
         concurrency: int = 8,
         claimed_together: int = 1,
-        on_change: Callable[[Document], Awaitable[None]] | None = None,
+        parties: Parties | None = None,
+        others: Callable[[], None] | None = None,
     ) -> None:
         self._collection = collection
         # A claim need not last: one that is lost with its server is nobody's, and the update that pays asks for it.
@@ -153,37 +176,96 @@ class Collector:
         self._lease = lease
         self._concurrency = concurrency
         self._together = claimed_together
-        self._on_change = on_change
+        self._parties = parties
+        self._others = others
 
     async def settle_due(self) -> int:
         """Pay what is due now; returns how many documents were worked on (0: nothing is due)."""
-        # The index gives the longest due first. Asking for that order as well would make each call read everything that
-        # is due: MongoDB does not take the order of a range in an array from its index.
-        cursor = self._collection.find(self._due(now()), {"_id": 1})
-        due = [d["_id"] async for d in cursor.limit(8 * self._concurrency)]
+        agenda = self._agenda(self._look)
+        found = await agenda.look()
+        await self._work(agenda, min(self._concurrency, found))
+        return found
+
+    async def run(self, woken: asyncio.Event, seconds: float) -> None:
+        """Pay what falls due until cancelled: found when ``woken``, after what was paid, and every ``seconds``."""
+
+        async def look(begun: Iterable[Any], full: Iterable[Any]) -> list[Found]:
+            try:
+                return await self._look(begun, full)
+            except PyMongoError as error:
+                self._warn(error)
+                return []
+
+        await self._work(self._agenda(look, woken=woken, seconds=seconds), self._concurrency)
+
+    def _agenda(self, look: Look, **when: Any) -> Agenda:
+        return Agenda(look, each=PLACES_EACH if self._parties is not None else None, **when)
+
+    def _warn(self, error: PyMongoError) -> None:
+        # The lease runs out and the debt falls due again; a later look meets it.
+        log.warning("debts.database", collection=self._collection.name, error=type(error).__name__)
+
+    async def _look(self, begun: Iterable[Any], full: Iterable[Any]) -> list[Found]:
+        due = {"_id": {"$nin": list(begun)}, **self._due(now())}
+        if self._parties is None:
+            # The index gives the longest due first. Asking for that order as well would make each call read everything
+            # that is due: MongoDB does not take the order of a range in an array from its index.
+            cursor = self._collection.find(due, {"_id": 1})
+            found = [Found(d["_id"]) async for d in cursor.limit(8 * self._concurrency)]
+        else:
+            some: list[Document] = [{"$match": due}, {"$limit": PLACES_EACH}, {"$project": {"_id": 1}}]
+            joined = {"from": self._collection.name, "localField": "_id", "foreignField": self._parties.field}
+            stages: list[Document] = [
+                {"$match": {"_id": {"$nin": list(full)}}},
+                {"$lookup": {**joined, "pipeline": some, "as": "due"}},
+                {"$unwind": "$due"},
+                {"$project": {"due": "$due._id"}},
+            ]
+            found = [Found(row["due"], row["_id"]) async for row in self._parties.collection.aggregate(stages)]
         # Several workers read the same list; in the same order they would queue up behind each other's leases.
-        random.shuffle(due)
-        left, claimed = due.copy(), list[_Held]()
+        random.shuffle(found)
+        return found
+
+    async def _work(self, agenda: Agenda, places: int) -> None:
+        claimed = list[_Held]()
         # What is claimed and not begun keeps others from it: no more of that than are begun at a time.
         claiming = asyncio.Semaphore(max(self._concurrency // self._together, 1))
 
-        async def settle_one_after_another() -> None:
-            while left or claimed:
-                try:
-                    async with claiming:
-                        if left and not claimed:
-                            together, left[:] = left[: self._together], left[self._together :]
-                            claimed.extend(await self._claim(together))
+        async def next_held() -> _Held | None:
+            while True:
+                async with claiming:
+                    if not claimed:
+                        document_ids = await agenda.take(self._together)
+                        if not document_ids:
+                            return None
+                        claimed.extend(await self._claim_of(agenda, document_ids))
                     if claimed:
-                        await self._settle(claimed.pop())
+                        return claimed.pop()
+
+        async def settle_one_after_another() -> None:
+            while held := await next_held():
+                try:
+                    await self._settle(held)
                 except PyMongoError as error:
-                    # The lease runs out and the debt falls due again; the next sweep meets it.
-                    log.warning("debts.database", collection=self._collection.name, error=type(error).__name__)
+                    self._warn(error)
+                finally:
+                    agenda.release(held.document["_id"])
 
         async with asyncio.TaskGroup() as group:
-            for _ in range(min(self._concurrency, len(due))):
+            for _ in range(places):
                 group.create_task(settle_one_after_another())
-        return len(due)
+
+    async def _claim_of(self, agenda: Agenda, document_ids: list[Any]) -> list[_Held]:
+        held: list[_Held] = []
+        try:
+            held = await self._claim(document_ids)
+        except PyMongoError as error:
+            self._warn(error)
+        mine = {h.document["_id"] for h in held}
+        for document_id in document_ids:
+            if document_id not in mine:
+                agenda.release(document_id)
+        return held
 
     async def _settle(self, held: _Held) -> None:
         claim, renew_at = held.claim, held.renew_at
@@ -247,16 +329,14 @@ class Collector:
             paid.append((debt, payment))
             if payment.prompt or now() >= until:
                 break
-        after = await self._apply(document["_id"], paid) if paid else None
+        after = await self._apply(document, paid) if paid else None
         if paid and after is None:
             # One of them does not hold any more, or its lease is lost: that must not undo what the others have done.
             for debt, payment in paid:
-                alone = await self._apply(document["_id"], [(debt, payment)]) if len(paid) > 1 else None
+                alone = await self._apply(document, [(debt, payment)]) if len(paid) > 1 else None
                 if alone is None:  # at once again, on what the document has become
                     await self._put_off(_held(document, debt), debt, "changed meanwhile", timedelta(0))
                 after = alone or after
-        if after is not None and self._on_change is not None:
-            await self._on_change(after)
         return after
 
     async def _payment(self, document: Document, debt: Document) -> Payment | None:
@@ -275,7 +355,7 @@ class Collector:
             await self._put_off(mine, debt, type(error).__name__, None)
         return None
 
-    async def _apply(self, document_id: Any, payments: list[tuple[Document, Payment]]) -> Document | None:
+    async def _apply(self, document: Document, payments: list[tuple[Document, Payment]]) -> Document | None:
         """Make the changes of ``payments`` in one update, while all their leases and conditions hold; else None."""
         amendment = Amendment()
         conditions: list[Document] = []
@@ -287,12 +367,21 @@ class Collector:
         for new in amendment.owe:
             if new["due_at"] <= moment and new["kind"] in self._payers:
                 new.update(due_at=moment + self._lease, claim=payments[0][0]["claim"], attempts=1)
-        after: Document | None = await self._collection.find_one_and_update(
-            {"_id": document_id, "$and": conditions}, amendment.pipeline(), return_document=ReturnDocument.AFTER
-        )
+        after: Document | None = None
+        try:
+            after = await self._collection.find_one_and_update(
+                {"_id": document["_id"], "$and": conditions}, amendment.pipeline(), return_document=ReturnDocument.AFTER
+            )
+        except _UNSTORABLE as error:
+            if len(payments) == 1:  # else each is tried alone, and this one found
+                debt = payments[0][0]
+                log.exception("debts.unstorable", kind=debt["kind"], collection=self._collection.name)
+                await self._put_off(_held(document, debt), debt, type(error).__name__, None)
         if after is not None:
             for debt, _ in payments:
                 DEBTS_PAID.labels(self._collection.name, debt["kind"], "paid").inc()
+            if self._others and any(d["due_at"] <= moment and d["kind"] not in self._payers for d in amendment.owe):
+                self._others()
         return after
 
     async def _put_off(self, mine: Document, debt: Document, reason: str, delay: timedelta | None) -> None:

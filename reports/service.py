@@ -20,7 +20,7 @@ from accounts.models import StaffSession
 from accounts.staff import StaffService
 from core.clock import now, shanghai
 from core.database import Database
-from core.debts import OWED_INDEX, Amendment, Document, owe
+from core.debts import KINDS_INDEX, OWED_INDEX, Amendment, Document, owe
 from core.encryption import Vault
 from core.errors import Conflict, Forbidden, Invalid, NotFound
 from core.idempotency import Idempotency, Once
@@ -97,6 +97,7 @@ INDEXES = {
             partialFilterExpression={"milestones.closed_at": {"$gt": EPOCH}},
         ),
         OWED_INDEX,
+        KINDS_INDEX,
     ]
 }
 

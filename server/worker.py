@@ -9,19 +9,18 @@ import asyncio
 import contextlib
 import os
 import signal
+from collections.abc import Iterable
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import structlog
-from pymongo.errors import PyMongoError
 
 from core.audit import Sealer, audit_payer
 from core.changes import CHANNEL
 from core.config import Settings
-from core.debts import WAKE_CHANNEL, Collector, Document, Payer, Payment
+from core.debts import PLACES_EACH, WAKE_CHANNEL, Collector, Document, Parties, Payer, Payment
 from core.feed import Feed
-from core.waiting import until_set
 from handlers.common import ADMINISTERED
 from handlers.services import Services
 from reports import feed as reports_feed
@@ -34,7 +33,8 @@ from reports.splitting import Splitting
 from reports.topic_keeping import TopicKeeper
 from server.services import open_services, policy
 from server.timetable import run_timetable
-from webhooks.deliveries import Planner
+from webhooks.deliveries import Planner, receivers
+from webhooks.sending import CONNECTIONS
 
 log = structlog.get_logger(__name__)
 
@@ -43,6 +43,8 @@ _NICEST = 19
 _STOP_SECONDS = 4.0
 """What a worker that is told to stop has to give back what it holds; then it is ended."""
 _CLAIMED_TOGETHER = {"snapshots": 8}
+_OUTSIDE = {"reports": ("check_text", "notify"), "photos": ("check",)}
+"""Debts that are paid to a service outside, WeChat's: however slow each of them is, nothing else waits for it."""
 
 
 def payers(services: Services, jobs: ReportJobs) -> dict[str, dict[str, Payer]]:
@@ -128,41 +130,42 @@ class Worker:
         self._seal_seconds = settings.audit.seal_seconds
         lease = timedelta(seconds=settings.worker.lease_seconds)
         by_collection = payers(services, jobs)
-        # Looking for faces and plates takes a hundred times as long as what else photos owe.
-        photos = by_collection["photos"]
-        slow = {kind: photos[kind] for kind in ("blur", "tell_blurred")}
-        quick = by_collection | {"photos": {kind: payer for kind, payer in photos.items() if kind != "blur"}}
-        self._collectors = [
-            (
-                name,
-                Collector(
-                    services.database[name],
-                    by_kind,
-                    lease=lease,
-                    concurrency=settings.worker.concurrency,
-                    claimed_together=_CLAIMED_TOGETHER.get(name, 1),
-                ),
+        places = {
+            "jobs": settings.worker.jobs,
+            "webhook_deliveries": CONNECTIONS,  # those to one subscription are bounded: so many may be slow at once
+        }
+        self._wake: dict[str, list[asyncio.Event]] = {}
+        self._collectors: list[tuple[Collector, asyncio.Event]] = []
+
+        def collect(name: str, kinds: Iterable[str], concurrency: int, parties: Parties | None = None) -> None:
+            """Settle debts of these kinds in the collection ``name``, apart from what else is settled there."""
+            collector = Collector(
+                services.database[name],
+                {kind: by_collection[name][kind] for kind in kinds},
+                lease=lease,
+                concurrency=concurrency,
+                claimed_together=_CLAIMED_TOGETHER.get(name, 1),
+                parties=parties,
+                others=lambda: self._wake_up(name),
             )
-            for name, by_kind in quick.items()
-            if name != "jobs"
-        ]
-        blurring = settings.photos.blur_threads
-        self._collectors.append(
-            ("photos", Collector(services.database["photos"], slow, lease=lease, concurrency=blurring))
-        )
-        # A job takes minutes, and a collector looks for more only once it is through with what it found: each has its
-        # own, so that a short job waits for no long one as long as a place is free, and no debt waits for any job.
-        self._collectors += [
-            ("jobs", Collector(services.database["jobs"], by_collection["jobs"], lease=lease, concurrency=1))
-            for _ in range(settings.worker.jobs)
-        ]
+            woken = asyncio.Event()
+            self._wake.setdefault(name, []).append(woken)
+            self._collectors.append((collector, woken))
+
+        for name, by_kind in by_collection.items():
+            apart = {*_OUTSIDE.get(name, ()), *(("blur",) if name == "photos" else ())}
+            parties = receivers(services.database) if name == "webhook_deliveries" else None
+            collect(name, by_kind.keys() - apart, places.get(name, settings.worker.concurrency), parties)
+            for kind in _OUTSIDE.get(name, ()):
+                collect(name, (kind,), PLACES_EACH)
+        # Looking for faces and plates takes a hundred times as long as what else photos owe.
+        collect("photos", ("blur", "tell_blurred"), settings.photos.blur_threads)
         self._feed = Feed(
             services.database, reports_feed.SOURCE, lease_seconds=settings.feed.lease_seconds, announce=self._announce
         )
         self._topics = TopicKeeper(services.database, lease_seconds=settings.feed.lease_seconds)
         self._changed = asyncio.Event()
         self._planner = Planner(services.database, lambda: services.wake("webhook_deliveries"))
-        self._wake = {name: asyncio.Event() for name in by_collection}
 
     async def run(self) -> None:
         """Work until cancelled."""
@@ -175,8 +178,8 @@ class Worker:
             if self._services.settings.inference.enabled:
                 group.create_task(self._services.condition.run())
             group.create_task(self._planner.run(self._changed, self._sweep))
-            for name, collector in self._collectors:
-                group.create_task(self._settle(name, collector))
+            for collector, woken in self._collectors:
+                group.create_task(collector.run(woken, self._sweep))
 
     async def _announce(self, seq: int) -> None:
         await self._services.cache.publish(CHANNEL, str(seq))
@@ -185,20 +188,12 @@ class Worker:
         async for channel, name in self._services.cache.listen(WAKE_CHANNEL, CHANNEL):
             if channel == CHANNEL:
                 self._changed.set()
-            elif event := self._wake.get(name):
-                event.set()
+            else:
+                self._wake_up(name)
 
-    async def _settle(self, name: str, collector: Collector) -> None:
-        wake = self._wake[name]
-        while True:
-            wake.clear()
-            try:
-                busy = await collector.settle_due()
-            except PyMongoError as error:
-                log.warning("worker.database", error=type(error).__name__)
-                busy = 0
-            if not busy:
-                await until_set(wake, self._sweep)
+    def _wake_up(self, name: str) -> None:
+        for woken in self._wake.get(name, ()):
+            woken.set()
 
 
 def stand_back() -> None:

@@ -11,7 +11,7 @@ import asyncio
 import contextlib
 import random
 from collections.abc import AsyncIterator, Callable
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 import structlog
@@ -21,8 +21,8 @@ from pymongo.errors import BulkWriteError, PyMongoError
 from core.changes import ChangeLog
 from core.clock import now
 from core.config import Webhooks as WebhookSettings
-from core.database import Database
-from core.debts import Amendment, Document, Payment, Postponed, owe
+from core.database import Collection, Database
+from core.debts import Amendment, Document, Parties, Payment, Postponed, owe
 from core.encryption import Vault
 from core.leadership import Leadership
 from core.metrics import WEBHOOKS_SENT
@@ -149,6 +149,19 @@ def _delivery(webhook_id: str, change: Document) -> Document:
     }
 
 
+async def hasten(deliveries: Collection, webhook_id: str) -> None:
+    """Make due what waits for the subscription and nobody has taken up."""
+    await deliveries.update_many(
+        {"webhook_id": webhook_id, "state": "waiting", "owed.claim": {"$exists": False}},
+        {"$set": {"owed.$[].due_at": now()}},
+    )
+
+
+def receivers(database: Database) -> Parties:
+    """To whom deliveries go: one that is slow, or that much waits for, holds up none of the others."""
+    return Parties(database["webhooks"], "webhook_id")
+
+
 class Delivering:
     """Pays the debt of a delivery: sends it."""
 
@@ -169,10 +182,12 @@ class Delivering:
             WEBHOOKS_SENT.labels("dead").inc()
             return _ended("dead", _KEEP_DEAD)
         if webhook["state"] != "active":
+            await self._all_wait(webhook, moment + _LOOK_AGAIN)
             raise Postponed("the subscription is paused", _LOOK_AGAIN)
         if webhook["retry_at"] is not None and webhook["retry_at"] > moment:
-            # It failed just now: one delivery tries whether it is back, the others wait for that.
-            raise Postponed("the receiver fails", webhook["retry_at"] - moment + _spread(timedelta(seconds=2)))
+            # It failed just now: the first ones after its rest try whether it is back, the others wait for that.
+            await self._all_wait(webhook, webhook["retry_at"])
+            raise Postponed("the receiver fails", webhook["retry_at"] - moment)
         secrets = [
             self._vault.open(s, "webhook") for s in webhook["secrets"] if s["until"] is None or s["until"] > moment
         ]
@@ -200,6 +215,18 @@ class Delivering:
         pause = pause_after(tries)
         raise Postponed(outcome.problem or "", min(pause + _spread(pause / 10), delivery["give_up_at"] - moment))
 
+    async def _all_wait(self, webhook: Document, until: datetime) -> None:
+        """Put off in one update what is due before ``until``: looking at a backlog one by one would take minutes."""
+        due: Document = {"due_at": {"$lt": until}, "claim": {"$exists": False}}
+        await self._deliveries.update_many(
+            {"webhook_id": webhook["_id"], "owed": {"$elemMatch": due}},
+            {"$set": {"owed.$[due].due_at": until}},
+            array_filters=[{f"due.{name}": condition for name, condition in due.items()}],
+        )
+        if await self._webhooks.find_one({"_id": webhook["_id"], "version": webhook["version"]}, {"_id": 1}) is None:
+            # Changed since it was read, to go on at once perhaps: it is looked at again as it is now.
+            await hasten(self._deliveries, webhook["_id"])
+
     async def _went_well(self, webhook: Document) -> None:
         moment = now()
         seen = webhook["last_success_at"]
@@ -223,6 +250,7 @@ class Delivering:
             },
             return_document=ReturnDocument.AFTER,
         )
+        await self._all_wait(webhook, moment + rest)
         long = timedelta(hours=self._settings.pause_after_hours)
         because = "gone" if outcome.status == _GONE else None
         if after["failures"] >= self._settings.pause_after_failures and moment - after["failing_since"] >= long:

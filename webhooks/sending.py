@@ -26,6 +26,8 @@ from core.config import Webhooks as WebhookSettings
 from core.errors import Invalid
 
 SECRET_PREFIX = "whsec_"  # noqa: S105 - what stands before one
+CONNECTIONS = 64
+"""That a process makes at once."""
 _MAX_ANSWER = 64 * 1024
 _GLOBAL_UNICAST = ipaddress.ip_network("2000::/3")  # RFC 4291: all that has been given out for the public internet
 _NAT64 = ipaddress.ip_network("64:ff9b::/96")
@@ -135,7 +137,7 @@ class Sender:
         self._seconds = settings.timeout_seconds
         self._client = SimpleAsyncHTTPClient(
             force_instance=True,
-            max_clients=64,
+            max_clients=CONNECTIONS,
             max_body_size=_MAX_ANSWER,
             max_header_size=16 * 1024,
             resolver=_CheckedResolver(rules=self.rules),

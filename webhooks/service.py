@@ -21,6 +21,7 @@ from core.ids import new_id
 from core.paging import page_mark, read_mark
 from core.slots import SLOT_INDEX, insert_in_slot
 from core.versions import change_version, changes_between
+from webhooks.deliveries import hasten
 from webhooks.models import GIVE_UP_AFTER
 from webhooks.sending import SECRET_PREFIX, Rules
 
@@ -33,6 +34,7 @@ INDEXES = {
             name="webhook_state",
         ),
         IndexModel([("expires_at", ASCENDING)], name="expiry", expireAfterSeconds=0),
+        IndexModel([("webhook_id", ASCENDING), ("owed.due_at", ASCENDING)], name="webhook_due"),
         OWED_INDEX,
     ],
     "leaders": [],
@@ -147,10 +149,7 @@ class WebhookService:
         )
         if "retry_at" in change:
             # What has waited for it need not wait longer.
-            await self._deliveries.update_many(
-                {"webhook_id": webhook_id, "state": "waiting", "owed.claim": {"$exists": False}},
-                {"$set": {"owed.$[].due_at": now()}},
-            )
+            await hasten(self._deliveries, webhook_id)
         return after
 
     async def new_secret(self, by: StaffSession, webhook_id: str, version: int) -> tuple[Document, str]:
