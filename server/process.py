@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
+_PORTS_TRIED = 5
 
 
 class StartError(Exception):
@@ -123,16 +124,38 @@ def choose_port(preferred: int | None = None, host: str = "127.0.0.1") -> int:
 
 
 def reserve_shared_port(preferred: int, host: str = "127.0.0.1") -> tuple[socket.socket, int]:
-    """A port that several processes may listen on with SO_REUSEPORT, held until the returned socket is closed.
+    """A port that our processes may listen on with SO_REUSEPORT, held until the returned socket is closed.
 
     The socket does not listen, so it gets no connections; while it is open no other program can take the port, not
-    even in the moments when every process that listens is being restarted.
+    even in the moments when every process that listens is being restarted, and not by reserving it as we do.
     """
-    port = choose_port(preferred or None, host)
-    holder = _bound(host, port, socket.SO_REUSEPORT)
+    for _ in range(_PORTS_TRIED):
+        port = choose_port(preferred or None, host)
+        if holder := _held(host, port):
+            return holder, port
+    raise StartError(f"every port that was free on {host} was taken while we were starting; start again")
+
+
+def _held(host: str, port: int) -> socket.socket | None:
+    """A socket bound to ``host``:``port`` that does not listen; ``None`` when another has the port or is quicker.
+
+    A socket that is bound for sharing keeps out nobody who shares as well, a second start of ours for example. So it
+    is decided by listening, which only one can do, and then that one socket is opened for sharing and listens no more.
+    """
+    if sys.platform != "linux":  # elsewhere a socket that has listened listens until it is closed
+        return _bound(host, port, socket.SO_REUSEPORT)
+    holder = _bound(host, port, socket.SO_REUSEADDR)
     if holder is None:
-        raise StartError(f"port {port} was taken while we were starting; start again")
-    return holder, port
+        return None
+    try:
+        holder.listen(1)
+        holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 0)
+        holder.shutdown(socket.SHUT_RD)  # Linux: back to bound; what was connecting is refused
+    except OSError:
+        holder.close()
+        return None
+    return holder
 
 
 def _bound(host: str, port: int, option: int) -> socket.socket | None:

@@ -15,7 +15,7 @@ from rich.markup import escape
 
 from core.config import Settings
 from server.embedded import MONGOD_PORT, VALKEY_PORT, Embedded, start_mongod, start_valkey
-from server.process import Process, StartError, choose_port, reserve_shared_port
+from server.process import Process, StartError, reserve_shared_port
 from server.supervisor import Child, Supervisor, program
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -83,7 +83,10 @@ async def _bring_up(plan: _Plan, held: ExitStack, supervisor: Supervisor) -> Non
     holder, port = reserve_shared_port(settings.server.port, settings.server.host)
     held.enter_context(holder)
     mongodb, redis = await _start_databases(settings, supervisor)
-    sandbox_port = choose_port(settings.sandbox.port or None) if settings.sandbox.enabled else None
+    sandbox_port = None
+    if settings.sandbox.enabled:
+        sandbox_holder, sandbox_port = reserve_shared_port(settings.sandbox.port)
+        held.enter_context(sandbox_holder)
     host = _REACHABLE.get(settings.server.host, settings.server.host)
     addresses = Addresses(
         http=f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}",
@@ -149,6 +152,7 @@ def _sandbox(plan: _Plan, addresses: Addresses, client: httpx.AsyncClient) -> Ch
     env = {  # not flags: everybody on the machine may read those
         "SANDBOX_HOST": "127.0.0.1",
         "SANDBOX_PORT": str(urlsplit(addresses.sandbox).port),
+        "SANDBOX_SHARED_PORT": "true",
         "SANDBOX_APPID": wechat.appid,
         "SANDBOX_APPSECRET": wechat.appsecret.get_secret_value(),
         "SANDBOX_PUSH_URL": addresses.http + PUSH_PATH,

@@ -333,6 +333,7 @@ class Page(BaseHTTPRequestHandler):
         self.send_response(200)
         self.end_headers()
         self.wfile.write(" ".join([os.environ["SANDBOX_APPID"], os.environ["SANDBOX_PUSH_URL"]]).encode())
+HTTPServer.allow_reuse_port = os.environ["SANDBOX_SHARED_PORT"] == "true"
 HTTPServer(("127.0.0.1", int(os.environ["SANDBOX_PORT"])), Page).serve_forever()
 """
 
