@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import signal
+from contextlib import AsyncExitStack
 from functools import cache
 from typing import Any
 
@@ -21,9 +22,10 @@ from core import metrics
 from core.config import Settings
 from handlers import common, ingest, intake, open311, openapi
 from handlers.base import BaseHandler, UnknownAddress
+from handlers.not_yet import Living, NotYet
 from handlers.operations import Route
 from handlers.services import Services
-from server.services import open_services
+from server.start import open_once_there
 
 VERSION = "0.1.0"
 ROUTES: tuple[Route, ...] = (
@@ -81,14 +83,33 @@ def _log_request(handler: RequestHandler) -> None:
 
 
 async def serve(settings: Settings) -> None:
-    """Serve until told to stop, then finish what has begun."""
+    """Serve until told to stop, then finish what has begun.
+
+    While MongoDB is away at the start, whoever asks is told so; not before that is known, since other processes may
+    serve on the same port meanwhile.
+    """
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    async with open_services(settings) as (services, _):
-        application = make_application(services)
-        server = start_server(services, settings, application=application)
+    waiting: list[HTTPServer] = []
+
+    def say_so() -> None:
+        if not waiting:
+            nothing = Application([("/healthz", Living)], default_handler_class=NotYet, log_function=lambda _: None)
+            waiting.append(_listen(nothing, settings))
+
+    async with AsyncExitStack() as stack:
+        opened = await open_once_there(settings, stack, stop, waiting=say_so)
+        if opened is not None:
+            services, _ = opened
+            application = make_application(services)
+            server = start_server(services, settings, application=application)
+        for each in waiting:
+            each.stop()
+            await each.close_all_connections()
+        if opened is None:
+            return
         lag = asyncio.create_task(metrics.watch_loop())
         # What was loaded so far stays for good: the collector need not look at it again with every few hundred objects.
         gc.collect()
@@ -105,12 +126,11 @@ def start_server(
     services: Services, settings: Settings, *, sockets: Any = None, application: Application | None = None
 ) -> HTTPServer:
     """Listen on the configured port, which several processes may share, or on the ``sockets`` given."""
-    server = HTTPServer(
-        application or make_application(services),
-        max_body_size=_MAX_BODY,
-        idle_connection_timeout=75,
-        body_timeout=60,
-    )
+    return _listen(application or make_application(services), settings, sockets)
+
+
+def _listen(application: Application, settings: Settings, sockets: Any = None) -> HTTPServer:
+    server = HTTPServer(application, max_body_size=_MAX_BODY, idle_connection_timeout=75, body_timeout=60)
     server.add_sockets(
         sockets or bind_sockets(settings.server.port, settings.server.host, reuse_port=True, backlog=1024)
     )

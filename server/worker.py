@@ -10,6 +10,7 @@ import contextlib
 import os
 import signal
 from collections.abc import Iterable
+from contextlib import AsyncExitStack
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -31,7 +32,8 @@ from reports.recount import Recount
 from reports.side_task_jobs import SideTaskJobs
 from reports.splitting import Splitting
 from reports.topic_keeping import TopicKeeper
-from server.services import open_services, policy
+from server.services import policy
+from server.start import open_once_there
 from server.timetable import run_timetable
 from webhooks.deliveries import Planner, receivers
 from webhooks.sending import CONNECTIONS
@@ -232,7 +234,11 @@ async def work(settings: Settings) -> None:
     if settings.worker.stands_back:
         stand_back()
     stop = told_to_stop()
-    async with open_services(settings) as (services, jobs):
+    async with AsyncExitStack() as stack:
+        opened = await open_once_there(settings, stack, stop)
+        if opened is None:
+            return
+        services, jobs = opened
         tasks: list[asyncio.Task[Any]] = [
             asyncio.create_task(Worker(services, jobs, settings).run()),
             asyncio.create_task(run_timetable(services, settings)),
