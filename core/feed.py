@@ -306,7 +306,8 @@ class Feed:
         change for what was there before it, but one that tells all who follow to fetch.
         """
         new = self._seq == 0
-        log.warning("feed.resync", reason=reason)
+        write = log.info if new else log.warning  # before the first change of all there is nothing to go on from
+        write("feed.resync", reason=reason)
         await self._note(resync=reason)
         # From here on the stream tells; what changes meanwhile is told a second time, and is then the same.
         async with self._watched.watch(self._stages(), max_await_time_ms=1) as stream:
@@ -329,7 +330,7 @@ class Feed:
         if new:
             await self._append([{"kind": "feed", "action": "resync", "number": None, "token": token}])
         await self._note(seq=self._seq, token=token, resync=None)
-        log.warning("feed.resynced", compared=compared, recorded=recorded)
+        write("feed.resynced", compared=compared, recorded=recorded)
 
     async def _all_documents(self) -> AsyncIterator[list[Document]]:
         after: str | None = None

@@ -66,6 +66,8 @@ class BaseHandler(RequestHandler):
     key: ApiKey
     address: str
     once: Once | None = None
+    expected: bool = False
+    """Whether a status of 500 or above is how things go now and then, and no cause for a warning."""
 
     def initialize(self) -> None:
         """Called by Tornado before anything else."""

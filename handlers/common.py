@@ -173,6 +173,11 @@ class PushQuery(Query):
     msg_signature: Annotated[str, Field(max_length=200)] = ""
 
 
+_NOTED_WITHIN_SECONDS = 3.0
+"""How long a verdict waits for its check to be noted; WeChat takes no answer within 5 s for none at all."""
+_LOOK_AGAIN_SECONDS = 0.2
+
+
 class WeChatPush(BaseHandler):
     """``/wechat/push``: what WeChat tells of its own accord."""
 
@@ -205,16 +210,23 @@ class WeChatPush(BaseHandler):
         self.write("success")
 
     async def _judge(self, event: dict[str, Any]) -> None:
+        """Record a verdict. The push can overtake the note of what was asked, where the worker is kept waiting."""
+        loop = asyncio.get_running_loop()
+        until = loop.time() + _NOTED_WITHIN_SECONDS
+        while not await self._is_recorded(event):
+            if loop.time() >= until:
+                self.expected = True  # WeChat repeats what is not answered with success
+                raise Unavailable("尚未登记这次检测。", code="TRACE_UNKNOWN")
+            await asyncio.sleep(_LOOK_AGAIN_SECONDS)
+        self.services.wake("photos")
+
+    async def _is_recorded(self, event: dict[str, Any]) -> bool:
         trace_id = str(event.get("trace_id", ""))
         try:
             verdict = picture_verdict(event)
-            known = await self.services.photos.judge(trace_id, verdict.suggest, str(verdict.label))
         except WeChatError as error:
-            known = await self.services.photos.ask_again(trace_id, str(error.errcode))
-        if not known:
-            # The push can overtake the note of what was asked; WeChat repeats what is not answered with success.
-            raise Unavailable("尚未登记这次检测。", code="TRACE_UNKNOWN")
-        self.services.wake("photos")
+            return await self.services.photos.ask_again(trace_id, str(error.errcode))
+        return await self.services.photos.judge(trace_id, verdict.suggest, str(verdict.label))
 
 
 class OpenAPI(BaseHandler):

@@ -44,6 +44,7 @@ def main() -> int:
             print("The configuration is in order.")
             return 0
         if command == "run":
+            log.configure("error", "text")  # the terminal is the supervisor's; what its children log it reads
             return asyncio.run(_run(settings))
         if command == "seed":
             asyncio.run(_seed(settings, options.file))

@@ -78,7 +78,7 @@ def _log_request(handler: RequestHandler) -> None:
     if isinstance(handler, BaseHandler):
         # Tornado answers a method that it has never heard of before it reads the path.
         report = getattr(handler, "path_kwargs", {}).get("number")
-        write = log.warning if status >= 500 else log.info
+        write = log.warning if status >= 500 and not handler.expected else log.info
         write("request", method=method, route=route, status=status, ms=round(seconds * 1e3, 1), report=report)
 
 

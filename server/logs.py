@@ -15,6 +15,19 @@ _WORTH_SHOWING = re.compile(
 )
 _NOT_SHOWN = ("event", "timestamp", "level", "logger", "exception", "stack")
 _LINE_LIMIT = 300  # characters
+_LATE = "the machine is busy; it is tried again, and nothing is lost"
+_MEANINGS = {
+    "calendar.not_published": "the State Council has not announced that year's holidays to this version: until then "
+    "only weekends count as days off (docs/time-limits.md)",
+    "feed.stands_down": _LATE,
+    "topics.stands_down": _LATE,
+    "debts.database": _LATE,
+    "listen.reconnect": _LATE,
+    "publish.unreachable": _LATE,
+    "limits.unreachable": "Redis did not answer in time: the request went uncounted",
+    "start.waiting_for_mongodb": "it begins when MongoDB answers",
+}
+"""What a person at the terminal can make of events that come with a first start, or a slow machine."""
 _LINES_AT_ONCE = 10  # a flood of warnings must not bury the terminal
 
 
@@ -68,4 +81,6 @@ def summary(line: bytes) -> str:
     values = [f"{key}={value}" for key, value in entry.items() if key not in _NOT_SHOWN]
     if exception := str(entry.get("exception") or "").strip():
         values.append(exception.splitlines()[-1])
+    if meaning := _MEANINGS.get(str(entry.get("event", ""))):
+        values.append(f"({meaning})")
     return " ".join([f"{entry.get('level', '')}:", str(entry.get("event", "")), *values])[:_LINE_LIMIT]

@@ -1,4 +1,4 @@
-"""What ``make run`` starts: the databases, the WeChat sandbox, the worker and the application, in this order."""
+"""What ``make run`` starts: the databases, the WeChat sandbox, the application and the worker, in this order."""
 
 from __future__ import annotations
 
@@ -98,13 +98,14 @@ async def _bring_up(plan: _Plan, held: ExitStack, supervisor: Supervisor) -> Non
         if addresses.sandbox:
             await supervisor.start("the WeChat sandbox", _sandbox(plan, addresses, client))
         await plan.prepare(addresses)
-        await supervisor.start("the worker", _part("worker", plan.programs.worker, addresses))
         ready = partial(_answers, client, f"{addresses.http}/readyz")
         names = [f"app-{number}" for number in range(1, settings.server.processes + 1)]
         await supervisor.start(
             f"the application, {len(names)} process{'es' if len(names) > 1 else ''}",
             *(_part(name, plan.programs.application, addresses, ready) for name in names),
         )
+        # Last: what it asks of WeChat is answered to the application, and is lost for a while when that is not there.
+        await supervisor.start("the worker", _part("worker", plan.programs.worker, addresses))
     _tell(supervisor, settings, addresses)
     plan.announce(addresses)
 

@@ -31,6 +31,7 @@ _LONGEST_PAUSE = 30.0
 _STEADY_SECONDS = 30.0  # after running this long a child that ends is started again without a longer pause
 _READY_EVERY = 0.1
 _LOOK_AT_LOGS_EVERY = 0.5
+_SHOWN_AGAIN_AFTER = 60.0
 
 
 @dataclass(frozen=True)
@@ -82,6 +83,7 @@ class Supervisor:
         self._processes: dict[str, Process] = {}
         self._keepers: list[asyncio.Task[None]] = []
         self._followers: dict[str, Follower] = {}
+        self._shown: dict[str, float] = {}
         self._up = False
         self._stop = asyncio.Event()
         self._fallen: asyncio.Queue[StartError] = asyncio.Queue()
@@ -233,9 +235,14 @@ class Supervisor:
             self._show_new_warnings()
 
     def _show_new_warnings(self) -> None:
+        moment = asyncio.get_running_loop().time()
         for name, follower in self._followers.items():
             for line in follower.news():
-                self.say(f"[yellow]{name}[/] {escape(line)}")
+                # Processes that are alike say the same: once is enough.
+                if moment >= self._shown.get(line, moment):
+                    self.say(f"[yellow]{name}[/] {escape(line)}")
+                    self._shown[line] = moment + _SHOWN_AGAIN_AFTER
+        self._shown = {line: until for line, until in self._shown.items() if until > moment}
 
     @contextlib.contextmanager
     def _only_one(self) -> Iterator[bool]:
