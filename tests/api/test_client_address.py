@@ -15,8 +15,8 @@ from tornado.netutil import bind_sockets
 from core.config import Limit, Limits, Server
 from handlers.client_address import client_address
 from server.application import make_application, start_server
-from tests.district import PASSWORD
 from tests.effort import until
+from tests.seeding import PASSWORD
 
 TRUSTED = [ip_network(n) for n in ("10.0.0.7", "10.1.0.0/16", "2001:db8::/32")]
 
@@ -48,10 +48,10 @@ def test_the_client_is_the_right_most_address_that_is_no_proxy_of_ours(peer, for
 
 
 def test_what_is_no_address_or_network_is_no_proxy():
-    assert Server(trusted_proxies=["10.0.0.7", "10.1.0.0/16"]).trusted_proxies == (*TRUSTED[:2],)  # type: ignore[arg-type]
+    assert Server(trusted_proxies=["10.0.0.7", "10.1.0.0/16"]).trusted_proxies == (*TRUSTED[:2],)
     for wrong in ("proxy.internal", "10.0.0.300", "10.0.0.7/8", "*"):
         with pytest.raises(ValidationError):
-            Server(trusted_proxies=[wrong])  # type: ignore[arg-type]
+            Server(trusted_proxies=[wrong])
 
 
 @pytest_asyncio.fixture(scope="module")
@@ -59,7 +59,7 @@ async def behind(district):
     """The shared district as an application that trusts who is connected from this machine, and allows 3 sign-ins."""
     trusting = district.settings.model_copy(
         update={
-            "server": Server(trusted_proxies=["127.0.0.1", "10.1.0.0/16"]),  # type: ignore[arg-type]
+            "server": Server(trusted_proxies=["127.0.0.1", "10.1.0.0/16"]),
             "limits": Limits(sign_in=Limit(count=3, seconds=60)),
         }
     )
