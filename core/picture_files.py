@@ -73,7 +73,8 @@ class PictureFile:
 
 def picture_kind(data: bytes) -> Kind | None:
     """The kind of picture that ``data`` opens as, by the signature each format begins with; None for anything else."""
-    if data[:3] == b"\xff\xd8\xff" and data[3:4] >= b"\xc0":
+    # Decoders pass over the 0xFF 0x00 that some cameras write before the first marker.
+    if data[:3] == b"\xff\xd8\xff" and (data[3:4] >= b"\xc0" or data[3:4] == b"\0"):
         return "jpeg"
     if data[:16] == b"\x89PNG\r\n\x1a\n\x00\x00\x00\rIHDR":
         return "png"
@@ -92,52 +93,68 @@ def open_picture_file(kind: Kind, data: bytes) -> PictureFile:
     return _READERS[kind](data)
 
 
-# A marker inside entropy-coded data: not a stuffed 0xFF 0x00, a restart marker or fill.
+# A marker that begins a segment: 0xFF before 0x00 or 0xFF is none, TEM (0x01) and restart markers stand alone.
+_SEGMENT = re.compile(rb"\xff(?=[^\x00\x01\xd0-\xd7\xff])")
+# A marker that ends entropy-coded data: not a stuffed 0xFF 0x00, a restart marker or fill.
 _NEXT_MARKER = re.compile(rb"\xff(?=[^\x00\xd0-\xd7\xff])")
+_EOI = b"\xff\xd9"
 _JPEG_FRAMES = frozenset({0xC0, 0xC1, 0xC2})  # baseline, extended, progressive: what browsers show
 _JPEG_TABLES = frozenset({0xC4, 0xDB, 0xDD})
+_JPEG_SKIPPED = frozenset({*range(0xE0, 0xF0), 0xFE, 0xDC})  # APPn, COM, and DNL, which decoders pass over
 _CHECKED_BYTES = 4096
+_LOOKAHEAD = 8  # bytes that the decoder takes in beyond the code that it works on
 
 
-def _jpeg_segments(data: bytes) -> Iterator[tuple[int, bytes, bytes]]:
-    """Marker, body and (after SOS) entropy-coded data of each segment up to the first EOI marker (ITU-T T.81, B.1)."""
+class _Segment(NamedTuple):
+    """A JPEG segment. Behind SOS comes ``coded``, entropy-coded data up to ``next_marker`` (empty at the end)."""
+
+    marker: int
+    body: bytes
+    coded: bytes = b""
+    next_marker: bytes = b""
+
+
+def _jpeg_segments(data: bytes) -> Iterator[_Segment]:
+    """The segments up to the first EOI marker (ITU-T T.81, B.1).
+
+    Bytes between them that are no marker are passed over, as the decoder does: some cameras leave them.
+    """
     at = 2
     for _ in range(_MAX_PARTS):
-        if data[at] != 0xFF:
-            raise ValueError("no marker where one is due")
-        while data[at] == 0xFF:
-            at += 1
-        marker = data[at]
-        at += 1
+        found = _SEGMENT.search(data, at)
+        if found is None:
+            raise ValueError("no end marker")
+        marker = data[found.end()]
+        at = found.end() + 1
         if marker == 0xD9:
             return
         (length,) = struct.unpack_from(">H", data, at)
         body = data[at + 2 : at + length]
-        if len(body) != length - 2:
+        at += max(length, 2)
+        if at > len(data):
             raise ValueError("a segment runs past the end")
-        at += length
-        coded = b""
         if marker == 0xDA:
             end = _NEXT_MARKER.search(data, at)
-            if end is None:
-                raise ValueError("a scan runs past the end")
-            coded = data[at : end.start()]
-            at = end.start()
-        yield marker, body, coded
+            behind = end.start() if end else len(data)
+            yield _Segment(marker, body, data[at:behind], data[behind : behind + 2])
+            at = behind
+        else:
+            yield _Segment(marker, body)
     raise ValueError("segments without end")
 
 
 def _read_jpeg(data: bytes) -> PictureFile:
     """Keep of a JPEG what decoding needs: tables, frame, scans, and the JFIF and Adobe markers that tell its colours.
 
-    A phone's second picture or video behind the end is left out.
+    A phone's second picture or video behind the end is left out. Where the decoder is content with one scan, nothing
+    behind that scan is looked at; and if no EOI marker closes it, it must give every row without help.
     """
     kept = [b"\xff\xd8"]
     begun = kept.copy()  # the same with no more than the beginning of each scan
     exif, icc = b"", bytearray()
     width = height = components = frame = scans = 0
-    tables_behind = False
-    for marker, body, coded in _jpeg_segments(data):
+    one_scan = closed = False
+    for marker, body, coded, next_marker in _jpeg_segments(data):
         if marker == 0xE1 and body.startswith(b"Exif\0"):
             exif = exif or body[6:]
         elif marker == 0xE2 and body.startswith(b"ICC_PROFILE\0"):
@@ -146,29 +163,37 @@ def _read_jpeg(data: bytes) -> PictureFile:
             body = body[:12] + b"\0\0"  # without the preview that may follow
         elif marker == 0xEE and body.startswith(b"Adobe"):
             body = body[:12]
-        elif 0xE0 <= marker <= 0xEF or marker == 0xFE:
+        elif marker in _JPEG_SKIPPED:
             continue
         elif marker in _JPEG_FRAMES and not frame:
             frame, components = marker, body[5]
             height, width = struct.unpack_from(">HH", body, 1)
         elif marker == 0xDA and scans < _MAX_SCANS:
             scans += 1
+            one_scan = scans == 1 and frame in {0xC0, 0xC1} and body[0] == components
+            closed = next_marker == _EOI
+            if one_scan and not closed:
+                # With the file's end, a scan cut short would be whole but for its end marker: it must give its rows
+                # without its last bytes. Before another marker, the decoder may look ahead.
+                coded = coded + bytes(_LOOKAHEAD) if next_marker else coded[:-_LOOKAHEAD]
         elif marker not in _JPEG_TABLES:
             raise ValueError(f"marker {marker:#x} has no place in a photo")
-        else:
-            tables_behind = scans > 0
         kept += (struct.pack(">BBH", 0xFF, marker, len(body) + 2), body, coded)
         begun += kept[-3:-1]
         begun.append(coded[:_CHECKED_BYTES])
+        if one_scan:
+            break
     if not (frame and scans):
         raise ValueError("no picture before the end marker")
-    stripped = b"".join((*kept, b"\xff\xd9"))
+    closed = closed or not one_scan  # with several, the walk came to the end marker
+    # Without the end marker the decoder refuses what does not give every row; with it, the rest is grey.
+    decoded = b"".join((*kept, _EOI) if closed else kept)
     progressive = frame == 0xC2  # then the decoder keeps every coefficient of the whole picture
 
     def decoding(side: int) -> Decoding:
         # The decoder's own 1/2, 1/4 and 1/8 scales cost less than decoding all and resizing, and look as good. Three
         # quarters of the side are enough: half of a 12 MP photo's 4032 pixels serve as its 2048.
-        return at_scale(stripped, next((s for s in (8, 4, 2) if max(width, height) / s >= side * 3 / 4), 1))
+        return at_scale(decoded, next((s for s in (8, 4, 2) if max(width, height) / s >= side * 3 / 4), 1))
 
     def at_scale(jpeg: bytes, scale: int) -> Decoding:
         def run() -> Image.Image:
@@ -178,12 +203,12 @@ def _read_jpeg(data: bytes) -> PictureFile:
 
         return Decoding(width * height if progressive else width * height // scale**2, run)
 
-    # The decoder refuses tables, frames and scans that do not go together. Of what a scan holds it refuses nothing: no
-    # code there is too wrong, and where it ends too soon the rest of the picture is grey. So where there is one scan,
-    # and no table behind it, its first bytes tell as much as all of it.
-    one_scan = scans == 1 and not progressive and not tables_behind
-    checking = at_scale(b"".join((*begun, b"\xff\xd9")) if one_scan else stripped, 8)
-    shown = stripped if components in {1, 3} else None
+    # The decoder refuses tables, frames and scans that do not go together. Of what a closed scan holds it refuses
+    # nothing: no code there is too wrong, and where it ends too soon the rest of the picture is grey. So where there is
+    # one scan, its first bytes tell as much as all of it.
+    checking = at_scale(b"".join((*begun, _EOI)) if one_scan and closed else decoded, 8)
+    # What is not closed may hold anything behind the last row.
+    shown = decoded if closed and components in {1, 3} else None
     return PictureFile(width, height, read_exif(exif), bytes(icc), decoding, checking, shown)
 
 

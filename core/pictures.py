@@ -8,7 +8,7 @@ Four things hold for every :class:`Picture`:
   colour profile (colours are brought to sRGB), embedded preview, second picture or bytes behind the end. Photos that
   tell where and when they were taken are personal data.
 * It was decoded to its last row, so a file cut short is refused, not stored. JPEG has no checksum: a damaged stretch
-  that still decodes shows in the picture.
+  that still decodes shows in the picture. What cameras leave beside the picture is no damage (docs/decisions/0104).
 * A JPEG that needs nothing but stripping is kept bit for bit as "large"; encoding it anew would cost time and quality.
 
 Memory: Pillow holds 4 bytes a pixel. JPEG is decoded at 1/2, 1/4 or 1/8 scale where that suffices, so a photo of 12 MP
