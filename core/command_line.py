@@ -13,8 +13,8 @@ from core.database import Database, connect
 def database_options() -> argparse.ArgumentParser:
     """A parent for parsers of commands that work on the database."""
     options = argparse.ArgumentParser(add_help=False)
-    options.add_argument("--mongodb-url", help="the database server (default: the configured one)")
-    options.add_argument("--database", help="the database's name (default: the configured one)")
+    options.add_argument("--mongodb-url", help="数据库服务器（默认取配置）")
+    options.add_argument("--database", help="数据库名称（默认取配置）")
     return options
 
 
@@ -26,7 +26,7 @@ def opened_database(settings: Settings, options: argparse.Namespace) -> Iterator
     """
     url = options.mongodb_url or settings.mongodb.url
     if url is None:
-        raise ConfigurationError("no database: give --mongodb-url, or set MONGODB_URL")
+        raise ConfigurationError("没有指定数据库：请加 --mongodb-url，或设置 MONGODB_URL")
     database = connect(url, options.database or settings.mongodb.database)
     try:
         yield database

@@ -45,9 +45,9 @@ class FeatureReader:
         try:
             yield from self._collection()
         except UnicodeDecodeError as error:
-            raise Unreadable("the file is not UTF-8 text") from error
+            raise Unreadable("文件不是 UTF-8 编码") from error
         if self.members.get("type") != "FeatureCollection" or "features" not in self.members:
-            raise Unreadable("the file is not a GeoJSON FeatureCollection with features")
+            raise Unreadable("文件不是带有 features 的 GeoJSON FeatureCollection")
 
     def _collection(self) -> Iterator[Any]:
         self._expect("{")
@@ -65,7 +65,7 @@ class FeatureReader:
                 self._expect(",")
         self._expect("}")
         if trailing := self._next():
-            raise Unreadable(f"there is {trailing!r} after the end of the collection")
+            raise Unreadable(f"文件结尾之后还有多余的字符 {trailing!r}")
 
     def _array(self) -> Iterator[Any]:
         self._expect("[")
@@ -85,7 +85,7 @@ class FeatureReader:
                 value, end = self._decoder.raw_decode(self._text, self._at)
             except (ValueError, RecursionError) as error:
                 if not self._more():
-                    raise Unreadable(f"broken JSON after feature {self.count}: {error}") from error
+                    raise Unreadable(f"第 {self.count} 个要素之后的 JSON 有语法错误：{error}") from error
             else:
                 # A number at the very end may go on in what was not read yet.
                 if end < len(self._text) or not self._more():
@@ -95,8 +95,8 @@ class FeatureReader:
     def _expect(self, mark: str) -> None:
         found = self._next()
         if found != mark:
-            instead = f"there is {found!r}" if found else "the file ends"
-            raise Unreadable(f"{instead} where {mark!r} should follow, after feature {self.count}")
+            instead = f"却是 {found!r}" if found else "文件却已结束"
+            raise Unreadable(f"第 {self.count} 个要素之后应为 {mark!r}，{instead}")
         self._at += 1
 
     def _next(self) -> str:
@@ -145,14 +145,14 @@ def read_feature(number: int, raw: Any, level: Level | None, crs: CRS) -> Featur
     """
     feature = Feature(number)
     if not isinstance(raw, dict) or raw.get("type") != "Feature":
-        feature.reasons.append("not a GeoJSON Feature")
+        feature.reasons.append("不是 GeoJSON Feature")
         return feature
     found = raw.get("properties")
     properties: dict[str, Any] = found if isinstance(found, dict) else {}
     reasons = feature.reasons
     name = properties.get("name")
     if not isinstance(name, str) or not 1 <= len(name.strip()) <= 100:
-        reasons.append("property name must be a text of 1 to 100 characters")
+        reasons.append("属性 name 应为 1 到 100 个字的名称")
     feature.code = _read_code(properties, level, reasons)
     if fault := _crs_fault(properties.get("crs"), crs):
         reasons.append(fault)
@@ -165,28 +165,28 @@ def read_feature(number: int, raw: Any, level: Level | None, crs: CRS) -> Featur
 def _read_code(properties: dict[str, Any], level: Level | None, reasons: list[str]) -> str | None:
     own = properties.get("level")
     if own is not None and own not in list(Level):
-        reasons.append(f"property level must be one of {', '.join(Level)}, not {own!r}")
+        reasons.append(f"属性 level 应为 {'、'.join(Level)} 之一，不能是 {own!r}")
         return None
     if own is not None and level is not None and own != level:
-        reasons.append(f"property level is {own}, but the file is imported as {level}")
+        reasons.append(f"属性 level 为 {own}，但本次按 {level} 导入")
     level = level or own
     code = properties.get("code")
     if code is None or code == "":
-        reasons.append("property code is missing")
+        reasons.append("缺少属性 code")
         return None
     if not isinstance(code, str) or not (code.isascii() and code.isdigit()):
-        reasons.append(f"property code must be a text of digits, not {code!r}")
+        reasons.append(f"属性 code 应为由数字组成的文本，不能是 {code!r}")
         return None
     if level is None:
-        reasons.append("no level: give --level, or each feature a property level")
+        reasons.append("没有指明层级：请加 --level，或为每个要素填写属性 level")
         return None
     if len(code) != CODE_LENGTH[level]:
-        reasons.append(f"code {code} has {len(code)} digits, a {level} has {CODE_LENGTH[level]}")
+        reasons.append(f"代码 {code} 有 {len(code)} 位，{level} 应为 {CODE_LENGTH[level]} 位")
         return None
     parent = properties.get("parent")
     if parent is not None and (level == Level.DISTRICT or parent != code[:-3]):
-        expected = "a district has none" if level == Level.DISTRICT else f"the code begins with {code[:-3]}"
-        reasons.append(f"property parent is {parent!r}, but {expected}")
+        expected = "district 没有上级" if level == Level.DISTRICT else f"代码以 {code[:-3]} 开头"
+        reasons.append(f"属性 parent 为 {parent!r}，但{expected}")
     return code
 
 
@@ -194,32 +194,32 @@ def _crs_fault(given: Any, crs: CRS) -> str | None:
     if given is None or given == crs:
         return None
     if given not in list(CRS):
-        return f"crs {given!r} is not one of {', '.join(CRS)}"
-    return f"crs is {given}, but the file is read as {crs}: give --crs {given}"
+        return f"坐标系 {given!r} 不是 {'、'.join(CRS)} 之一"
+    return f"坐标系标明为 {given}，本次却按 {crs} 读取：请加 --crs {given}"
 
 
 def _read_geometry(raw: Any, crs: CRS, reasons: list[str]) -> Polygon | MultiPolygon | None:
     kind, coordinates = (raw.get("type"), raw.get("coordinates")) if isinstance(raw, dict) else (None, None)
     if kind not in ("Polygon", "MultiPolygon"):
-        reasons.append(f"geometry must be a Polygon or MultiPolygon, not {kind or 'nothing'}")
+        reasons.append(f"geometry 应为 Polygon 或 MultiPolygon，不能是 {kind or '空'}")
         return None
     try:
         polygons = [
-            [_ring(ring, f"polygon {p}, ring {r}", crs) for r, ring in enumerate(_filled(polygon, "a polygon"), 1)]
-            for p, polygon in enumerate(_filled([coordinates] if kind == "Polygon" else coordinates, "the geometry"), 1)
+            [_ring(ring, f"第 {p} 个多边形的第 {r} 个环", crs) for r, ring in enumerate(_filled(polygon, "多边形"), 1)]
+            for p, polygon in enumerate(_filled([coordinates] if kind == "Polygon" else coordinates, "geometry "), 1)
         ]
     except ValueError as error:
         reasons.append(str(error))
         return None
     if sum(len(ring) for polygon in polygons for ring in polygon) > MAX_VERTICES:
-        reasons.append(f"more than {MAX_VERTICES} positions; simplify the outline")
+        reasons.append(f"坐标点超过 {MAX_VERTICES} 个，请先简化边界")
         return None
     return Polygon(coordinates=polygons[0]) if kind == "Polygon" else MultiPolygon(coordinates=polygons)
 
 
 def _filled(raw: Any, what: str) -> list[Any]:
     if not isinstance(raw, list) or not raw:
-        raise ValueError(f"the coordinates of {what} must be a list that is not empty")
+        raise ValueError(f"{what}的坐标应为非空的列表")
     return raw
 
 
@@ -227,11 +227,11 @@ def _ring(raw: Any, where: str, crs: CRS) -> list[LonLat]:
     """A ring in WGS-84. Whether it crosses itself is left to MongoDB, which knows geometry on a sphere."""
     ring = [_vertex(position, where) for position in _filled(raw, where)]
     if ring[0] != ring[-1]:
-        raise ValueError(f"{where} is not closed: its first and last positions differ")
+        raise ValueError(f"{where}没有闭合：首尾两点不相同")
     if len(ring) < 4 or len(set(ring)) < 3:
-        raise ValueError(f"{where} has fewer than 4 positions with 3 different ones")
+        raise ValueError(f"{where}的坐标点太少：至少 4 个点，其中 3 个互不相同")
     if _is_flat(ring):
-        raise ValueError(f"{where} encloses nothing: its positions lie on one line")
+        raise ValueError(f"{where}的坐标点都在一条直线上，没有围成区域")
     return [convert(vertex, crs, CRS.WGS84) for vertex in ring]
 
 
@@ -245,11 +245,18 @@ def _is_flat(ring: list[LonLat]) -> bool:
 def _vertex(raw: Any, where: str) -> LonLat:
     """A position; a third number, the height, is left out."""
     if not isinstance(raw, list) or len(raw) not in (2, 3) or any(type(n) not in (int, float) for n in raw):
-        raise ValueError(f"{where} holds a position that is not [longitude, latitude]: {json.dumps(raw)[:60]}")
+        raise ValueError(f"{where}中有坐标不是 [经度, 纬度] 两个数：{json.dumps(raw, ensure_ascii=False)[:60]}")
     try:
         return check(float(raw[0]), float(raw[1]))
     except (ValueError, OverflowError) as error:
-        raise ValueError(f"{where}: {error}") from error
+        raise ValueError(f"{where}中有坐标{json.dumps(raw[:2])[:60]} 不在地球上：{_off_the_globe(*raw[:2])}") from error
+
+
+def _off_the_globe(longitude: float, latitude: float) -> str:
+    """What probably made a position one that cannot be."""
+    if abs(longitude) <= 90 < abs(latitude) <= 180:
+        return "经度和纬度可能写反了，应先写经度"
+    return "经度应在 -180 到 180 之间，纬度应在 -90 到 90 之间；以米为单位的投影坐标请先换算为经纬度"
 
 
 def _centre(geometry: Polygon | MultiPolygon) -> LonLat:

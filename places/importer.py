@@ -27,6 +27,7 @@ from core.clock import now
 from core.database import Database
 from core.ids import new_id
 from places.coordinates import CRS
+from places.fit import TOLERANCE, Fit
 from places.geojson import Feature, FeatureReader, Unreadable, collection_fault, read_feature
 from places.models import Level, level_of
 from places.service import AREAS, INDEXES
@@ -37,9 +38,19 @@ LEASE_TIME: Final = timedelta(seconds=60)
 _STAGING = "areas_import_"
 _BATCH = 500
 _NAMESPACE_NOT_FOUND = 26
-_STOOD_STILL = "this import stood still for too long and another one has started; nothing was imported"
+_FIT_BATCH = 50
+_STOOD_STILL = "本次导入停顿太久，已有另一次导入开始；本次未导入任何区域"
 
 Progress = Callable[[int, int], None]
+
+# What MongoDB's 2dsphere index says of outlines, as far as it is known.
+_OUTLINE_FAULTS: Final = {
+    r"Edges (\d+) and (\d+) cross": "第 {} 条边与第 {} 条边相交",
+    r"Duplicate vertices: (\d+) and (\d+)": "第 {} 个点与第 {} 个点重复",
+    r"Duplicate edge: loop (\d+), edge (\d+) and loop (\d+), edge (\d+)": "第 {} 环第 {} 条边与第 {} 环第 {} 条边重合",
+    r"Loop (\d+) crosses loop (\d+)": "第 {} 个环与第 {} 个环相交",
+    r"must be holes": "内环没有完全在外环之内",
+}
 
 
 @dataclass(frozen=True)
@@ -51,15 +62,15 @@ class Problem:
     reason: str
 
     def __str__(self) -> str:
-        where = f"feature {self.feature}" if self.feature else "file"
-        return f"{where}{f' ({self.code})' if self.code else ''}: {self.reason}"
+        where = f"第 {self.feature} 个要素" if self.feature else "文件"
+        return f"{where}{f'（{self.code}）' if self.code else ''}：{self.reason}"
 
 
 class ImportRefused(Exception):
     """Nothing was imported. ``problems`` lists every reason, in the order of the file."""
 
     def __init__(self, problems: list[Problem]) -> None:
-        super().__init__(f"{len(problems)} problem(s); nothing was imported")
+        super().__init__(f"共 {len(problems)} 个问题，未导入任何区域")
         self.problems = sorted(problems, key=lambda problem: problem.feature)
 
 
@@ -74,14 +85,17 @@ async def import_areas(
     level: Level | None = None,
     crs: CRS = CRS.WGS84,
     replace: bool = False,
+    tolerance: float = TOLERANCE,
     progress: Progress | None = None,
 ) -> int:
     """Import the areas of the GeoJSON FeatureCollection ``source``; returns how many.
 
     Each feature has the properties ``code`` and ``name``, and ``level`` where it is not given here for all. ``crs`` is
     what the coordinates are in. With ``replace`` the file is the whole of the levels that it holds, and what they had
-    before is gone; without it the areas are added, and a code that is there already is refused. ``progress`` is called
-    with the bytes read and their total.
+    before is gone; without it the areas are added, and a code that is there already is refused. ``tolerance`` is the
+    share of an area that may lie outside its parent. ``progress`` is called with the bytes read and their total.
+
+    Whether the areas fit each other (:mod:`places.fit`) is looked at once each of them is in order.
 
     Raises :class:`ImportRefused`, :class:`ImportBusy`, and :class:`OSError` for a file that cannot be opened.
     """
@@ -92,7 +106,7 @@ async def import_areas(
         try:
             await _sweep(database, keep=staging)
             await database[staging].create_indexes(INDEXES[AREAS])
-            count = await _Import(database, staging, holder, replace).load(raw, level, crs, progress)
+            count = await _Import(database, staging, holder, replace).load(raw, level, crs, tolerance, progress)
             await _renew(database, holder)
             await _switch(database, staging)
         finally:
@@ -114,7 +128,9 @@ class _Import:
         self._numbers: dict[str, int] = {}
         self._problems: list[Problem] = []
 
-    async def load(self, raw: BinaryIO, level: Level | None, crs: CRS, progress: Progress | None) -> int:
+    async def load(
+        self, raw: BinaryIO, level: Level | None, crs: CRS, tolerance: float, progress: Progress | None
+    ) -> int:
         """Fill staging with the file's areas and those that stay. Raises :class:`ImportRefused`."""
         total = os.fstat(raw.fileno()).st_size
         reader = FeatureReader(io.TextIOWrapper(raw, encoding="utf-8"))
@@ -130,13 +146,14 @@ class _Import:
         if fault := collection_fault(reader.members.get("crs"), crs):
             self._problems.append(Problem(0, None, fault))
         if not reader.count:
-            self._problems.append(Problem(0, None, "the file has no features"))
+            self._problems.append(Problem(0, None, "文件中没有任何要素"))
         replaced = {level_of(code) for code in self._numbers} if self._replace else set()
         await self._check_codes()
         await self._check_parents(replaced)
         if self._problems:
             raise ImportRefused(self._problems)
         await self._keep(replaced)
+        await self._check_fit(Fit(self._numbers, crs, tolerance))
         return len(self._numbers)
 
     async def _add(self, features: list[Feature]) -> None:
@@ -148,7 +165,7 @@ class _Import:
             if feature.code is not None:
                 first = self._numbers.setdefault(feature.code, feature.number)
                 if first != feature.number:
-                    reasons.append(f"code {feature.code} is that of feature {first} already")
+                    reasons.append(f"代码 {feature.code} 与第 {first} 个要素重复")
             self._problems += [Problem(feature.number, feature.code, reason) for reason in reasons]
             if not reasons:
                 good.append(feature)
@@ -180,7 +197,7 @@ class _Import:
         if self._replace:
             return
         for code in await self._present(list(self._numbers)):
-            reason = "there already; replace the whole level with --replace"
+            reason = "该代码已存在；如要整级替换，请加 --replace"
             self._problems.append(Problem(self._numbers[code], code, reason))
 
     async def _check_parents(self, replaced: set[Level]) -> None:
@@ -192,12 +209,12 @@ class _Import:
         for code, number in self._numbers.items():
             parent = code[:-3]
             if parent in wanted and parent not in present:
-                self._problems.append(Problem(number, code, f"its parent {parent} does not exist; import that first"))
+                self._problems.append(Problem(number, code, f"上级区域 {parent} 不存在，请先导入上级区域"))
         staying = {"level": {"$in": [level for level in Level if level not in replaced]}}
         async for area in self._areas.find(staying, {"parent": 1}):
             parent = area["parent"]
             if parent and level_of(parent) in replaced and parent not in self._numbers:
-                reason = f"the new set lacks {parent}, but its {level_of(area['_id'])} {area['_id']} would stay"
+                reason = f"新文件中没有 {parent}，但其下级区域 {area['_id']} 仍在使用"
                 self._problems.append(Problem(0, parent, reason))
 
     async def _present(self, codes: list[str]) -> list[str]:
@@ -220,15 +237,38 @@ class _Import:
         if batch:
             await self._staging.insert_many(batch)
 
+    async def _check_fit(self, fit: Fit) -> None:
+        """Look through the new set, which staging holds, for what does not fit. Raises :class:`ImportRefused`."""
+        batch: list[dict[str, Any]] = []
+        async for area in self._staging.find().sort("_id", 1):
+            batch.append(area)
+            if len(batch) == _FIT_BATCH:
+                await _renew(self._database, self._holder)
+                await asyncio.to_thread(_add_all, fit, batch)
+                batch = []
+        await asyncio.to_thread(_add_all, fit, batch)
+        if fit.misfits:
+            misfits = [misfit for misfit in (fit.shift(), *fit.misfits) if misfit]
+            raise ImportRefused([Problem(self._numbers.get(code or "", 0), code, why) for code, why in misfits])
+
 
 def _take(features: Iterator[Feature]) -> list[Feature]:
     return list(islice(features, _BATCH))
 
 
+def _add_all(fit: Fit, areas: list[dict[str, Any]]) -> None:
+    for area in areas:
+        fit.add(area)
+
+
 def _geometry_fault(message: str) -> str:
     """MongoDB's reason, without the copies of the document and the rings that it puts into it."""
-    reason = re.sub(r"(first loop: )?\[ \[.*?\] \]", "", message.rpartition("}")[2])
-    return f"MongoDB refuses the outline: {' '.join(reason.split())}"
+    reason = " ".join(re.sub(r"(first loop: )?\[ \[.*?\] \]", "", message.rpartition("}")[2]).split())
+    for english, chinese in _OUTLINE_FAULTS.items():
+        if found := re.search(english, reason):
+            # MongoDB counts from 0.
+            return f"边界线不正确：{chinese.format(*(int(number) + 1 for number in found.groups()))}"
+    return f"边界线不正确，数据库给出的原因是：{reason}"
 
 
 async def _claim(database: Database, holder: str) -> None:
@@ -241,9 +281,7 @@ async def _claim(database: Database, holder: str) -> None:
         )
     except DuplicateKeyError as error:
         seconds = int(LEASE_TIME.total_seconds())
-        raise ImportBusy(
-            f"another import is under way, or was killed in the last {seconds} s: try again later"
-        ) from error
+        raise ImportBusy(f"另一次导入正在进行，或在最近 {seconds} 秒内异常中断，请稍后再试") from error
 
 
 async def _renew(database: Database, holder: str) -> None:

@@ -35,33 +35,33 @@ BOW = [[113.0, 23.0], [113.1, 23.1], [113.1, 23.0], [113.0, 23.2], [113.0, 23.0]
 
 # What is wrong, and what the person is told of it.
 FAULTS = {
-    "no feature": ("nothing", "not a GeoJSON Feature"),
-    "no code": (feature(None), "property code is missing"),
-    "number for a code": (feature(990201001), "must be a text of digits"),
-    "letters in a code": (feature("99020100A"), "must be a text of digits"),
-    "code of another level": (feature("990101"), "has 6 digits, a street has 9"),
-    "another level": (feature("990101009", level="grid"), "is imported as street"),
-    "no such level": (feature("990101009", level="village"), "must be one of district"),
-    "another parent than the code says": (feature("990101009", parent="990102"), "the code begins with 990101"),
-    "parent that does not exist": (feature("990109001"), "its parent 990109 does not exist"),
-    "a code that is there": (feature("990101001"), "there already"),
-    "no name": (feature("990101009", name=" "), "property name"),
-    "open ring": (feature("990101009", square(113, 23)[:-1]), "polygon 1, ring 1 is not closed"),
-    "three positions": (feature("990101009", [[113, 23], [113.1, 23], [113, 23]]), "fewer than 4 positions"),
-    "a line": (feature("990101009", [[113, 23], [113.1, 23], [113.2, 23], [113, 23]]), "encloses nothing"),
-    "off the globe": (feature("990101009", [*square(113, 23)[:2], [113, 91], [113, 23]]), "latitude 91.0 is not"),
-    "metres for degrees": (feature("990101009", square(12_608_000, 2_650_000)), "longitude 12608000.0 is not"),
-    "no numbers": (feature("990101009", [["113", "23"]] * 4), "not [longitude, latitude]"),
-    "a point": (feature("990101009", geometry={"type": "Point", "coordinates": [113, 23]}), "not Point"),
-    "no geometry": ({**feature("990101009"), "geometry": None}, "must be a Polygon or MultiPolygon"),
-    "an empty polygon": (feature("990101009", geometry={"type": "Polygon", "coordinates": []}), "not empty"),
-    "crossing lines": (feature("990101009", BOW), "Edges 0 and 2 cross"),
+    "no feature": ("nothing", "不是 GeoJSON Feature"),
+    "no code": (feature(None), "缺少属性 code"),
+    "number for a code": (feature(990201001), "应为由数字组成的文本"),
+    "letters in a code": (feature("99020100A"), "应为由数字组成的文本"),
+    "code of another level": (feature("990101"), "有 6 位，street 应为 9 位"),
+    "another level": (feature("990101009", level="grid"), "本次按 street 导入"),
+    "no such level": (feature("990101009", level="village"), "应为 district、"),
+    "another parent than the code says": (feature("990101009", parent="990102"), "代码以 990101 开头"),
+    "parent that does not exist": (feature("990109001"), "上级区域 990109 不存在"),
+    "a code that is there": (feature("990101001"), "该代码已存在"),
+    "no name": (feature("990101009", name=" "), "属性 name"),
+    "open ring": (feature("990101009", square(113, 23)[:-1]), "第 1 个多边形的第 1 个环没有闭合"),
+    "three positions": (feature("990101009", [[113, 23], [113.1, 23], [113, 23]]), "坐标点太少"),
+    "a line": (feature("990101009", [[113, 23], [113.1, 23], [113.2, 23], [113, 23]]), "没有围成区域"),
+    "off the globe": (feature("990101009", [*square(113, 23)[:2], [113, 91], [113, 23]]), "纬度应在 -90 到 90 之间"),
+    "metres for degrees": (feature("990101009", square(12_608_000, 2_650_000)), "以米为单位的投影坐标"),
+    "no numbers": (feature("990101009", [["113", "23"]] * 4), "不是 [经度, 纬度]"),
+    "a point": (feature("990101009", geometry={"type": "Point", "coordinates": [113, 23]}), "不能是 Point"),
+    "no geometry": ({**feature("990101009"), "geometry": None}, "应为 Polygon 或 MultiPolygon"),
+    "an empty polygon": (feature("990101009", geometry={"type": "Polygon", "coordinates": []}), "非空的列表"),
+    "crossing lines": (feature("990101009", BOW), "第 1 条边与第 3 条边相交"),
     "a hole outside": (
         feature("990101009", geometry={"type": "Polygon", "coordinates": [square(113, 23), square(114, 23)]}),
-        "must be holes",
+        "内环没有完全在外环之内",
     ),
-    "another system": (feature("990101009", crs="gcj02"), "give --crs gcj02"),
-    "an unknown system": (feature("990101009", crs="epsg:3857"), "is not one of wgs84, gcj02, bd09"),
+    "another system": (feature("990101009", crs="gcj02"), "请加 --crs gcj02"),
+    "an unknown system": (feature("990101009", crs="epsg:3857"), "不是 wgs84、gcj02、bd09 之一"),
 }
 
 
@@ -98,14 +98,18 @@ async def test_all_faults_of_one_feature_are_told_at_once(mongodb_url, tmp_path)
     path = write(tmp_path / "map.geojson", [feature("99", BOW[:-1], name=" ")])
     async with fresh_database(mongodb_url) as database:
         problems = await refusal(database, path, level=Level.DISTRICT)
-    assert [str(p)[:20] for p in problems] == ["feature 1: property ", "feature 1: code 99 h", "feature 1: polygon 1"]
+    assert [str(p)[:20] for p in problems] == [
+        "第 1 个要素：属性 name 应为 1",
+        "第 1 个要素：代码 99 有 2 位，",
+        "第 1 个要素：第 1 个多边形的第 1",
+    ]
 
 
 async def test_a_code_twice_in_the_file_names_the_first_feature(mongodb_url, tmp_path):
     path = write(tmp_path / "map.geojson", [feature("990101"), feature("990102"), feature("990101")])
     async with fresh_database(mongodb_url) as database:
         problems = await refusal(database, path, level=Level.DISTRICT)
-    assert [str(p) for p in problems] == ["feature 3 (990101): code 990101 is that of feature 1 already"]
+    assert [str(p) for p in problems] == ["第 3 个要素（990101）：代码 990101 与第 1 个要素重复"]
 
 
 async def test_a_thousand_bad_outlines_are_all_told_with_their_reason(mongodb_url, tmp_path):
@@ -116,25 +120,25 @@ async def test_a_thousand_bad_outlines_are_all_told_with_their_reason(mongodb_ur
     async with fresh_database(mongodb_url) as database:
         problems = await refusal(database, path, level=Level.DISTRICT)
     assert [p.feature for p in problems] == list(range(1, 1001))
-    assert all("cross" in p.reason or "Duplicate" in p.reason for p in problems)
+    assert all("相交" in p.reason or "重复" in p.reason for p in problems)
 
 
 @pytest.mark.parametrize(
     ("text", "reason"),
     [
-        ("", "the file ends where '{'"),
-        ("[]", "there is '['"),
-        ("{}", "not a GeoJSON FeatureCollection"),
-        ('{"type":"FeatureCollection"}', "not a GeoJSON FeatureCollection"),
-        ('{"type":"FeatureCollection","features":7}', "no features"),
-        ('{"type":"FeatureCollection","features":[]}', "no features"),
-        ('{"type":"FeatureCollection","features":[{}', "the file ends where"),
-        ('{"type":"FeatureCollection","features":[{"a" 1}]}', "broken JSON after feature 0"),
-        ('{"type":"FeatureCollection","features":[{},{"a":NULL}]}', "broken JSON after feature 1"),
-        ('{"type":"FeatureCollection","features":[]} x', "after the end"),
-        ('{"type":"FeatureCollection","features":' + "[" * 100_000, "broken JSON"),
-        ('{"type":"FeatureCollection","crs":"mercator","features":[{}]}', "crs 'mercator'"),
-        ("\xff\xfe", "not UTF-8"),
+        ("", "之后应为 '{'，文件却已结束"),
+        ("[]", "却是 '['"),
+        ("{}", "不是带有 features 的 GeoJSON"),
+        ('{"type":"FeatureCollection"}', "不是带有 features 的 GeoJSON"),
+        ('{"type":"FeatureCollection","features":7}', "没有任何要素"),
+        ('{"type":"FeatureCollection","features":[]}', "没有任何要素"),
+        ('{"type":"FeatureCollection","features":[{}', "文件却已结束"),
+        ('{"type":"FeatureCollection","features":[{"a" 1}]}', "第 0 个要素之后的 JSON 有语法错误"),
+        ('{"type":"FeatureCollection","features":[{},{"a":NULL}]}', "第 1 个要素之后的 JSON 有语法错误"),
+        ('{"type":"FeatureCollection","features":[]} x', "文件结尾之后"),
+        ('{"type":"FeatureCollection","features":' + "[" * 100_000, "JSON 有语法错误"),
+        ('{"type":"FeatureCollection","crs":"mercator","features":[{}]}', "坐标系 'mercator'"),
+        ("\xff\xfe", "不是 UTF-8"),
     ],
 )
 async def test_a_file_that_is_no_feature_collection_is_refused(mongodb_url, tmp_path, text, reason):
@@ -176,7 +180,9 @@ async def test_replacing_a_level_drops_what_the_file_lacks_and_keeps_the_other_l
     async with fresh_database(mongodb_url) as database:
         await import_demo(database)
         before = await snapshot(database)
-        path = write(tmp_path / "grids.geojson", [feature("990101001001001", square(113.25, 23.15), name="新网格")])
+        path = write(
+            tmp_path / "grids.geojson", [feature("990101001001001", square(113.23, 23.135, 0.004), name="新网格")]
+        )
         await import_areas(database, path, level=Level.GRID, replace=True)
         service = PlaceService(database)
         assert [grid.name for grid in await service.areas(Level.GRID)] == ["新网格"]
@@ -191,7 +197,7 @@ async def test_a_level_is_not_replaced_under_the_feet_of_those_below(mongodb_url
         path = write(tmp_path / "streets.geojson", [feature(f"99010100{n}") for n in (1, 2, 3)])
         problems = await refusal(database, path, level=Level.STREET, replace=True)
     assert len(problems) == 3
-    assert all("the new set lacks 990101004" in str(p) for p in problems)
+    assert all("新文件中没有 990101004" in str(p) for p in problems)
 
 
 async def test_readers_see_the_old_map_or_the_new_one_and_never_an_error(mongodb_url, tmp_path):
@@ -223,7 +229,11 @@ async def test_readers_see_the_old_map_or_the_new_one_and_never_an_error(mongodb
 async def test_a_list_cut_off_by_a_new_map_is_read_again(mongodb_url, tmp_path):
     """More areas than MongoDB hands out at once, and the map changes between the first batch and the second."""
     paths = {
-        v: write(tmp_path / f"{v}.geojson", [feature(f"{n}", name=v) for n in range(990000, 990300)]) for v in "旧新"
+        v: write(
+            tmp_path / f"{v}.geojson",
+            [feature(f"{n}", square(110 + n % 1000 / 50, 23), name=v) for n in range(990000, 990300)],
+        )
+        for v in "旧新"
     }
     async with fresh_database(mongodb_url) as database:
         await import_areas(database, paths["旧"], level=Level.DISTRICT)
@@ -371,14 +381,14 @@ async def test_the_command_line_imports_lists_and_refuses(mongodb_url, tmp_path)
             return await asyncio.to_thread(run, "-m", "places", *arguments, *target)
 
         done = await places("import", str(FOLDER / "district.geojson"))
-        assert (done.returncode, done.stdout) == (0, "imported 1 areas from district.geojson\n")
+        assert (done.returncode, done.stdout.splitlines()[0]) == (0, "已从 district.geojson 导入 1 个区域")
         listed = await places("list", "--level", "district")
         assert (listed.returncode, listed.stdout.split()) == (0, ["district", "990101", "共治示范区"])
         refused = await places("import", str(bad), "--level", "street")
         assert refused.returncode == 1
-        assert "feature 2 (990102001): its parent 990102 does not exist" in refused.stderr
-        assert "feature 2 (990102001): MongoDB refuses the outline" in refused.stderr
-        assert "nothing was imported" in refused.stderr
+        assert "第 2 个要素（990102001）：上级区域 990102 不存在" in refused.stderr
+        assert "第 2 个要素（990102001）：边界线不正确" in refused.stderr
+        assert "未导入任何区域" in refused.stderr
         assert (await places("list", "--level", "street")).stdout == ""
 
 

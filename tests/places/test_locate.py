@@ -123,13 +123,13 @@ async def test_a_gap_in_the_map_leaves_the_deeper_levels_open(mongodb_url, tmp_p
 
 async def test_overlapping_areas_give_the_deepest_chain_and_never_mix_two(mongodb_url, tmp_path):
     """Two communities overlap, and only the second has a grid there: the first must not be named beside that grid."""
-    here = square(113.0, 23.0)
+    here, west, east = square(113.0, 23.0), square(113.0, 23.0, 0.006), square(113.004, 23.0, 0.006)
     features = [
         feature("990102", here, level="district"),
         feature("990102001", here, level="street"),
-        feature("990102001001", here, level="community"),
-        feature("990102001002", here, level="community"),
-        feature("990102001002001", here, level="grid"),
+        feature("990102001001", west, level="community"),
+        feature("990102001002", east, level="community"),
+        feature("990102001002001", east, level="grid"),
     ]
     async with fresh_database(mongodb_url) as database:
         await import_areas(database, write(tmp_path / "map.geojson", features))
