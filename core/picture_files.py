@@ -45,10 +45,14 @@ class ExifFacts(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Decoding:
-    """A way to decode: ``pixels`` is how many it will hold in this process, ``run`` gives the image, loaded or not."""
+    """A way to decode, once: ``pixels`` is how many it holds in this process, ``run`` gives the image, loaded or not.
+
+    ``leaves_over`` says, once the image is loaded, whether the decoder had no need of the last bytes of a scan.
+    """
 
     pixels: int
     run: Callable[[], Image.Image]
+    leaves_over: Callable[[], bool] = bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,8 +62,8 @@ class PictureFile:
     ``decoding(side)`` decodes with the longest side at least three quarters of ``side``, or whole where the format
     knows nothing cheaper. ``checking`` decodes no more of it than shows whether the decoder takes it: what decoding
     the whole refuses, this refuses, and nothing else. ``stripped`` is the same picture bit for bit without any
-    metadata, for JPEG alone; it is fit to be shown as it is when ``exif.orientation`` is 1, ``icc`` is empty or sRGB
-    and it is not CMYK (then None).
+    metadata, for JPEG alone; it is fit to be shown as it is when ``exif.orientation`` is 1, ``icc`` is empty or sRGB,
+    its decoding leaves nothing over, and it is not CMYK (then None).
     """
 
     width: int
@@ -143,6 +147,24 @@ def _jpeg_segments(data: bytes) -> Iterator[_Segment]:
     raise ValueError("segments without end")
 
 
+class _Watched(BytesIO):
+    """A JPEG of one scan for the decoder, which shows whether it asked for the scan's last byte.
+
+    It must, unless something was put between the last code and the end marker: it stops with the last row.
+    """
+
+    def __init__(self, jpeg: bytes) -> None:
+        super().__init__(jpeg)
+        self._last = len(jpeg) - len(_EOI) - 1
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        left = self._last - self.tell()
+        return super().read(left if size is not None and 0 < left < size else size)
+
+    def unread(self) -> bool:
+        return self.tell() <= self._last
+
+
 def _read_jpeg(data: bytes) -> PictureFile:
     """Keep of a JPEG what decoding needs: tables, frame, scans, and the JFIF and Adobe markers that tell its colours.
 
@@ -196,12 +218,14 @@ def _read_jpeg(data: bytes) -> PictureFile:
         return at_scale(decoded, next((s for s in (8, 4, 2) if max(width, height) / s >= side * 3 / 4), 1))
 
     def at_scale(jpeg: bytes, scale: int) -> Decoding:
+        source = _Watched(jpeg)
+
         def run() -> Image.Image:
-            image = JpegImageFile(BytesIO(jpeg))
+            image = JpegImageFile(source)
             image.draft(None, (max(width // scale, 1), max(height // scale, 1)))
             return image
 
-        return Decoding(width * height if progressive else width * height // scale**2, run)
+        return Decoding(width * height if progressive else width * height // scale**2, run, source.unread)
 
     # The decoder refuses tables, frames and scans that do not go together. Of what a closed scan holds it refuses
     # nothing: no code there is too wrong, and where it ends too soon the rest of the picture is grey. So where there is

@@ -33,7 +33,7 @@ from typing import Final, Literal, NamedTuple
 from PIL import Image, ImageCms
 
 from core.errors import Invalid, TooLarge, UnsupportedMedia
-from core.picture_files import LARGE_SIDE, MAX_PIXELS, Kind, PictureFile, open_picture_file, picture_kind
+from core.picture_files import LARGE_SIDE, MAX_PIXELS, Decoding, Kind, PictureFile, open_picture_file, picture_kind
 
 SizeName = Literal["large", "medium", "thumb"]
 
@@ -129,9 +129,7 @@ def small_picture(data: bytes, side: int) -> Image.Image:
     """
     with _damage_told():
         _, file = _judged(data)
-        decoding = file.decoding(side)
-        with _one_large_decode if decoding.pixels > _LARGE_DECODE else nullcontext():
-            return _upright(_reduced(decoding.run()), file.exif.orientation)
+        return _upright(_decoded(file.decoding(side)), file.exif.orientation)
 
 
 def kept_picture(data: bytes) -> Image.Image:
@@ -209,8 +207,9 @@ def _three_sizes(file: PictureFile) -> tuple[dict[SizeName, bytes], Image.Image]
     if copy and (longest > LONGEST_SIDE["large"] or len(copy) > _COPY_BYTES):
         copy = None
     decoding = file.decoding(LONGEST_SIDE["medium" if copy else "large"])
-    with _one_large_decode if decoding.pixels > _LARGE_DECODE else nullcontext():
-        image = _reduced(decoding.run())
+    image = _decoded(decoding)
+    if copy and decoding.leaves_over():
+        copy, image = None, _decoded(file.decoding(LONGEST_SIDE["large"]))
     if copy:
         large = copy
     else:
@@ -220,6 +219,11 @@ def _three_sizes(file: PictureFile) -> tuple[dict[SizeName, bytes], Image.Image]
     medium = _fit(image, LONGEST_SIDE["medium"])
     thumb = _fit(medium, LONGEST_SIDE["thumb"])
     return {"large": large, **_smaller_sizes(large, medium, thumb, longest)}, thumb
+
+
+def _decoded(decoding: Decoding) -> Image.Image:
+    with _one_large_decode if decoding.pixels > _LARGE_DECODE else nullcontext():
+        return _reduced(decoding.run())
 
 
 def _smaller_sizes(large: bytes, medium: Image.Image, thumb: Image.Image, longest: int) -> dict[SizeName, bytes]:

@@ -96,6 +96,16 @@ def test_what_stands_in_place_of_the_end_marker_is_cut_off_where_every_row_is_th
         assert not hidden_texts(size, SECRET, b"SecretMaker", b"ftyp")
 
 
+def test_what_was_put_between_the_last_row_and_the_end_marker_is_not_kept():
+    for seed in range(8):
+        plain = jpeg(busy_scene(160 + seed, 120, seed))
+        assert read_picture(plain).sizes["large"] == plain, "kept bit for bit"
+        picture = read_picture(plain[:-2] + SECRET + b"\xff\xd9")
+        assert_bare(picture)
+        for size in picture.sizes.values():
+            assert not hidden_texts(size, SECRET)
+
+
 @pytest.mark.parametrize("follows", [b"", *INSTEAD_OF_THE_END.values()], ids=["nothing", *INSTEAD_OF_THE_END])
 def test_a_scan_that_lacks_rows_is_refused_whatever_follows_it(follows):
     """Only what a decoder would take for further codes may stand for the rest: it shows in the picture."""
