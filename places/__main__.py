@@ -117,7 +117,8 @@ async def _import(database: Database, options: argparse.Namespace) -> None:
             progress=lambda done, total: bar.update(task, completed=done, total=total),
         )
     print(f"已从 {options.file.name} 导入 {count} 个区域")
-    await _show_where(database, options.crs)
+    if options.level in {None, Level.DISTRICT}:
+        await _show_where(database, options.crs)
 
 
 async def _show_where(database: Database, crs: CRS) -> None:

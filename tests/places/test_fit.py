@@ -157,14 +157,14 @@ async def test_the_command_line_says_where_a_district_came_to_lie_and_takes_a_to
             status = await asyncio.to_thread(main, [*map(str, arguments), *target])
             return status, capsys.readouterr()
 
-        _, said = await places("import", write(tmp_path / "district.geojson", [DISTRICT]))
+        _, said = await places("import", write(tmp_path / "district.geojson", [DISTRICT]), "--level", "district")
         assert "请核对位置：临江区的中心为 113.05000,23.05000（WGS-84；文件按 wgs84 读取" in said.out
         assert "若实为 gcj02，则偏移约 6" in said.out
         status, said = await places("import", over)
         assert status == 1
         assert "之外（最多允许 1%）" in said.err
-        status, said = await places("import", over, "--tolerance", "10")
-        assert (status, said.out.splitlines()[0]) == (0, "已从 over.geojson 导入 1 个区域")
+        status, said = await places("import", over, "--level", "street", "--tolerance", "10")
+        assert (status, said.out) == (0, "已从 over.geojson 导入 1 个区域\n")
         status, said = await places("import", tmp_path / "none.geojson")
         assert status == 2
         assert f"未能执行：无法打开文件 {tmp_path / 'none.geojson'}（文件不存在）" in said.err
