@@ -17,6 +17,7 @@ from core.database import Database
 from core.encryption import hash_token
 from core.errors import Forbidden, Invalid, NotFound
 from core.ids import new_id, new_token
+from core.plain_text import counted, without_unseen
 
 Scope = Literal["open311.write", "intake.hotline", "intake.department", "ingest.snapshots"]
 SCOPES: tuple[Scope, ...] = get_args(Scope)
@@ -52,8 +53,8 @@ class ApiKeyService:
 
         Raises :class:`Invalid` for a name that is empty or over 40 characters, or an unknown scope.
         """
-        name = name.strip()
-        if not (1 <= len(name) <= 40 and name.isprintable()):
+        name = without_unseen(name).strip()
+        if not (counted(name) and len(name) <= 40 and name.isprintable()):
             raise Invalid("合作方名称应为 1 到 40 个字。", code="BAD_PARTNER_NAME")
         if not scopes or not set(scopes) <= set(SCOPES):
             raise Invalid(f"权限范围应为以下之一：{'、'.join(SCOPES)}。", code="NO_SUCH_SCOPE")

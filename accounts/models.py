@@ -6,7 +6,9 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+
+from core.plain_text import plain
 
 ConsentSubject = Literal["privacy_policy", "location", "photos", "phone"]
 
@@ -93,7 +95,7 @@ class NewStaff(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     username: Annotated[str, Field(pattern=r"^[a-z0-9._-]{3,40}$")]
-    name: Annotated[str, Field(min_length=1, max_length=40)]
+    name: Annotated[str, AfterValidator(plain), Field(min_length=1, max_length=40)]
     roles: Annotated[list[str], Field(min_length=1)]
     areas: Annotated[list[str], Field(min_length=1)]
     unit_id: str | None = None

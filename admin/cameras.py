@@ -28,7 +28,7 @@ WindowMinutes = Annotated[
     int, Field(ge=1, le=10_080, description="The same camera and class within it are one problem.")
 ]
 Labels = Annotated[
-    dict[Annotated[str, Field(min_length=1, max_length=60)], PhotoClass],
+    dict[Annotated[PlainText, Field(min_length=1, max_length=60)], PhotoClass],
     Field(max_length=100, description="What the cameras call a class of ours, by their names."),
 ]
 CameraName = Annotated[PlainText, Field(min_length=1, max_length=60)]

@@ -10,7 +10,7 @@ from pydantic import Field
 
 from accounts.models import StaffSession
 from core.debts import Document
-from handlers.models import Answer, Body, Moment, ObjectId, PlainText
+from handlers.models import Answer, AtLeast, Body, Moment, ObjectId, PlainText
 from places.models import Position
 from reports.duplicates import likely_duplicates
 from reports.facts import units_of
@@ -138,7 +138,7 @@ def related_views(found: Sequence[tuple[str, str, State]]) -> list[RelatedCase]:
 class ChildBody(Body):
     """A part that a case is split into."""
 
-    description: Annotated[PlainText, Field(min_length=5, max_length=500)]
+    description: Annotated[PlainText, AtLeast(5), Field(max_length=500)]
     category: Annotated[str | None, Field(max_length=40, description="Without: as the case that is split.")] = None
     unit: Annotated[str | None, Field(max_length=40, description="Without: as the rules say.")] = None
 

@@ -7,7 +7,7 @@ from typing import Annotated
 from pydantic import Field
 
 from admin.reports import CaseHandler, CaseLine, CasePage
-from handlers.models import Body, ObjectId, PlainText, Query
+from handlers.models import AtLeast, Body, ObjectId, PlainText, Query
 from handlers.operations import operation
 from places.models import Position
 from reports.models import Given, NewReport
@@ -23,7 +23,7 @@ class SettledBody(Body):
 class FindingBody(Body):
     """What a collector has found, with the photos of before."""
 
-    description: Annotated[PlainText, Field(min_length=5, max_length=500)]
+    description: Annotated[PlainText, AtLeast(5), Field(max_length=500)]
     category: Annotated[str, Field(max_length=40)]
     photo_ids: Annotated[list[ObjectId], Field(min_length=1, max_length=6)]
     location: Position

@@ -14,7 +14,7 @@ from core.debts import Document
 from core.errors import Forbidden
 from core.pictures import MAX_BYTES
 from handlers.base import BaseHandler
-from handlers.models import Answer, Body, GivenMoment, Moment, PlainText, Query
+from handlers.models import Answer, Body, GivenMoment, Moment, PlainText, Query, WordsSought
 from handlers.operations import operation
 from handlers.report_views import (
     ActionView,
@@ -57,9 +57,9 @@ class CaseConditions(Query):
     late: Annotated[
         bool | None, Field(description="Past the time limit, open or handled after it; up to a minute old.")
     ] = None
-    text: Annotated[PlainText | None, Field(min_length=1, max_length=40, description="In description or address.")] = (
-        None
-    )
+    text: Annotated[
+        WordsSought | None, Field(min_length=1, max_length=40, description="In description or address.")
+    ] = None
     number: Annotated[str | None, Field(pattern=r"^\d{1,20}$", description="The first digits of the number.")] = None
     external: Annotated[
         str | None, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,59}$", description="The number of a sender's order.")

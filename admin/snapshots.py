@@ -8,7 +8,7 @@ from pydantic import Field
 
 from core.debts import Document
 from handlers.base import BaseHandler
-from handlers.models import Answer, Body, Moment, PlainText, Query
+from handlers.models import Answer, AtLeast, Body, Moment, PlainText, Query
 from handlers.operations import operation
 from inference.judgement import NO_PROBLEM, PHOTO_CLASSES
 from inference.suggestion import PHOTO_CATEGORY, PHOTO_NAMES
@@ -95,7 +95,7 @@ class Confirmation(Body):
     """What the case is to say; what is left out follows from the class and the camera."""
 
     category: Annotated[str | None, Field(max_length=40)] = None
-    description: Annotated[PlainText | None, Field(min_length=5, max_length=500)] = None
+    description: Annotated[Annotated[PlainText, AtLeast(5)] | None, Field(max_length=500)] = None
 
 
 class Rejection(Body):

@@ -11,7 +11,7 @@ from accounts.models import NewStaff
 from core.debts import Document
 from core.versions import version_of
 from handlers.base import BaseHandler
-from handlers.models import Answer, Body, Moment, PlainText, Query
+from handlers.models import Answer, Body, Moment, PlainText, Query, WordsSought
 from handlers.operations import operation
 
 Version = Annotated[int, Field(ge=1, le=2**31, description="The version that the screen showed; else 409 STALE.")]
@@ -28,7 +28,7 @@ class StaffQuery(Query):
     """Which accounts; all conditions must hold. By user name."""
 
     text: Annotated[
-        PlainText | None, Field(min_length=1, max_length=40, description="Beginning of name or user name.")
+        WordsSought | None, Field(min_length=1, max_length=40, description="Beginning of name or user name.")
     ] = None
     role: Annotated[str | None, Field(max_length=40)] = None
     unit: Annotated[str | None, Field(max_length=40)] = None

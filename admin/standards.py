@@ -10,12 +10,12 @@ from tornado.httputil import HTTPFile
 from admin.categories import LimitView
 from core.debts import Document
 from handlers.base import BaseHandler
-from handlers.models import Answer, PlainText, Query
+from handlers.models import Answer, Query, WordsSought
 from handlers.operations import operation
 from reports.standard_library import Plan
 from reports.standards import BOUNDS, CATALOGUE, STANDARDS, Table
 
-Text = Annotated[PlainText | None, Field(min_length=1, max_length=40, description="Words of name or condition.")]
+Text = Annotated[WordsSought | None, Field(min_length=1, max_length=40, description="Words of name or condition.")]
 Kind = Literal["部件", "事项"]
 
 

@@ -1,9 +1,9 @@
 """Invisible marks (隐形标记): which export a text was copied from, in characters that nobody sees behind the text.
 
 Text and mark share one channel, so a mark that people could write would lead to whoever they like. Three things keep
-them apart: what people write is freed of the characters that marks are made of (:func:`without_marks`) when it comes
-in, and again before it is exported; a mark carries a signature that only the server can make; and of several the last
-one counts, as an export writes its own at the end.
+them apart: what people write is freed of the characters that marks are made of when it comes in, with all others that
+are not seen (:mod:`core.plain_text`), and again before it is exported (:func:`without_marks`); a mark carries a
+signature that only the server can make; and of several the last one counts, as an export writes its own at the end.
 """
 
 from __future__ import annotations

@@ -12,7 +12,7 @@ from pydantic import Field, model_validator
 from accounts.api_keys import ApiKey, Scope
 from core.debts import Document
 from handlers.base import BaseHandler
-from handlers.models import Answer, Body, GivenMoment, Moment, PlainText
+from handlers.models import Answer, AtLeast, Body, GivenMoment, Moment, PlainText
 from handlers.operations import Route, operation
 from handlers.report_views import state_name
 from places.models import Position
@@ -30,7 +30,7 @@ class IntakeOrder(Body):
     external_number: Annotated[
         str, Field(pattern=f"^{ORDER_NUMBER}$", description="The sender's own number; makes the order one case.")
     ]
-    description: Annotated[PlainText, Field(min_length=5, max_length=2000)]
+    description: Annotated[PlainText, AtLeast(5), Field(max_length=2000)]
     address: Annotated[PlainText, Field(max_length=200)] = ""
     category: Annotated[
         PlainText | None,

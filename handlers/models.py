@@ -5,11 +5,23 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field, PlainSerializer, WithJsonSchema
+from pydantic import (
+    AfterValidator,
+    AwareDatetime,
+    BaseModel,
+    ConfigDict,
+    Field,
+    GetCoreSchemaHandler,
+    GetJsonSchemaHandler,
+    PlainSerializer,
+    WithJsonSchema,
+)
+from pydantic_core import CoreSchema, PydanticKnownError
+from pydantic_core.core_schema import no_info_after_validator_function
 
 from core.clock import SHANGHAI
 from core.ids import ID_PATTERN
-from core.marks import without_marks
+from core.plain_text import cleaned, counted, plain
 
 
 class Body(BaseModel):
@@ -47,14 +59,32 @@ GivenMoment = Annotated[AwareDatetime, AfterValidator(_countable)]
 """A moment that a client gives: ISO 8601 with an offset."""
 
 
-def _plain(text: str) -> str:
-    if any((ord(c) < 32 and c not in "\n\t") or 0xD800 <= ord(c) <= 0xDFFF for c in text):
-        raise ValueError("含有不可见的控制字符，请删除后重试")
-    return without_marks(text)
+PlainText = Annotated[str, AfterValidator(plain)]
+"""Text as :func:`core.plain_text.plain` leaves it. A text of nothing but blanks and signs is an empty one."""
+
+WordsSought = Annotated[str, AfterValidator(cleaned)]
+"""Text that is looked for: as texts are kept, but signs alone can be looked for as well."""
 
 
-PlainText = Annotated[str, AfterValidator(_plain)]
-"""Text without control characters other than line breaks and tabs, and freed of what marks are made of."""
+class AtLeast:
+    """Metadata of a :data:`PlainText` that has to say something: so many letters, digits and emoji, signs apart."""
+
+    def __init__(self, count: int) -> None:
+        self._count = count
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        """Called by pydantic."""
+        return no_info_after_validator_function(self._check, handler(source))
+
+    def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
+        """Called by pydantic."""
+        return {**handler(schema), "minLength": self._count}
+
+    def _check(self, text: str) -> str:
+        if counted(text) < self._count:
+            raise PydanticKnownError("string_too_short", {"min_length": self._count})
+        return text
+
 
 ObjectId = Annotated[str, Field(pattern=ID_PATTERN)]
 """An id made by :func:`core.ids.new_id`."""

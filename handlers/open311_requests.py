@@ -78,7 +78,7 @@ class NewRequest(Body):
         dict[str, Annotated[PlainText, Field(max_length=200)]],
         Field(max_length=10, description="Answers to the category's questions, each as attribute[code]=value."),
     ] = {}
-    email: Annotated[str | None, Field(max_length=254, pattern=r"^[^@\s]+@[^@\s]+$")] = None
+    email: Annotated[PlainText | None, Field(max_length=254, pattern=r"^[^@\s]+@[^@\s]+$")] = None
     first_name: Annotated[PlainText, Field(max_length=40)] = ""
     last_name: Annotated[PlainText, Field(max_length=40)] = ""
     phone: Annotated[str | None, Field(pattern=r"^[0-9+() -]{5,30}$")] = None

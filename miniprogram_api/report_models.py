@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, field_validator
 
-from handlers.models import Answer, Body, Moment, ObjectId, PlainText, Query
+from handlers.models import Answer, AtLeast, Body, Moment, ObjectId, PlainText, Query
 from handlers.report_views import ActionView, DueView, Location, PhotoView, Place, TimelineView
 from places.coordinates import CRS
 from places.models import Position
@@ -67,7 +67,7 @@ class Categories(Answer):
 class NewReportBody(Body):
     """A problem that a citizen reports."""
 
-    description: Annotated[PlainText, Field(min_length=5, max_length=500)]
+    description: Annotated[PlainText, AtLeast(5), Field(max_length=500)]
     category: Annotated[str | None, Field(max_length=40)] = None
     photo_ids: Annotated[list[ObjectId], Field(min_length=1, max_length=6)]
     location: Position

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any, Final, TextIO
 
+from core.plain_text import plain
 from places.coordinates import CRS, LonLat, check, convert
 from places.models import CODE_LENGTH, Area, Level, MultiPolygon, Polygon
 
@@ -150,16 +151,24 @@ def read_feature(number: int, raw: Any, level: Level | None, crs: CRS) -> Featur
     found = raw.get("properties")
     properties: dict[str, Any] = found if isinstance(found, dict) else {}
     reasons = feature.reasons
-    name = properties.get("name")
-    if not isinstance(name, str) or not 1 <= len(name.strip()) <= 100:
+    name = _read_name(properties.get("name"))
+    if name is None:
         reasons.append("属性 name 应为 1 到 100 个字的名称")
     feature.code = _read_code(properties, level, reasons)
     if fault := _crs_fault(properties.get("crs"), crs):
         reasons.append(fault)
     geometry = _read_geometry(raw.get("geometry"), crs, reasons)
     if not reasons and geometry and feature.code:
-        feature.area = Area(code=feature.code, name=str(name).strip(), geometry=geometry, centre=_centre(geometry))
+        feature.area = Area(code=feature.code, name=str(name), geometry=geometry, centre=_centre(geometry))
     return feature
+
+
+def _read_name(name: Any) -> str | None:
+    try:
+        found = plain(name) if isinstance(name, str) else ""
+    except ValueError:
+        return None
+    return found if 1 <= len(found) <= 100 else None
 
 
 def _read_code(properties: dict[str, Any], level: Level | None, reasons: list[str]) -> str | None:

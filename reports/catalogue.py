@@ -104,7 +104,7 @@ def check_answers(category: Category, answers: dict[str, str]) -> None:
     problems = [{"field": f"answers.{key}", "problem": "没有这个问题"} for key in answers if key not in questions]
     for key, question in questions.items():
         answer = answers.get(key)
-        if answer is None:
+        if not answer:
             if question.required:
                 problems.append({"field": f"answers.{key}", "problem": f"请回答：{question.text}"})
         elif question.kind == "choice" and answer not in question.options:

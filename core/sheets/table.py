@@ -15,6 +15,7 @@ from typing import Any, Final
 
 from core.clock import SHANGHAI
 from core.errors import Invalid
+from core.plain_text import cleaned, counted
 from core.sheets.bounds import Bounds
 from core.sheets.reading import Cell, Fault, RawSheet
 
@@ -24,7 +25,6 @@ HEADING_WITHIN: Final = 10
 _EXACT_BELOW = 10**15
 """A spreadsheet keeps 15 digits of a number; what was typed behind them is gone."""
 
-_CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
 _NOTE = re.compile(r"[(（*＊\s].*$", re.DOTALL)
 _NUMBER = re.compile(r"[+-]?[0-9]{1,20}(\.[0-9]{0,20})?")
 _SCIENTIFIC = re.compile(r"[+-]?[0-9](\.[0-9]+)?E\+?[0-9]+")
@@ -200,20 +200,21 @@ def plain(cell: Cell) -> str:
         if abs(cell) >= _EXACT_BELOW:
             raise ValueError("是超过 15 位的数字，末尾的数字已丢失，请将该列设为文本格式后重新填写")
         return str(int(cell)) if float(cell).is_integer() else f"{cell:.15g}"
-    text = (cell or "").replace("\r\n", "\n").replace("\r", "\n")
-    if _CONTROL.search(text):
-        raise ValueError("含有不可见的控制字符，请删除")
-    return text.strip()
+    return cleaned(cell or "")
 
 
 def text(least: int = 0, most: int = 500, *, one_line: bool = True) -> Read:
-    """Reads a text of ``least`` to ``most`` characters; in ``one_line``, blanks and line ends are one blank each."""
+    """Reads a text of at least ``least`` letters, digits and emoji and at most ``most`` characters; one without any is
+    empty. In ``one_line``, blanks and line ends are one blank each."""
 
     def read(cell: Cell) -> str:
         found = " ".join(plain(cell).split()) if one_line else plain(cell)
-        if not found and least:
+        says = counted(found)
+        if not says and least:
             raise ValueError("不能为空")
-        if not least <= len(found) <= most:
+        if not says:
+            return ""
+        if says < least or len(found) > most:
             raise ValueError(f"应为 {least} 到 {most} 个字" if least > 1 else f"最多 {most} 个字")
         return found
 
