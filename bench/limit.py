@@ -81,7 +81,7 @@ class Report(Bare):
 
     async def get(self, number: str) -> None:
         """Whole but for what the index alone needs."""
-        self.say(await self.database["reports"].find_one({"_id": number}, {"grams": 0}))
+        self.say(await self.database["reports"].find_one({"_id": number}, {"grams": 0, "folded": 0}))
 
     async def post(self, number: str) -> None:
         """An update that adds an entry, with the document after it."""

@@ -25,7 +25,7 @@ from core.clock import SHANGHAI, now
 from core.database import Database, ensure_indexes
 from core.ids import new_id
 from reports.rules import OPEN
-from reports.search import grams
+from reports.search import searchable
 
 Document = dict[str, Any]
 
@@ -139,7 +139,7 @@ class Multiplier:
             "reporter": {**original["reporter"], "citizen_id": rng.choice(self._citizens)},
             "description": words,
             "address": address,
-            "grams": grams(f"{words} {address}"),
+            **searchable(words, address),
             "location": {
                 "type": "Point",
                 "coordinates": [

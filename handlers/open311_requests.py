@@ -149,7 +149,7 @@ def _gathered(pairs: list[tuple[str, str]]) -> dict[str, Any]:
         key, target = (within[1], attributes) if within else (name, found)
         if key in target:
             raise BadRequest(f"参数 {name[:100]} 只能给一次。", code="FIELD_REPEATED")
-        target[key] = value.replace("\r\n", "\n").replace("\r", "\n")
+        target[key] = value
     return found
 
 

@@ -1,9 +1,10 @@
 """The command line of reports.
 
 ``python -m reports document`` writes the table of transitions for people; ``rebuild-statistics`` counts everything
-anew; ``topics rebuild`` gives every report its topic anew; ``import-catalogue FILE`` and ``import-standards FILE``
-bring sheets in (CSV or xlsx). The exit status is 0 when it is done, 1 when it is refused (every reason is printed), and
-2 when it could not be tried: no database, wrong arguments.
+anew; ``rebuild-search`` has stored cases found by words as new ones are; ``topics rebuild`` gives every report its
+topic anew; ``import-catalogue FILE`` and ``import-standards FILE`` bring sheets in (CSV or xlsx). The exit status is 0
+when it is done, 1 when it is refused (every reason is printed), and 2 when it could not be tried: no database, wrong
+arguments.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from core.command_line import database_options, opened_database
 from core.config import ConfigurationError, load_settings
 from core.database import Database
 from core.errors import AppError
+from reports import search_rebuild
 from reports.lifecycle_document import DOCUMENT, document
 from reports.recount import Recount
 from reports.standard_library import Plan, StandardLibrary
@@ -58,6 +60,7 @@ def _parser() -> argparse.ArgumentParser:
     topics = commands.add_parser("topics", parents=[database], help="the hot topics: every report assigned anew")
     topics.add_argument("what", choices=["rebuild"], help="rebuild: until it is done the old ones stand")
     commands.add_parser("rebuild-statistics", parents=[database], help="count every case anew; nobody waits meanwhile")
+    commands.add_parser("rebuild-search", parents=[database], help="have stored cases found by words as new ones are")
     for name, table in _IMPORTS.items():
         bring = commands.add_parser(
             name, parents=[database], help=f"import {table.title} from a CSV file or a workbook, all or nothing"
@@ -76,6 +79,12 @@ async def _on_database(options: argparse.Namespace) -> int:
             task = bar.add_task("counting cases", total=None)
             counted = await Recount(database).rebuild(lambda done, total: bar.update(task, completed=done, total=total))
             said, status = f"Counted {counted} cases.", 0
+        elif options.command == "rebuild-search":
+            task = bar.add_task("reading cases", total=None)
+            written = await search_rebuild.rebuild(
+                database, lambda done, total: bar.update(task, completed=done, total=total)
+            )
+            said, status = f"Wrote {written} cases; the others were right.", 0
         elif options.command == "topics":
             task = bar.add_task("assigning reports", total=None)
             assigned = await TopicKeeper(database).rebuild(

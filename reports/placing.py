@@ -18,7 +18,7 @@ from places.coordinates import LonLat, distance
 from places.models import Located, Position
 from places.service import PlaceService
 from reports.models import Actor
-from reports.search import grams
+from reports.search import searchable
 
 
 @dataclass(frozen=True)
@@ -71,7 +71,7 @@ def moved(report: Document, place: Place, address: str | None) -> Document:
         "place_precision": "exact",
         "photo_facts": [_seen_from(fact, place, longitude, latitude) for fact in report["photo_facts"]],
         "address": words,
-        "grams": grams(f"{report['description']} {words}"),
+        **searchable(report["description"], words),
     }
 
 

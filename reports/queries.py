@@ -16,12 +16,14 @@ from core.errors import NotFound
 from core.paging import page_mark, read_mark
 from reports.facts import unit_ids
 from reports.rules import OPEN, State
-from reports.search import query_grams
+from reports.search import containing
 
+# What nobody reads but the search.
+_UNREAD = {"grams": 0, "folded": 0}
 # What a list leaves out; the timeline and the index's character pairs are most of a document's bytes.
 _LISTED = dict.fromkeys(
     (
-        *("grams", "timeline", "owed", "notices", "given_location", "photo_facts", "answers"),
+        *(*_UNREAD, "timeline", "owed", "notices", "given_location", "photo_facts", "answers"),
         *("suggestion", "routing"),
     ),
     0,
@@ -190,7 +192,7 @@ class ReportQueries:
 
     async def for_citizen(self, number: str, citizen_id: str) -> Document:
         """A case that the citizen may see: their own, or a public one. Raises :class:`NotFound`."""
-        found = await self._reports.find_one({"_id": number}, {"grams": 0})
+        found = await self._reports.find_one({"_id": number}, _UNREAD)
         if found is None or not (
             found["reporter"]["citizen_id"] == citizen_id or (found["public"] and found["state"] not in HIDDEN)
         ):
@@ -224,7 +226,7 @@ class ReportQueries:
 
     async def for_staff(self, number: str, staff: StaffSession) -> Document:
         """A case within the staff member's reach. Raises :class:`NotFound`."""
-        found = await self._reports.find_one({"_id": number}, {"grams": 0})
+        found = await self._reports.find_one({"_id": number}, _UNREAD)
         if found is None or not staff.reaches(found["areas"], *unit_ids(found)):
             raise NotFound("没有找到这个案件，请核对编号。", code="NO_SUCH_REPORT")
         return dict(found)
@@ -291,7 +293,7 @@ def staff_query(staff: StaffSession, filters: Filters) -> Document:
     if filters.external is not None:
         conditions.append({"external.number": filters.external})
     if filters.text is not None:
-        conditions += _containing(filters.text)
+        conditions += containing(filters.text)
     return {"$and": conditions} if conditions else {}
 
 
@@ -337,15 +339,6 @@ def _numbered_between(digits: str) -> list[Document]:
     # The number is not taken at the very moment of submission (a child's is promised before it is made), and it alone
     # decides: a wide margin costs some keys more.
     return [{"created_at": {"$gte": begin - timedelta(days=1), "$lt": end + timedelta(days=7)}}]
-
-
-def _containing(text: str) -> list[Document]:
-    """The index narrows by pairs of characters; the pattern then decides."""
-    pattern = {"$regex": re.escape(text), "$options": "i"}
-    conditions: list[Document] = [{"$or": [{"description": pattern}, {"address": pattern}]}]
-    if pairs := query_grams(text):
-        conditions.insert(0, {"grams": {"$all": pairs}})
-    return conditions
 
 
 def is_late(report: dict[str, Any], moment: datetime) -> bool:

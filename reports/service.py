@@ -39,7 +39,7 @@ from reports.queries import CLOSED_IN_GRID, HIDDEN
 from reports.relations import check_told_apart, free_of, merged_into, room_for
 from reports.rules import ACTIONS, OPEN, State, Transition, changed, open_rows, rows, stale_state
 from reports.running_limit import Escalation
-from reports.search import grams
+from reports.search import searchable
 from reports.time_limits import EPOCH
 from reports.timeline import new_entry
 from reports.vocabulary import Actor as Part
@@ -232,7 +232,7 @@ class ReportService:
             "photos_blurred": {},
             "text_verdicts": {entry["id"]: {"verdict": _VERDICTS.get(by.channel, "unchecked")}},
             "public": isinstance(by, Finder),
-            "grams": grams(f"{report.description} {report.address}"),
+            **searchable(report.description, report.address),
             "unit_id": None,
             "unit_name": None,
             "units": [],

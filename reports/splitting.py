@@ -22,7 +22,7 @@ from core.debts import Amendment, Document, Payment, Postponed, owe
 from reports.milestones import no_milestones
 from reports.models import System
 from reports.rules import OPEN, STAFF_STATE_NAMES, STATE_NAMES, State, rows
-from reports.search import grams
+from reports.search import searchable
 from reports.service import ReportService
 from reports.timeline import new_entry
 
@@ -105,7 +105,7 @@ class Splitting:
             **{name: parent[name] for name in copied},
             "photos_blurred": parent.get("photos_blurred") or {},
             "text_verdicts": {first["id"]: {"verdict": "pass", "label": f"staff:{entry['by']['id']}"}},
-            "grams": grams(f"{child['description']} {parent['address']}"),
+            **searchable(child["description"], parent["address"]),
             "unit_id": None,
             "unit_name": None,
             "units": [],

@@ -15,7 +15,7 @@ from typing import Any, Final
 
 from core.clock import SHANGHAI
 from core.errors import Invalid
-from core.plain_text import cleaned, counted
+from core.plain_text import cleaned, counted, without_unseen
 from core.sheets.bounds import Bounds
 from core.sheets.reading import Cell, Fault, RawSheet
 
@@ -185,7 +185,7 @@ def _one(cells: list[Cell], places: list[int], written: list[str]) -> Cell:
 
 
 def _is_blank(cell: Cell) -> bool:
-    return cell is None or (isinstance(cell, str) and not cell.strip())
+    return cell is None or (isinstance(cell, str) and not without_unseen(cell).strip())
 
 
 def plain(cell: Cell) -> str:

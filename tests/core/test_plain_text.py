@@ -7,15 +7,20 @@ import typing
 import unicodedata
 from collections.abc import Iterator
 from importlib import import_module
+from io import BytesIO
 from pkgutil import walk_packages
 from typing import Annotated, Any
 
+import orjson
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import TypeAdapter, ValidationError
 
 from core.plain_text import cleaned, counted, plain
+from core.sheets.bounds import Bounds
+from core.sheets.reading import RawSheet
+from core.sheets.table import SheetColumn, SheetTable
 from core.sheets.table import text as cell_text
 from handlers.models import AtLeast, Body, PlainText, WordsSought
 
@@ -114,6 +119,14 @@ def test_a_cell_of_a_sheet_is_read_alike():
         needed("路灯。。。")
     with pytest.raises(ValueError, match="控制字符"):
         free("路灯\x00")
+
+
+def test_a_column_in_which_nothing_is_seen_contradicts_no_other():
+    columns = (SheetColumn("street", ("属地街道", "街道"), cell_text(), needed=True),)
+    rows = [(1, ["属地街道", "街道"]), (2, ["\u200b\u3164", "东风街"]), (3, ["\ufeff东风街", ""])]
+    sheet = RawSheet("一", False, len(rows), 0, BytesIO(b"\n".join(map(orjson.dumps, rows))))
+    found = SheetTable(columns, Bounds(1000, 1000, 100, 100)).find([sheet])
+    assert [(line.values["street"], line.problems) for line in found.lines] == [("东风街", [])] * 2
 
 
 # Looked up as they are, compared with what we made, or kept from everybody: nobody reads them.
