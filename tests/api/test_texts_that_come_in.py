@@ -7,8 +7,13 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
+from core.errors import Invalid
 from core.ids import new_id
+from places.coordinates import CRS
+from places.geojson import read_feature
 from places.models import Level
+from reports.catalogue import check_answers
+from reports.models import Category
 from tests.api.open311_support import form, hand_in
 from tests.api.support import fields, problem
 from tests.api.test_exports import sheet, table
@@ -115,3 +120,22 @@ async def test_what_staff_and_citizens_write_elsewhere_has_to_say_something(dist
 async def test_a_partner_has_a_name_that_is_seen(district):
     with pytest.raises(Exception, match="1 到 40 个字"):
         await district.services.api_keys.create("\u3164\u3164", ["intake.hotline"], "test")
+
+
+@pytest.mark.parametrize("name", ["\u3164", "\u200b\u00ad", "——", "\x00街道", "名" * 101, 7, None])
+def test_an_area_needs_a_name_that_is_seen(name):
+    feature: dict[str, Any] = {"type": "Feature", "properties": {"code": "990101001", "name": name}, "geometry": None}
+    nameless = "property name must be a text of 1 to 100 characters"
+    assert nameless in read_feature(1, feature, Level.STREET, CRS.WGS84).reasons
+    feature["properties"]["name"] = "东\u200b街"
+    assert nameless not in read_feature(1, feature, Level.STREET, CRS.WGS84).reasons
+
+
+async def test_a_question_that_has_to_be_answered_is_not_by_signs(district):
+    known = (await district.services.catalogue.category("other")).model_dump()
+    asked = {"key": "what", "text": "是什么", "kind": "text", "required": True}
+    category = Category.model_validate({**known, "questions": [asked]})
+    check_answers(category, {"what": "塑料袋"})
+    for answers in ({}, {"what": ""}):  # what PlainText makes of signs
+        with pytest.raises(Invalid, match="请回答"):
+            check_answers(category, answers)
