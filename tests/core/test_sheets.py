@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import struct
 import sys
 from dataclasses import dataclass
@@ -134,9 +135,10 @@ def children() -> list[int]:
     """The processes of this one that read a sheet."""
     found = []
     for task in Path("/proc/self/task").iterdir():
-        for pid in (task / "children").read_text().split():
-            if program.__file__.encode() in Path(f"/proc/{pid}/cmdline").read_bytes():
-                found.append(int(pid))
+        with contextlib.suppress(FileNotFoundError):  # a thread or a process that has ended since it was listed
+            for pid in (task / "children").read_text().split():
+                if program.__file__.encode() in Path(f"/proc/{pid}/cmdline").read_bytes():
+                    found.append(int(pid))
     return found
 
 
