@@ -125,7 +125,7 @@ async def test_a_partner_has_a_name_that_is_seen(district):
 @pytest.mark.parametrize("name", ["\u3164", "\u200b\u00ad", "——", "\x00街道", "名" * 101, 7, None])
 def test_an_area_needs_a_name_that_is_seen(name):
     feature: dict[str, Any] = {"type": "Feature", "properties": {"code": "990101001", "name": name}, "geometry": None}
-    nameless = "property name must be a text of 1 to 100 characters"
+    nameless = "属性 name 应为 1 到 100 个字的名称"
     assert nameless in read_feature(1, feature, Level.STREET, CRS.WGS84).reasons
     feature["properties"]["name"] = "东\u200b街"
     assert nameless not in read_feature(1, feature, Level.STREET, CRS.WGS84).reasons
