@@ -24,9 +24,9 @@ from reports.milestones import no_milestones
 from reports.models import Reporter
 from reports.rules import TRANSITIONS, Need, State, Transition
 from reports.vocabulary import Fact
-from tests.api.lifecycle_calls import CITIZENS_FORM, PATHS
 from tests.api.support import fields, problem, seen
 from tests.district import Client, District, location, open_district
+from tests.lifecycle.calls import CITIZENS_FORM, PATHS
 from tests.seeding import PASSWORD
 
 LEAD, BESIDE = "sanitation", "roads"

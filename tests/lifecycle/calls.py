@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from datetime import timedelta
+from typing import Any, Literal, get_args
 
+from core.clock import now, shanghai
 from reports.catalogue import starting_categories
+from reports.vocabulary import Need
 from tests.seeding import RULES, UNITS
 
 REPORTER, OTHER, NOBODY = "reporter", "another citizen", "nobody"
@@ -14,6 +17,10 @@ STREET, STREET_CENTRE = "street-dispatcher", "street-centre"
 CENTRE = ("collector", "intake", "dispatcher", "street_dispatcher", "verifier", "duty_chief", "assessor", "admin")
 STAFF = (*CENTRE, *(f"unit-{u}" for u in UNITS), STREET, STREET_CENTRE)
 EVERYBODY = (*CITIZENS, NOBODY, *STAFF)
+
+Kind = Literal["citizen", "finding", "order"]
+"""Whose a case is: a citizen's, a collector's, who finds it on patrol, or the hotline's, which knows only an area."""
+FINDER = "collector"
 
 ORDINARY_WAY = ("file", "send_to_street", "dispatch", "pass_on", "accept", "handle_part", "handle", "close", "rate")
 CATEGORIES = {c.key: c for c in starting_categories()}
@@ -36,24 +43,7 @@ CITIZENS_FORM = {
 }
 MUST_COME = {"rate": {"resolved", "score"}, "reopen": {"resolved", "reason"}}
 STAFFS_FORM = {
-    name: {"photos": "photo_ids"}.get(name, name)
-    for name in (
-        *(
-            "reason",
-            "note",
-            "photos",
-            "unit",
-            "co_units",
-            "category",
-            "condition",
-            "assignee",
-            "until",
-            "into",
-            "children",
-            "location",
-            "address",
-        ),
-    )
+    name: {"photos": "photo_ids"}.get(name, name) for name in get_args(Need) if name not in {"resolved", "score"}
 }
 
 GIVEN: dict[str, tuple[Any, ...]] = {
@@ -84,6 +74,12 @@ UNKNOWN: dict[str, Any] = {
     "into": "no case",
     "location": "out of the district",
 }
+POINTS = {
+    "in the street": (113.2400, 23.1450),
+    "out of it": (113.2610, 23.1610),
+    UNKNOWN["location"]: (113.9, 23.9),
+}
+"""Where the street is that some of the staff are of; a case lies in it or out of it."""
 
 REFUSED_WITH = {
     "by_lead": "NOT_THE_LEAD",
@@ -91,6 +87,10 @@ REFUSED_WITH = {
     "parts_done": "PARTS_OPEN",
     "direct": "STREET_FIRST",
     "street_first": "NO_STREET_LEVEL",
+    "by_street": "NOT_BY_STREET",
+    "not_by_street": "BY_STREET",
+    "first_dispatch": "DISPATCHED_BEFORE",
+    "dispatched_before": "NEVER_DISPATCHED",
     "in_time": "OVERDUE",
     "extension_left": "NO_EXTENSION_LEFT",
     "nothing_asked": "REQUEST_PENDING",
@@ -102,9 +102,13 @@ REFUSED_WITH = {
     "not_urged_lately": "URGED_LATELY",
     "closed_lately": "CLOSED_TOO_LONG",
     "own_finding": "NOT_YOUR_FINDING",
+    "place_rough": "PLACE_EXACT",
+    "place_exact": "PLACE_ROUGH",
+    "answerable": "NOBODY_TO_ASK",
     "check_open": "NO_CHECK_OPEN",
+    "splittable": "TOO_MANY_CHILDREN",
 }
-"""With which code a fact that does not hold is refused."""
+"""With which code a fact that does not hold is refused, to people."""
 
 
 @dataclass(frozen=True)
@@ -126,3 +130,40 @@ class Call:
     def path(self) -> str:
         """The address behind the case's own."""
         return f"actions/{self.action}" if self.who in STAFF else PATHS.get(self.action, f"actions/{self.action}")
+
+
+@dataclass(frozen=True)
+class Known:
+    """What the words of a call stand for in a district: photos by whose they are, the ids of staff by their names."""
+
+    photos: dict[str, str]
+    earlier: str
+    """The number of a case that others may be merged into, in the reach of all who may."""
+    staff_ids: dict[str, str]
+
+
+def meant(call: Call, unit: str | None, known: Known) -> dict[str, Any]:
+    """What is given with ``call`` on a case of ``unit``, as the district knows it."""
+    given = dict(call.given)
+    if "photos" in given:
+        mine = given["photos"] == "own" and call.who in known.photos
+        strangers = next(photo for name, photo in known.photos.items() if name != call.who)
+        given["photos"] = [known.photos[call.who] if mine else strangers]
+    if "into" in given:
+        given["into"] = "9" * 20 if given["into"] == UNKNOWN["into"] else known.earlier
+    if "children" in given:
+        given["children"] = [{"description": "另一处的垃圾单独处理", "category": "other"}]
+    if "location" in given:
+        given["location"] = POINTS[given["location"]]
+    if "co_units" in given:
+        same = given["co_units"] == UNKNOWN["co_units"]
+        given["co_units"] = [u for u in UNITS if (u == given.get("unit", UNITS[0])) is same]
+    if given.get("condition") == "the last":
+        category = CATEGORIES.get(given.get("category", "other"), CATEGORIES["other"])
+        given["condition"] = category.conditions[-1].key
+    if "assignee" in given:
+        of_unit = given["assignee"] == "of the unit" and unit is not None
+        given["assignee"] = known.staff_ids[f"unit-{unit}" if of_unit else "admin"]
+    if "until" in given:
+        given["until"] = shanghai(now()).date() + timedelta(days=given["until"])
+    return given
