@@ -74,7 +74,7 @@ class FileStore:
 
     async def keep(self, owner: str, name: str, content: bytes | Path) -> None:
         """Keep ``content`` as :meth:`put` does, for who knows already what it is."""
-        key = _key(owner, name)
+        key = key_of(owner, name)
         try:
             await obstore.put_async(self._store, key, content)
             if self._folder:
@@ -85,7 +85,7 @@ class FileStore:
     async def pieces(self, owner: str, name: str) -> AsyncIterator[bytes]:
         """The file in pieces of about a quarter of a megabyte. Raises :class:`NotFound` before the first."""
         try:
-            found = await obstore.get_async(self._store, _key(owner, name))
+            found = await obstore.get_async(self._store, key_of(owner, name))
             async for piece in found.stream(min_chunk_size=_PIECE):
                 yield bytes(piece)
         except (FileNotFoundError, ValueError) as error:
@@ -96,7 +96,7 @@ class FileStore:
     async def read(self, owner: str, name: str) -> bytes:
         """The whole file at once, for small ones. Raises :class:`NotFound`."""
         try:
-            found = await obstore.get_async(self._store, _key(owner, name))
+            found = await obstore.get_async(self._store, key_of(owner, name))
             return bytes(await found.bytes_async())
         except (FileNotFoundError, ValueError) as error:
             raise _gone() from error
@@ -115,7 +115,7 @@ class FileStore:
 
     async def delete_many(self, files: Sequence[tuple[str, str]]) -> None:
         """Remove files, each as its owner and name; what is not there is no error."""
-        keys = [_key(owner, name) for owner, name in files]
+        keys = [key_of(owner, name) for owner, name in files]
         try:
             for key in keys:
                 with suppress(FileNotFoundError):
@@ -143,7 +143,8 @@ def working_folder(parent: Path, owner: str) -> Iterator[Path]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _key(owner: str, name: str) -> str:
+def key_of(owner: str, name: str) -> str:
+    """What the store calls the file. Raises ``ValueError`` for what is no id or no name."""
     if not re.fullmatch(ID_PATTERN, owner) or not re.fullmatch(_NAME, name):
         raise ValueError(f"no file is called {owner!r} {name!r}")
     return f"{owner[-2:]}/{owner}.{name}"

@@ -14,7 +14,7 @@ import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any, Literal
 
 import structlog
@@ -25,7 +25,7 @@ from core.clock import now
 from core.database import Database
 from core.debts import OWED_INDEX, Amendment, Document, Payment, Postponed, owe
 from core.errors import AppError, Conflict, NotFound, OutOfTime, Unavailable
-from core.files import FileStore, StoredFile
+from core.files import FileStore, StoredFile, key_of
 from core.idempotency import Idempotency, Once
 from core.ids import new_id
 from core.paging import page_mark, read_mark
@@ -337,6 +337,13 @@ class JobService:
         for name in (INPUT, OUTPUT):
             await self.files.delete(job["_id"], name)
         return Payment(Amendment(set={"file": None, "input": None, "forget_at": now() + _KEEP_RECORD}))
+
+
+def files_of(job: Document, moment: datetime) -> list[str]:
+    """What the store calls the files that the document of ``job`` promises to be there at ``moment``."""
+    until = job.get("files_until")
+    due = until is not None and until <= moment  # they go first, and then the document says so
+    return [] if due else [key_of(job["_id"], file["name"]) for file in (job["input"], job["file"]) if file is not None]
 
 
 def _mine(running: Running, debt: Document) -> Document:

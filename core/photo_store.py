@@ -79,7 +79,7 @@ class PhotoStore:
 
         Raises ``ValueError`` for what is no id or no name of a file.
         """
-        keys = {_key(photo_id, name, revision): content for name, content in files.items()}
+        keys = {key_of(photo_id, name, revision): content for name, content in files.items()}
         try:
             await asyncio.gather(*(obstore.put_async(self._store, key, content) for key, content in keys.items()))
             if self._folder:
@@ -90,7 +90,7 @@ class PhotoStore:
     async def get(self, photo_id: str, name: str, *, revision: int = 0) -> bytes:
         """One JPEG of a photo; raises :class:`NotFound`, also for what is no id or no name of a file."""
         try:
-            found = await obstore.get_async(self._store, _key(photo_id, name, revision))
+            found = await obstore.get_async(self._store, key_of(photo_id, name, revision))
             return bytes(await found.bytes_async())
         except (FileNotFoundError, ValueError) as error:
             raise NotFound("照片不存在或已删除。", code="PHOTO_NOT_FOUND") from error
@@ -102,7 +102,7 @@ class PhotoStore:
 
         There may be public pictures of so many ``revisions``.
         """
-        await self._delete([*(_key(photo_id, name, 0) for name in get_args(SizeName)), *_public(photo_id, revisions)])
+        await self._delete([*(key_of(photo_id, name, 0) for name in get_args(SizeName)), *_public(photo_id, revisions)])
 
     async def delete_public(self, photo_id: str, *, revisions: int) -> None:
         """Remove the public pictures of the first ``revisions`` revisions; what is not there is no error."""
@@ -119,14 +119,15 @@ class PhotoStore:
             raise _unavailable() from error
 
 
-def _key(photo_id: str, name: str, revision: int) -> str:
+def key_of(photo_id: str, name: str, revision: int) -> str:
+    """What the store calls the file. Raises ``ValueError`` for what is no id or no name of a file."""
     if not re.fullmatch(ID_PATTERN, photo_id) or name not in _NAMES:
         raise ValueError(f"no photo is called {photo_id!r} {name!r}")
     return f"{photo_id[-2:]}/{photo_id}.{name}{f'.{revision}' if revision else ''}.jpg"
 
 
 def _public(photo_id: str, revisions: int) -> list[str]:
-    return [_key(photo_id, name, number) for number in range(revisions) for name in PUBLIC_NAMES.values()]
+    return [key_of(photo_id, name, number) for number in range(revisions) for name in PUBLIC_NAMES.values()]
 
 
 def _unavailable() -> Unavailable:

@@ -26,7 +26,7 @@ from core.debts import KINDS_INDEX, OWED_INDEX, Amendment, Document, Payment, ow
 from core.encryption import Signer
 from core.errors import Forbidden, Invalid, NotFound
 from core.ids import first_id, new_id
-from core.photo_store import PUBLIC_NAMES, FileName, PhotoStore
+from core.photo_store import PUBLIC_NAMES, FileName, PhotoStore, key_of
 from core.pictures import Look, SizeName, read_picture
 from core.wechat import NotRecentlyActive, Scene, WeChat
 
@@ -75,6 +75,15 @@ def is_blurred(photo: Document) -> bool:
     """Whether the public picture of ``photo`` is there: neither is it still to be made, nor can it not be made."""
     blurred = photo.get("blurred")
     return blurred is not None and blurred.get("problem") is None
+
+
+def files_of(photo: Document) -> list[str]:
+    """What the store calls the files that the document of ``photo`` promises to be there."""
+    files = [key_of(photo["_id"], size, 0) for size in _SIZES]
+    if is_blurred(photo) and photo["blurred"]["changed"]:
+        revision = photo["blurred"].get("revision", 0)
+        files += [key_of(photo["_id"], name, revision) for name in PUBLIC_NAMES.values()]
+    return files
 
 
 class PhotoService:

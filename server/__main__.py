@@ -1,4 +1,4 @@
-"""The command line: ``python -m server run|app|worker|seed|blur|check``."""
+"""The command line: ``python -m server run|app|worker|seed|blur|backup|restore|check``."""
 
 from __future__ import annotations
 
@@ -15,6 +15,8 @@ from pymongo.errors import PyMongoError
 from core import log
 from core.config import ConfigurationError, Settings, load_settings
 from core.errors import AppError
+from server.backup.command_line import add_options, run
+from server.backup.manifest import BackupError
 from server.heap import keep_small
 
 _BLURRED_AT_ONCE = 100
@@ -24,6 +26,8 @@ _COMMANDS = {
     "worker": "one worker process",
     "seed": "add the starting roles and categories, and the units and routing rules of a YAML file",
     "blur": "have stored photos blurred for the public by the workers that run, and show how far they are",
+    "backup": "back up the database and every store to a folder, while people go on working",
+    "restore": "restore a backup into an empty database and the stores, after all of it was found whole",
     "check": "check the configuration and say what is wrong with it",
 }
 
@@ -36,6 +40,8 @@ def main() -> int:
     parsers["seed"].add_argument(
         "file", nargs="?", type=Path, help="units and rules (see server/demo_data/district.yaml)"
     )
+    for name in ("backup", "restore"):
+        add_options(parsers[name], name)
     options = parser.parse_args()
     command = options.command
     try:
@@ -52,6 +58,8 @@ def main() -> int:
         if command == "blur":
             asyncio.run(blur(settings))
             return 0
+        if command in ("backup", "restore"):
+            return asyncio.run(run(settings, options))
         log.configure(settings.log.level, settings.log.format)
         keep_small()
         if command == "app":
@@ -64,7 +72,7 @@ def main() -> int:
             uvloop.run(work(settings))
     except KeyboardInterrupt:  # pressed before the supervisor listens for it: nothing has been started yet
         return 130
-    except (ConfigurationError, ValidationError, OSError, PyMongoError, AppError) as error:
+    except (ConfigurationError, ValidationError, OSError, PyMongoError, AppError, BackupError) as error:
         print(error, file=sys.stderr)
         return 2
     return 0

@@ -36,7 +36,7 @@ from core import photos as photos_room
 from core.audit import Audit, audit_database
 from core.cache import Cache
 from core.config import CONFIG_FILE, ConfigurationError, Settings, s3_options, store_url
-from core.database import connect, ensure_indexes, merge_indexes
+from core.database import Database, connect, ensure_indexes, merge_indexes
 from core.encryption import Signer, Vault
 from core.files import FileStore
 from core.idempotency import Idempotency
@@ -108,6 +108,7 @@ from reports.suggestions import Suggestions
 from reports.time_limits import TimeLimits
 from reports.topics import Topics
 from reports.unit_administration import UnitAdministration
+from server.backup.restoring import refuse_half_restored
 from server.permissions import known_permissions
 from webhooks import service as webhooks_room
 from webhooks.deliveries import Delivering
@@ -190,6 +191,12 @@ def _observe_wechat(path: str, errcode: int, seconds: float) -> None:
     metrics.WECHAT_SECONDS.labels(path).observe(seconds)
 
 
+async def _prepare(database: Database, log: Database) -> None:
+    await refuse_half_restored(database)
+    await ensure_indexes(database, INDEXES)
+    await ensure_indexes(log, audit_room.INDEXES)
+
+
 @asynccontextmanager
 async def open_services(settings: Settings) -> AsyncIterator[tuple[Services, ReportJobs]]:
     """The services of this process, and what its worker runs; closed on leaving."""
@@ -208,8 +215,7 @@ async def open_services(settings: Settings) -> AsyncIterator[tuple[Services, Rep
     inference = InferenceService(CONFIG_FILE.parent / settings.inference.folder, settings.inference.threads)
     sender = Sender(settings.webhooks, strict=settings.environment == "production")
     try:
-        await ensure_indexes(database, INDEXES)
-        await ensure_indexes(audit_database(settings, database), audit_room.INDEXES)
+        await _prepare(database, audit_database(settings, database))
         audit = Audit.of(settings, database)
         vault = Vault(settings.keys.data.get_secret_value(), settings.keys.index.get_secret_value())
         passwords = Passwords(settings.passwords)

@@ -12,6 +12,7 @@ from pymongo import ASCENDING, DESCENDING, IndexModel
 from accounts.models import StaffSession
 from core.clock import now
 from core.debts import OWED_INDEX, Document, owe
+from core.files import key_of
 from core.ids import ID_ALPHABET
 
 SnapshotState = Literal["received", "waiting", "filtered", "confirmed", "rejected", "expired"]
@@ -119,3 +120,10 @@ def new_snapshot(
         "review_by": None,
         "owed": [owe("sift")],
     }
+
+
+def files_of(snapshot: Document, moment: datetime) -> list[str]:
+    """What the store calls the picture that the document promises to be there at ``moment``; nothing once it may go."""
+    until = snapshot.get("file_until")
+    due = until is not None and until <= moment  # the picture goes first, and then the document says so
+    return [] if due or snapshot["file"] is None else [key_of(snapshot["_id"], snapshot["file"])]

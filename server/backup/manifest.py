@@ -1,0 +1,140 @@
+"""What a backup says of itself."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import json
+import os
+from collections.abc import Callable, Iterable, Iterator
+from datetime import datetime
+from pathlib import Path
+from typing import Final, Literal, NamedTuple, Self
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from core.config import Settings
+from core.database import Database
+from core.object_store import sync
+
+MANIFEST: Final = "manifest.json"
+UNFINISHED: Final = ".part"
+"""What the name of a backup ends with until it is whole."""
+
+Tell = Callable[[str, int, int | None], None]
+"""Told what is being done, how much of it is done, and of how much (None: not known)."""
+
+
+class BackupError(Exception):
+    """A backup cannot be made, is damaged, or cannot be restored here; the message says what to do."""
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class CollectionPart(_Part):
+    """A collection: its two files under ``dump/<database>/`` are called ``name`` with .bson and .metadata.json."""
+
+    database: str
+    name: str
+    documents: int
+    bytes: int
+    sha256: str
+    metadata_sha256: str
+
+    def file(self, folder: Path, kind: Literal["bson", "metadata.json"]) -> Path:
+        """One of the two files, in the backup ``folder``."""
+        return folder / "dump" / self.database / f"{self.name}.{kind}"
+
+
+class StorePart(_Part):
+    """A store of files: how many, their length in all, and the SHA-256 of their list."""
+
+    name: str
+    files: int
+    bytes: int
+    list_sha256: str
+
+
+class Manifest(_Part):
+    """The whole of a backup."""
+
+    format: Literal[1] = 1
+    moment: datetime
+    """Of what moment the database is; the files are at least as new."""
+    cluster_time: tuple[int, int]
+    """The same as MongoDB counts: seconds since 1970, and which one of that second."""
+    server: str
+    """MongoDB's version."""
+    collections: list[CollectionPart]
+    stores: list[StorePart]
+    missing: list[str]
+    """Files that documents name and that were gone from the store already: nothing can bring them back from here."""
+    keys: dict[str, str]
+    """Of each key that the data need, what tells whether another is the same; nobody can make the key from it."""
+
+    @classmethod
+    def read(cls, folder: Path) -> Self:
+        """The manifest of the backup ``folder``. Raises :class:`BackupError` where there is none, or none for us."""
+        try:
+            return cls.model_validate_json((folder / MANIFEST).read_bytes())
+        except FileNotFoundError as error:
+            raise BackupError(f"{folder} is no backup: there is no {MANIFEST}") from error
+        except ValidationError as error:
+            raise BackupError(f"{folder / MANIFEST} is damaged, or of another version: {error}") from error
+
+    def write(self, folder: Path) -> None:
+        """Keep it in ``folder``, through a loss of power."""
+        (folder / MANIFEST).write_text(self.model_dump_json(indent=1) + "\n", "utf-8")
+        sync(folder, [MANIFEST])
+
+
+class Entry(NamedTuple):
+    """A file of a store: its key, bytes, SHA-256 (hex), and what the store calls this version of it."""
+
+    key: str
+    bytes: int
+    sha256: str
+    version: str | None
+
+    def line(self) -> str:
+        """As the list of a store has it."""
+        return json.dumps(self, ensure_ascii=False) + "\n"
+
+
+def entries(file: Path) -> Iterator[Entry]:
+    """The list of a store, sorted by key; what was cut off in the middle of a line ends there."""
+    with file.open(encoding="utf-8") as lines:
+        for line in lines:
+            if not line.endswith("\n"):
+                return
+            yield Entry(*json.loads(line))
+
+
+def digest_of(file: Path) -> str:
+    """SHA-256 (hex) of a file."""
+    with file.open("rb") as content:
+        return hashlib.file_digest(content, "sha256").hexdigest()
+
+
+def marks_of_keys(settings: Settings) -> dict[str, str]:
+    """What a manifest says of the keys that stored data cannot do without."""
+    keys = {"data": settings.keys.data, "index": settings.keys.index, "audit": settings.keys.audit}
+    marks = {name: hmac.digest(key.get_secret_value().encode(), b"backup", "sha256") for name, key in keys.items()}
+    return {name: mark.hex()[:16] for name, mark in marks.items()}
+
+
+def named(databases: Iterable[Database]) -> str:
+    """The names of ``databases``, for people."""
+    return " and ".join(dict.fromkeys(d.name for d in databases))
+
+
+def flush_folders(folder: Path) -> None:
+    """Bring the names in ``folder`` and in all below it to the disk."""
+    for parent, _, _ in os.walk(folder):
+        descriptor = os.open(parent, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
