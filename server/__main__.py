@@ -1,4 +1,4 @@
-"""The command line: ``python -m server run|app|worker|seed|blur|backup|restore|check``."""
+"""The command line: ``python -m server run|app|worker|seed|blur|backup|restore|migrate|check``."""
 
 from __future__ import annotations
 
@@ -6,11 +6,14 @@ import argparse
 import asyncio
 import os
 import sys
+from functools import partial
 from pathlib import Path
 
 import uvloop
 from pydantic import ValidationError
 from pymongo.errors import PyMongoError
+from rich.console import Console
+from rich.progress import Progress, TaskID
 
 from core import log
 from core.config import ConfigurationError, Settings, load_settings
@@ -28,6 +31,7 @@ _COMMANDS = {
     "blur": "have stored photos blurred for the public by the workers that run, and show how far they are",
     "backup": "back up the database and every store to a folder, while people go on working",
     "restore": "restore a backup into an empty database and the stores, after all of it was found whole",
+    "migrate": "change stored documents as this version needs them, in recorded steps",
     "check": "check the configuration and say what is wrong with it",
 }
 
@@ -42,6 +46,7 @@ def main() -> int:
     )
     for name in ("backup", "restore"):
         add_options(parsers[name], name)
+    parsers["migrate"].add_argument("--dry-run", action="store_true", help="only say what would change")
     options = parser.parse_args()
     command = options.command
     try:
@@ -60,6 +65,9 @@ def main() -> int:
             return 0
         if command in ("backup", "restore"):
             return asyncio.run(run(settings, options))
+        if command == "migrate":
+            asyncio.run(migrate(settings, dry=options.dry_run))
+            return 0
         log.configure(settings.log.level, settings.log.format)
         keep_small()
         if command == "app":
@@ -114,6 +122,28 @@ async def blur(settings: Settings) -> None:
                 await asyncio.sleep(1)
                 done = await services.photos.not_blurred()
         print(f"{whole} photos had no public picture; now all have one, or are withheld because they cannot be read.")
+
+
+def _show(bar: Progress, task: TaskID, done: int, total: int) -> None:
+    bar.update(task, completed=done, total=total)
+
+
+async def migrate(settings: Settings, *, dry: bool) -> None:
+    """Run the pending steps, or with ``dry`` only count what they would change; says what each did."""
+    from core.command_line import opened_database
+    from server import migrations
+
+    with (
+        opened_database(settings, argparse.Namespace(mongodb_url=None, database=None)) as database,
+        Progress(console=Console(stderr=True), transient=True) as bar,
+    ):
+        steps = await migrations.pending(database)
+        for step in steps:
+            task = bar.add_task(step.title, total=None)
+            changed = await migrations.migrate(database, step, dry=dry, tell=partial(_show, bar, task))
+            print(f"Step {step.number}, {step.title}: {changed} documents {'would change' if dry else 'changed'}.")
+        if not steps:
+            print("Nothing is to be done: the database has every step of this version.")
 
 
 async def _run(settings: Settings) -> int:

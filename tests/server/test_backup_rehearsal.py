@@ -55,8 +55,8 @@ async def indexes(database: Any) -> dict[str, Any]:
 async def test_a_backup_made_under_load_restores_all_that_was_acknowledged_before_its_moment(
     mongodb_url, redis_url, tmp_path
 ):
-    more = {"database": f"backup_{new_id()}", "inference": {"enabled": False}}
-    async with open_district(mongodb_url, redis_url, tmp_path / "here", **more) as district:
+    name, unseen = f"backup_{new_id()}", {"enabled": False}
+    async with open_district(mongodb_url, redis_url, tmp_path / "here", database=name, inference=unseen) as district:
         acknowledged: dict[str, datetime] = {}
         backed_up = asyncio.Event()
         turns = asyncio.Semaphore(12)  # then one for each step of the backup, so that they fall everywhere in it
