@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import asyncio
 from pathlib import Path
 
 from rich.console import Console
@@ -37,7 +36,7 @@ async def run(settings: Settings, options: argparse.Namespace) -> int:
             bars.update(tasks[what], completed=done, total=total)
 
         if options.command == "restore" and options.check:
-            manifest = await asyncio.to_thread(check, options.folder, tell)
+            manifest = await check(options.folder, tell)
             said, status = f"Whole: {_told(manifest)}", 0
         else:
             with opened_database(settings, argparse.Namespace(mongodb_url=None, database=None)) as database:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import hmac
 import json
@@ -116,6 +117,16 @@ def digest_of(file: Path) -> str:
     """SHA-256 (hex) of a file."""
     with file.open("rb") as content:
         return hashlib.file_digest(content, "sha256").hexdigest()
+
+
+async def compare(file: Path, digest: str) -> None:
+    """Raise :class:`BackupError` unless ``file`` is what ``digest`` was made of."""
+    try:
+        same = await asyncio.to_thread(digest_of, file) == digest
+    except FileNotFoundError:
+        same = False
+    if not same:
+        raise BackupError(f"the backup is damaged: {file} is not what it was")
 
 
 def marks_of_keys(settings: Settings) -> dict[str, str]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,6 +11,7 @@ from bson import decode_file_iter
 from bson.json_util import CANONICAL_JSON_OPTIONS, loads
 from bson.raw_bson import RawBSONDocument
 from obstore.exceptions import BaseError
+from pymongo import IndexModel
 from pymongo.errors import DuplicateKeyError
 
 from core import audit
@@ -20,10 +20,10 @@ from core.audit.macs import Macs
 from core.audit.verification import Found, verify
 from core.clock import now
 from core.config import Settings
-from core.database import Database
+from core.database import Database, ensure_indexes
 from core.debts import Document
 from server.backup.dump import RAW
-from server.backup.manifest import BackupError, CollectionPart, Manifest, Tell, digest_of, marks_of_keys
+from server.backup.manifest import BackupError, CollectionPart, Manifest, Tell, compare, marks_of_keys
 from server.backup.stores import check_store, check_target, put_back, stores_of
 
 RESTORING: Final = "restoring"
@@ -50,7 +50,7 @@ async def refuse_half_restored(database: Database) -> None:
         )
 
 
-def check(folder: Path, tell: Tell = lambda *_: None) -> Manifest:
+async def check(folder: Path, tell: Tell = lambda *_: None) -> Manifest:
     """Read all of the backup ``folder`` and compare it with its hashes; writes nothing.
 
     Raises :class:`BackupError` naming the first file that is not what it was.
@@ -60,11 +60,10 @@ def check(folder: Path, tell: Tell = lambda *_: None) -> Manifest:
         tell("checking collections", done, len(manifest.collections))
         data, metadata = part.file(folder, "bson"), part.file(folder, "metadata.json")
         for file, digest in ((data, part.sha256), (metadata, part.metadata_sha256)):
-            if not file.is_file() or digest_of(file) != digest:
-                raise BackupError(f"the backup is damaged: {file} is not what it was")
+            await compare(file, digest)
     tell("checking collections", len(manifest.collections), len(manifest.collections))
     for store in manifest.stores:
-        check_store(store, folder, tell)
+        await check_store(store, folder, tell)
     return manifest
 
 
@@ -78,7 +77,7 @@ async def restore(
     all is there. ``again`` first removes what a restore that was broken off has left. A file that a store has already
     has to be the same. Raises :class:`BackupError`.
     """
-    manifest = await asyncio.to_thread(check, folder, tell)
+    manifest = await check(folder, tell)
     log = audit_database(settings, database)
     databases = list({d.name: d for d in (database, log)}.values())
     stores = {target.name: target for target in stores_of(settings)}
@@ -140,8 +139,8 @@ async def _load(part: CollectionPart, folder: Path, database: Database) -> None:
                 digest.update(document.raw)
     if (loaded, digest.hexdigest()) != (part.documents, part.sha256):
         raise BackupError(f"{part.file(folder, 'bson')} was changed while it was read")
-    if indexes := [index for index in metadata["indexes"] if index["name"] != "_id_"]:
-        await database.command({"createIndexes": part.name, "indexes": indexes, "commitQuorum": "majority"})
+    indexes = [index for index in metadata["indexes"] if index["name"] != "_id_"]
+    await ensure_indexes(database, {part.name: [IndexModel(list(i.pop("key").items()), **i) for i in indexes]})
 
 
 def _batches(documents: IO[bytes]) -> Iterator[list[Any]]:

@@ -23,7 +23,7 @@ from obstore.exceptions import BaseError
 from core.config import Settings, s3_options, store_url
 from core.object_store import Store, open_store, sync
 from inference.model_store import ModelStore
-from server.backup.manifest import UNFINISHED, BackupError, Entry, StorePart, Tell, digest_of, entries
+from server.backup.manifest import UNFINISHED, BackupError, Entry, StorePart, Tell, compare, digest_of, entries
 
 _AT_ONCE = 8
 _PIECE = 1 << 20
@@ -202,15 +202,12 @@ def _share(copy: Path, to: Path) -> None:
             os.fsync(out.fileno())
 
 
-def check_store(part: StorePart, folder: Path, tell: Tell) -> None:
+async def check_store(part: StorePart, folder: Path, tell: Tell) -> None:
     """Raise :class:`BackupError` unless every file of the store is in the backup ``folder`` as its list says."""
     file = list_of(folder, part.name)
-    if not file.exists() or digest_of(file) != part.list_sha256:
-        raise BackupError(f"the backup is damaged: {file} is not what it was")
+    await compare(file, part.list_sha256)
     for done, entry in enumerate(entries(file)):
-        copy = folder / "stores" / part.name / entry.key
-        if not copy.is_file() or digest_of(copy) != entry.sha256:
-            raise BackupError(f"the backup is damaged: {copy} is not what it was")
+        await compare(folder / "stores" / part.name / entry.key, entry.sha256)
         tell(f"checking {part.name}", done + 1, part.files)
 
 
