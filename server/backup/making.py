@@ -25,6 +25,7 @@ from server.backup.manifest import (
     marks_of_keys,
 )
 from server.backup.named import missing_files
+from server.backup.restoring import refuse_half_restored
 from server.backup.stores import FileSource, copy_store, stores_of
 
 _TRIES = 5
@@ -39,6 +40,7 @@ async def backup(settings: Settings, database: Database, folder: Path, tell: Tel
     """
     if await asyncio.to_thread(folder.exists):
         raise BackupError(f"{folder} exists already: each backup needs a name of its own, such as its date")
+    await refuse_half_restored(database)
     making = folder.with_name(folder.name + UNFINISHED)
     await asyncio.to_thread(making.mkdir, parents=True, exist_ok=True)
     with _alone_in(making):

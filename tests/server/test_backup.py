@@ -273,6 +273,8 @@ async def test_nobody_starts_on_half_a_database_and_restoring_again_goes_through
             pass
     with pytest.raises(BackupError, match="restore --again"):
         await restore(settings, database, folder)
+    with pytest.raises(BackupError, match="restore --again"):
+        await backup(settings, database, house.folder / "backups" / "of half a database")
     await restore(settings, database, folder, again=True)
     assert sorted(await database.list_collection_names()) == ["photos", "reports"]
     assert [r["n"] async for r in database["reports"].find().sort("n")] == list(range(5))
