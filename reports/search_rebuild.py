@@ -13,8 +13,10 @@ _AT_ONCE = 500
 _READ = {"description": 1, "address": 1, "grams": 1, "folded": 1}
 
 
-async def rebuild(database: Database, progress: Callable[[int, int], None] = lambda done, total: None) -> int:
-    """Give every case what :func:`reports.search.searchable` says; how many were written.
+async def rebuild(
+    database: Database, progress: Callable[[int, int], None] = lambda done, total: None, *, dry: bool = False
+) -> int:
+    """Give every case what :func:`reports.search.searchable` says; how many were written, or with ``dry`` would be.
 
     What is right already is left alone, so it can be run again, after an end in the middle too, and while citizens
     report: who moves a case meanwhile has written the fields anew, and the condition on its texts does not hold.
@@ -33,7 +35,9 @@ async def rebuild(database: Database, progress: Callable[[int, int], None] = lam
             wanted = searchable(**texts)
             if any(report.get(name) != value for name, value in wanted.items()):
                 writes.append(UpdateOne({"_id": report["_id"], **texts}, {"$set": wanted}))
-        if writes:
+        if dry:
+            written += len(writes)
+        elif writes:
             written += (await reports.bulk_write(writes, ordered=False)).modified_count
         done, last = done + len(batch), batch[-1]["_id"]
         progress(done, max(total, done))

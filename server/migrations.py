@@ -10,17 +10,14 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from pymongo import UpdateOne
-
 from core.clock import now
 from core.config import ConfigurationError
-from core.database import Collection, Database
-from reports.search import grams
+from core.database import Database
+from reports import search_rebuild
 
 MIGRATIONS: Final = "migrations"
 Tell = Callable[[int, int], None]
 """``(done, total)``: how many documents have been looked at, of about how many."""
-_SCAN = 1000
 
 
 @dataclass(frozen=True)
@@ -32,35 +29,11 @@ class Step:
     run: Callable[[Database, bool, Tell], Awaitable[int]]
 
 
-async def index_words(database: Database, dry: bool, tell: Tell) -> int:
-    """Index the words of every report as they are looked for now: versions before indexed fewer of them."""
-    reports = database["reports"]
-    total, looked_at, changed = await reports.estimated_document_count(), 0, 0
-    fields = {"description": 1, "address": 1, "grams": 1}
-    writes: list[UpdateOne] = []
-    async for report in reports.find({}, fields, batch_size=_SCAN):
-        looked_at += 1
-        words = {"description": report["description"], "address": report["address"]}
-        wanted = grams(f"{words['description']} {words['address']}")
-        if report.get("grams") != wanted:
-            changed += 1
-            # On condition that nobody has changed the words meanwhile: who does indexes them anew.
-            writes.append(UpdateOne({"_id": report["_id"], **words}, {"$set": {"grams": wanted}}))
-        if looked_at % _SCAN == 0:
-            tell(looked_at, total)
-            await _write(reports, writes, dry)
-    await _write(reports, writes, dry)
-    tell(looked_at, max(total, looked_at))
-    return changed
+async def _search_words(database: Database, dry: bool, tell: Tell) -> int:
+    return await search_rebuild.rebuild(database, tell, dry=dry)
 
 
-async def _write(collection: Collection, writes: list[UpdateOne], dry: bool) -> None:
-    if writes and not dry:
-        await collection.bulk_write(writes, ordered=False)
-    writes.clear()
-
-
-STEPS: Final = (Step(1, "index the words of stored reports as they are looked for now", index_words),)
+STEPS: Final = (Step(1, "have stored cases found by words as new ones are", _search_words),)
 """In order. A step is never changed once a version with it was released; what follows from it is the next step."""
 
 
