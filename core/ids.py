@@ -7,7 +7,8 @@ so new ones land at the end of an index, and cannot be guessed.
 from __future__ import annotations
 
 import secrets
-import time
+
+from core.clock import clock
 
 ID_ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"
 _PAIRS = [first + second for first in ID_ALPHABET for second in ID_ALPHABET]
@@ -17,11 +18,11 @@ ID_PATTERN = r"^[0-9a-hjkmnp-tv-z]{26}$"
 
 def new_id() -> str:
     """A new id: 26 characters matching :data:`ID_PATTERN`."""
-    return _written((time.time_ns() // 1_000_000) << 80 | secrets.randbits(80))
+    return _written(clock.milliseconds() << 80 | secrets.randbits(80))
 
 
 def first_id(milliseconds: int) -> str:
-    """What no id made from that moment on is below, in milliseconds of the machine's own clock since 1970."""
+    """What no id made from that moment on is below, in milliseconds since 1970 of a clock that nobody moves."""
     return _written(milliseconds << 80)
 
 

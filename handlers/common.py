@@ -88,21 +88,25 @@ class Readyz(BaseHandler):
 
     @operation("Whether this process can serve", audience="anyone", answer=Readiness, limits=(), errors=(503,))
     async def get(self) -> Readiness:
-        """503 while MongoDB does not answer. Without Redis things are only slower, and without the weights of the
-        classifiers reports arrive and wait for them or for a person: both are told, not needed. Parts and warnings are
-        for operators: on the machine itself, or with the token of staff that hold `system.view`."""
+        """503 while MongoDB does not answer, or its clock and the machine's differ by over a minute. Without Redis
+        things are only slower, and without the weights of the classifiers reports arrive and wait for them or for a
+        person: both are told, not needed. Parts and warnings are for operators: on the machine itself, or with the
+        token of staff that hold `system.view`."""
         mongodb, redis = await asyncio.gather(is_answering(self.services.database), self.services.cache.is_answering())
-        if not mongodb:
-            if is_local(self.request):
-                raise Unavailable("数据库没有响应。", code="NOT_READY", details={"mongodb": mongodb, "redis": redis})
-            raise Unavailable("服务暂时不可用，请稍后重试。", code="NOT_READY")
+        parts = {"mongodb": mongodb, "redis": redis}
+        if not mongodb or not self.services.timekeeper.agrees:
+            if not is_local(self.request):
+                raise Unavailable("服务暂时不可用，请稍后重试。", code="NOT_READY")
+            if not mongodb:
+                raise Unavailable("数据库没有响应。", code="NOT_READY", details=parts)
+            problem = "本机时间与数据库服务器的时间相差超过 1 分钟，请校准。"
+            raise Unavailable(problem, code="NOT_READY", details={**parts, "clock": False})
         if not await is_operator(self.request, self.services.sessions):
             return Readiness(status="ready", parts=None, warnings=None)
         warnings = [
             f"没有 {year} 年的节假日安排，该年只按周末计算工作时间；请更新程序，或由管理员录入。"
             for year in await self.services.calendar.unpublished()
         ]
-        parts = {"mongodb": mongodb, "redis": redis}
         problems = await self.services.condition.problems() if self.services.settings.inference.enabled else None
         if problems is not None:  # a worker has looked
             parts["inference"] = not problems

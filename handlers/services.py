@@ -21,6 +21,7 @@ from core.debts import WAKE_CHANNEL
 from core.jobs import JobService
 from core.photo_marks import PhotoMarks
 from core.photos import PhotoService
+from core.timekeeper import Timekeeper
 from core.wechat import PushReceiver
 from inference.condition import InferenceCondition
 from inference.drift import Drift
@@ -101,6 +102,7 @@ class Services:
     areas: AreaOverview
     routing: RoutingAdministration
     time_limits: TimeLimits
+    timekeeper: Timekeeper
     reports: ReportService
     queries: ReportQueries
     duplicates: Duplicates

@@ -18,7 +18,7 @@ from pymongo.errors import DuplicateKeyError
 
 from accounts.models import StaffSession
 from accounts.staff import StaffService
-from core.clock import now, shanghai
+from core.clock import clock, now, shanghai
 from core.database import Database
 from core.debts import KINDS_INDEX, OWED_INDEX, Amendment, Document, owe
 from core.encryption import Vault
@@ -69,6 +69,10 @@ INDEXES = {
             [("due_at", ASCENDING), ("_id", ASCENDING)],
             name="running_due",
             partialFilterExpression={"late": False, "handled_at": None},
+        ),
+        # What was marked as late by a clock that was ahead is at the end of this one.
+        IndexModel(
+            [("due_at", ASCENDING)], name="late_due", partialFilterExpression={"late": True, "handled_at": None}
         ),
         IndexModel([("warn_at", ASCENDING)], name="warn", partialFilterExpression={"warn_at": {"$gt": EPOCH}}),
         IndexModel([("remind_at", ASCENDING)], name="dormant", partialFilterExpression={"remind_at": {"$gt": EPOCH}}),
@@ -406,9 +410,13 @@ class ReportService:
         return amendment
 
     async def mark_late(self) -> int:
-        """Mark the cases whose time limit has passed unhandled; how many. Called by the timetable, may be repeated."""
+        """Mark the cases whose time limit has passed unhandled; how many. Called by the timetable, may be repeated.
+
+        It is the database that says what has passed: the mark is a fact that people are judged by.
+        """
+        passed = {"$expr": {"$lt": ["$due_at", clock.now_in_database()]}}
         result = await self._reports.update_many(
-            {"late": False, "handled_at": None, "due_at": {"$lt": now()}, "state": {"$in": OPEN}},
+            {"late": False, "handled_at": None, "due_at": {"$lt": now()}, "state": {"$in": OPEN}, **passed},
             {"$set": {"late": True}},
         )
         return int(result.modified_count)

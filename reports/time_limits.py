@@ -14,9 +14,10 @@ import structlog
 from pymongo import ASCENDING
 from pymongo.errors import PyMongoError
 
-from core.clock import now, shanghai
+from core.clock import clock, now, shanghai
 from core.database import Database
 from core.debts import Amendment, Document, Payment, owe
+from core.timekeeper import Timekeeper
 from notices.inbox import StaffInbox, role_addresses
 from reports.calendar import CalendarService
 from reports.deadlines import WorkCalendar
@@ -43,19 +44,28 @@ class TimeLimits:
     """Warns of running limits."""
 
     def __init__(
-        self, database: Database, *, calendar: CalendarService, escalation: Escalation, inbox: StaffInbox
+        self,
+        database: Database,
+        *,
+        calendar: CalendarService,
+        escalation: Escalation,
+        inbox: StaffInbox,
+        timekeeper: Timekeeper,
     ) -> None:
         self._reports = database["reports"]
         self._calendar = calendar
         self._escalation = escalation
         self._inbox = inbox
+        self._timekeeper = timekeeper
 
     async def run(self, seconds: float) -> None:
-        """Give the warnings that are due, every ``seconds``, until cancelled. Every worker may."""
+        """Give the warnings that are due, every ``seconds``, until cancelled. Every worker may.
+
+        None is given while the clocks of this machine and of the database differ.
+        """
         while True:
             try:
-                given = await self.warn()
-                if given:
+                if await self._timekeeper.compare() and (given := await self.warn()):
                     log.info("time_limits.warned", count=given)
             except PyMongoError as error:
                 log.warning("time_limits.database", error=type(error).__name__)
@@ -107,16 +117,55 @@ class TimeLimits:
             await self._reports.update_one(mine, {"$set": {"warn_at": reached}})
             return False
         amendment = Amendment(set=running.next_warning(self._escalation.percents, calendar, after=percent))
-        if percent >= 100:
-            amendment.set["late"] = True
         if percent in self._escalation.percents:
             says = "处置时限已届满" if percent == 100 else f"处置时限已用 {percent}%"
             entry = new_entry("warn", "时限提醒", says, BY, report["state"], State(report["state"]), moment)
             entry["given"] = {"percent": str(percent)}
             amendment.push["timeline"] = [entry]
             amendment.owe = [owe("warn", entry=entry["id"], percent=percent)]
-        result = await self._reports.update_one(mine, amendment.pipeline())
+        # What was over when this was worked out may not be over by the database, whose word counts.
+        late = {"$or": ["$late", {"$lte": ["$due_at", clock.now_in_database()]}]}
+        result = await self._reports.update_one(mine, [*amendment.pipeline(), {"$set": {"late": late}}])
         return bool(result.modified_count and amendment.owe)
+
+    async def take_back(self) -> int:
+        """Take the mark from cases that are late by a clock that was ahead: their limit is not over. How many.
+
+        They are warned of again at the shares that lie ahead, as if nothing had been. Called by the timetable.
+        """
+        wrong = {"late": True, "handled_at": None, "due_at": {"$gt": now()}, "state": {"$in": OPEN}}
+        taken_back = 0
+        while found := await self._reports.find(wrong, _CLOCK).sort("due_at", ASCENDING).limit(_BATCH).to_list(_BATCH):
+            calendar = await self._calendar.current()
+            changed = 0
+            for report in found:
+                try:
+                    changed += await self._take_back(report, calendar)
+                except ValueError:
+                    # One case that cannot be counted must not keep the others.
+                    log.exception("time_limits.failed", report=report["_id"])
+            taken_back += changed
+            if not changed:  # by the database all of them are late, or others have been at them
+                break
+        return taken_back
+
+    async def _take_back(self, report: Document, calendar: WorkCalendar) -> bool:
+        moment, running = now(), RunningLimit.of(report)
+        amendment = Amendment(set={"late": False})
+        if running is not None:
+            used = int(running.share(moment, calendar) * 100)
+            amendment.set |= running.next_warning(self._escalation.percents, calendar, after=used)
+        by = System("此前的时间有误")
+        entry = new_entry(
+            "not_late", "超时更正", "处置时限未到，取消超时标记", by, report["state"], State(report["state"]), moment
+        )
+        amendment.push["timeline"] = [entry | {"shown": False}]
+        as_read = {key: report.get(key) for key in ("_id", "state", "due_at", "warn_at", "warn_percent")}
+        not_over = {"$expr": {"$gt": ["$due_at", clock.now_in_database()]}}
+        result = await self._reports.update_one(
+            {**as_read, "late": True, "handled_at": None, **not_over}, amendment.pipeline()
+        )
+        return bool(result.modified_count)
 
     async def _put_off(self, report: Document) -> None:
         as_read = {"_id": report["_id"], "warn_at": report["warn_at"]}

@@ -46,6 +46,7 @@ from core.photo_marks import PhotoMarks
 from core.photo_store import PhotoStore
 from core.photos import PhotoService
 from core.serials import Serials
+from core.timekeeper import Timekeeper
 from core.wechat import PushReceiver, WeChat
 from handlers.services import Services
 from inference import condition as condition_room
@@ -237,7 +238,7 @@ async def open_services(settings: Settings) -> AsyncIterator[tuple[Services, Rep
         calendar = CalendarService(database, working_hours(settings))
         await calendar.current()  # from here on the latest is never older than this process
         library = StandardLibrary(database)
-        escalation = escalation_of(settings)
+        escalation, timekeeper = escalation_of(settings), Timekeeper(database)
         inbox = StaffInbox(database, keep=timedelta(days=settings.notices.keep_days))
         idempotency = Idempotency(database)
         reports = ReportService(
@@ -342,7 +343,10 @@ async def open_services(settings: Settings) -> AsyncIterator[tuple[Services, Rep
             library=library,
             areas=AreaOverview(database, places=places, catalogue=catalogue),
             routing=RoutingAdministration(database, catalogue=catalogue, places=places),
-            time_limits=TimeLimits(database, calendar=calendar, escalation=escalation, inbox=inbox),
+            time_limits=TimeLimits(
+                database, calendar=calendar, escalation=escalation, inbox=inbox, timekeeper=timekeeper
+            ),
+            timekeeper=timekeeper,
             reports=reports,
             queries=queries,
             duplicates=Duplicates(
@@ -403,8 +407,8 @@ async def open_services(settings: Settings) -> AsyncIterator[tuple[Services, Rep
             wechat=wechat,
             audit=audit,
         )
-        # From here on the process judges with the model in force, and goes on doing so.
-        async with following(settings, database, inference):
+        # From here on the process has the database's time and the model in force, and follows both.
+        async with timekeeper.kept(), following(settings, database, inference):
             yield services, jobs
     finally:
         sender.close()
