@@ -47,6 +47,9 @@ def main() -> int:
     for name in ("backup", "restore"):
         add_options(parsers[name], name)
     parsers["migrate"].add_argument("--dry-run", action="store_true", help="only say what would change")
+    parsers["worker"].add_argument(
+        "--catch-up", action="store_true", help="help the others with what is overdue, and end when nothing is"
+    )
     options = parser.parse_args()
     command = options.command
     try:
@@ -77,7 +80,7 @@ def main() -> int:
         else:
             from server.worker import work
 
-            uvloop.run(work(settings))
+            uvloop.run(work(settings, catching_up=options.catch_up))
     except KeyboardInterrupt:  # pressed before the supervisor listens for it: nothing has been started yet
         return 130
     except (ConfigurationError, ValidationError, OSError, PyMongoError, AppError, BackupError) as error:

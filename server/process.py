@@ -88,15 +88,15 @@ async def spawn(
                 cwd=cwd,
                 # No session of its own: Linux shares the processor among sessions first, and the worker stands back.
                 process_group=0,
-                preexec_fn=_die_with_parent(),
+                preexec_fn=dying_with_parent(),
             )
         except OSError as error:
             raise StartError(f"{name} cannot be started: {error}") from error
     return Process(name, process, log)
 
 
-def _die_with_parent() -> Callable[[], None] | None:
-    """What the child does between fork and exec: ask the kernel for SIGKILL at its parent's death (Linux only).
+def dying_with_parent() -> Callable[[], None] | None:
+    """What a child does between fork and exec: ask the kernel for SIGKILL at its parent's death (Linux only).
 
     SIGKILL and not SIGTERM: this is for a parent that was itself killed, and the next start must find ports and data
     folders free at once. The databases recover from their journals.

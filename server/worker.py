@@ -13,7 +13,6 @@ from collections.abc import Iterable
 from contextlib import AsyncExitStack
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
 
 import structlog
 
@@ -32,6 +31,7 @@ from reports.recount import Recount
 from reports.side_task_jobs import SideTaskJobs
 from reports.splitting import Splitting
 from reports.topic_keeping import TopicKeeper
+from server.relief import Relief, catch_up, urgent
 from server.services import policy
 from server.start import open_once_there
 from server.timetable import run_timetable
@@ -235,9 +235,13 @@ def told_to_stop() -> asyncio.Event:
     return stop
 
 
-async def work(settings: Settings) -> None:
-    """Run the worker until told to stop. What it was at falls due again when its lease runs out."""
-    if settings.worker.stands_back:
+async def work(settings: Settings, *, catching_up: bool = False) -> None:
+    """Run the worker until told to stop. What it was at falls due again when its lease runs out.
+
+    With ``catching_up`` it is the help of another worker: it does not stand back, and ends when that has caught up.
+    """
+    relief = Relief() if settings.worker.stands_back and not catching_up else None
+    if relief is not None:
         stand_back()
     stop = told_to_stop()
     async with AsyncExitStack() as stack:
@@ -245,11 +249,18 @@ async def work(settings: Settings) -> None:
         if opened is None:
             return
         services, jobs = opened
-        tasks: list[asyncio.Task[Any]] = [
-            asyncio.create_task(Worker(services, jobs, settings).run()),
-            asyncio.create_task(run_timetable(services, settings)),
-            asyncio.create_task(services.time_limits.run(settings.worker.warn_seconds)),
-        ]
+        if catching_up:
+            parts = [catch_up(services.database, payers(services, jobs), settings)]
+        else:
+            parts = [
+                Worker(services, jobs, settings).run(),
+                run_timetable(services, settings),
+                services.time_limits.run(settings.worker.warn_seconds),
+            ]
+        if relief is not None:
+            patience = timedelta(seconds=settings.worker.patience_seconds)
+            parts.append(relief.watch(services.database, urgent(payers(services, jobs)), patience))
+        tasks = [asyncio.create_task(part) for part in parts]
         stopped = asyncio.create_task(stop.wait())
         done, _ = await asyncio.wait([stopped, *tasks], return_when=asyncio.FIRST_COMPLETED)
         for task in (stopped, *tasks):
