@@ -279,6 +279,7 @@ class Worker(_Section):
     job_minutes: Annotated[float, Field(gt=0)] = 120.0
     gather_seconds: Annotated[float, Field(gt=0, le=60)] = 2.0
     stands_back: bool = True
+    memory_mb: Annotated[float, Field(ge=64)] = 1000.0
     patience_seconds: Annotated[float, Field(gt=0, le=3600)] = 30.0
     warn_seconds: Annotated[float, Field(gt=0)] = 10.0
 

@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
 import ctypes
+import os
 import sys
+from pathlib import Path
+
+import structlog
+
+log = structlog.get_logger(__name__)
 
 # glibc's malloc.h; mallopt(3)
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_ARENA_MAX = -1, -3, -8
 _MB = 1 << 20
+_STATM = Path("/proc/self/statm")  # proc(5)
 
 
 def keep_small() -> None:
@@ -22,3 +30,17 @@ def keep_small() -> None:
         return
     for what, value in ((_M_ARENA_MAX, 2), (_M_MMAP_THRESHOLD, 32 * _MB), (_M_TRIM_THRESHOLD, 12 * _MB)):
         library.mallopt(what, value)
+
+
+def resident_mb() -> float:
+    """What this process holds of the machine's memory, in MB; 0 where the system does not say so."""
+    if not _STATM.exists():
+        return 0.0
+    return int(_STATM.read_text("ascii").split()[1]) * os.sysconf("SC_PAGE_SIZE") / _MB
+
+
+async def until_over(megabytes: float, every: float = 10.0) -> None:
+    """Wait until this process holds more than that, which it looks at every ``every`` seconds."""
+    while (held := resident_mb()) <= megabytes:  # noqa: ASYNC110 - the kernel tells nobody
+        await asyncio.sleep(every)
+    log.warning("process.grown", megabytes=round(held), allowed=megabytes)

@@ -31,6 +31,7 @@ from reports.recount import Recount
 from reports.side_task_jobs import SideTaskJobs
 from reports.splitting import Splitting
 from reports.topic_keeping import TopicKeeper
+from server.heap import until_over
 from server.relief import Relief, catch_up, urgent
 from server.services import policy
 from server.start import open_once_there
@@ -256,6 +257,9 @@ async def work(settings: Settings, *, catching_up: bool = False) -> None:
                 Worker(services, jobs, settings).run(),
                 run_timetable(services, settings),
                 services.time_limits.run(settings.worker.warn_seconds),
+                until_over(
+                    settings.worker.memory_mb
+                ),  # then it ends in order, and whoever keeps it running starts it anew
             ]
         if relief is not None:
             patience = timedelta(seconds=settings.worker.patience_seconds)
