@@ -33,7 +33,7 @@ _APART = frozenset({"jobs", "snapshots", "webhook_deliveries"})
 _CAN_WAIT = frozenset({"blur", "tell_blurred", "learn", "find_duplicates"})
 _LOOKS = 6  # in the time that a debt may wait
 _STAYS = 60.0  # seconds with nothing overdue, after which help is no more needed
-_GRACE = 10.0  # seconds to end in
+_GRACE = 2.0  # seconds to end in, of those that the worker itself has
 
 Urgent = Mapping[str, Mapping[str, Payer]]
 

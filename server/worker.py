@@ -236,6 +236,12 @@ def told_to_stop() -> asyncio.Event:
     return stop
 
 
+async def stop_when_grown(megabytes: float) -> None:
+    """Have this process end in order once it holds more than that: whoever keeps it running starts it anew."""
+    await until_over(megabytes)
+    signal.raise_signal(signal.SIGTERM)
+
+
 async def work(settings: Settings, *, catching_up: bool = False) -> None:
     """Run the worker until told to stop. What it was at falls due again when its lease runs out.
 
@@ -257,9 +263,7 @@ async def work(settings: Settings, *, catching_up: bool = False) -> None:
                 Worker(services, jobs, settings).run(),
                 run_timetable(services, settings),
                 services.time_limits.run(settings.worker.warn_seconds),
-                until_over(
-                    settings.worker.memory_mb
-                ),  # then it ends in order, and whoever keeps it running starts it anew
+                stop_when_grown(settings.worker.memory_mb),
             ]
         if relief is not None:
             patience = timedelta(seconds=settings.worker.patience_seconds)
