@@ -24,7 +24,7 @@ from server.services import open_services
 
 CONNECTIONS = 8
 PROCESSES = 2
-PAY_SECONDS = 300.0
+PAY_SECONDS = 60.0
 _SHARES = {"report": 8, "list": 4, "near": 2, "cases": 2, "dispatch": 1, "photo": 1, "submit": 2}
 """How many of twenty requests are of each kind."""
 _GROWTH = 1.05  # of the second half of the time, beyond which a process is said to go on growing
