@@ -62,6 +62,14 @@ class Clock:
 clock = Clock()
 
 
+def is_stale(written: float, seconds: float) -> bool:
+    """Whether a file of this machine that was written at ``written`` (seconds since 1970) is older than that.
+
+    By its own clock, which it was written by, and by ours: one that has been put forward meanwhile is not enough.
+    """
+    return written < min(clock.machine_ns() / 1e9, clock.milliseconds() / 1e3) - seconds
+
+
 def now() -> datetime:
     """The present moment of the process's clock, aware, UTC, whole milliseconds."""
     return clock.now()

@@ -11,7 +11,6 @@ import asyncio
 import hashlib
 import re
 import shutil
-import time
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
@@ -22,6 +21,7 @@ from typing import Any, Self
 import obstore
 from obstore.exceptions import BaseError
 
+from core.clock import is_stale
 from core.errors import NotFound, Unavailable
 from core.ids import ID_PATTERN, new_id
 from core.object_store import Store, open_store, sync
@@ -133,7 +133,7 @@ def working_folder(parent: Path, owner: str) -> Iterator[Path]:
     parent.mkdir(parents=True, exist_ok=True)
     for left in parent.iterdir():
         with suppress(FileNotFoundError):  # another worker clears up as well
-            if left.name.startswith(f"{owner}-") or left.stat().st_mtime < time.time() - _STALE_SECONDS:
+            if left.name.startswith(f"{owner}-") or is_stale(left.stat().st_mtime, _STALE_SECONDS):
                 shutil.rmtree(left, ignore_errors=True)
     folder = parent / f"{owner}-{new_id()}"
     folder.mkdir(mode=0o700)

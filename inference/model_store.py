@@ -10,11 +10,11 @@ import hashlib
 import json
 import re
 import shutil
-import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Self
 
+from core.clock import is_stale
 from core.config import CONFIG_FILE, Settings
 from core.errors import NotFound
 from core.ids import new_id
@@ -134,7 +134,7 @@ class ModelStore:
     def _clear(self) -> None:
         """Delete what trainings that were killed have left behind."""
         for left in self._folder.glob(".*"):
-            if left.stat().st_mtime < time.time() - _STALE_SECONDS:
+            if is_stale(left.stat().st_mtime, _STALE_SECONDS):
                 shutil.rmtree(left, ignore_errors=True)
 
     def _listed(self, model_id: str | None) -> dict[str, Any]:

@@ -25,6 +25,7 @@ from core.clock import now, shanghai
 from core.command_line import database_options, opened_database
 from core.config import ConfigurationError, Settings, load_settings
 from core.database import Database, ensure_indexes
+from core.timekeeper import Timekeeper
 
 _COMMANDS = {
     "prepare": "create the collections and their indexes, with a database user who may; once",
@@ -71,6 +72,9 @@ async def _run(options: argparse.Namespace) -> int:
             return 1
         print(_told(found))
         if options.command == "expire":
+            if not await Timekeeper(log).compare():
+                print("NOT DELETED: the clocks of this machine and of the database differ by more than a minute.")
+                return 1
             await _expire(log, macs, settings, database)
         return 0
 

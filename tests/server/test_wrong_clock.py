@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from contextlib import contextmanager
 from datetime import timedelta
 
@@ -9,8 +10,10 @@ import pytest
 from redis.asyncio import Redis
 from saq.queue.redis import RedisQueue
 
+from core.audit import __main__ as audit_log
 from core.clock import Clock, clock, now
 from core.debts import Postponed
+from core.files import working_folder
 from core.ids import new_id
 from server.timetable import by_right_clock, clear_unused_photos, forget_far_ahead, mark_late_reports
 from server.worker import payers
@@ -133,6 +136,27 @@ async def test_nothing_is_deleted_by_a_clock_that_may_be_wrong(district, machine
     assert await photos.find_one({"_id": photo})
     await clear({"services": services})
     assert await photos.find_one({"_id": photo}) is None
+
+
+async def test_the_audit_log_is_not_shortened_by_such_a_clock(district, machine, monkeypatch, capsys):
+    monkeypatch.setenv("MONGODB_URL", district.settings.mongodb.url)
+    monkeypatch.setenv("GONGZHI_MONGODB__DATABASE", f"test_{new_id()}")
+    expire = audit_log._parser().parse_args(["expire"])
+    with machine():
+        assert await audit_log._run(expire) == 1
+    assert "NOT DELETED" in capsys.readouterr().out
+    assert await audit_log._run(expire) == 0
+
+
+def test_files_that_are_being_made_are_kept_when_the_clock_is_put_forward(machine, tmp_path):
+    being_made = tmp_path / "made-elsewhere"
+    being_made.mkdir()
+    with machine(timedelta(days=2), noticed=True), working_folder(tmp_path, new_id()):
+        assert being_made.exists()
+    left = (now() - timedelta(days=2)).timestamp()
+    os.utime(being_made, (left, left))
+    with working_folder(tmp_path, new_id()):
+        assert not being_made.exists()
 
 
 async def test_turns_that_a_clock_ahead_has_put_on_the_queue_are_forgotten(district):
