@@ -127,11 +127,13 @@ async def catch_up(database: Database, payers: Urgent, settings: Settings, *, st
             if not busy:
                 await asyncio.sleep(worker.sweep_seconds)
 
+    # A collector for each kind: whoever is slow outside holds up nothing else.
     tasks = [
         asyncio.create_task(
-            settle(Collector(database[name], dict(of_collection), lease=lease, concurrency=worker.concurrency))
+            settle(Collector(database[name], {kind: payer}, lease=lease, concurrency=worker.concurrency))
         )
         for name, of_collection in kinds.items()
+        for kind, payer in of_collection.items()
     ]
     try:
         behind_at = loop.time()
