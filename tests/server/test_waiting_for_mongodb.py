@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import pytest
 import pytest_asyncio
 from pymongo import AsyncMongoClient
 
@@ -15,6 +16,8 @@ from server.process import choose_port
 from tests.api.support import problem
 from tests.crash.fork_server import Forked, ForkServer
 from tests.effort import until
+
+pytestmark = pytest.mark.long
 
 CACHE_GB = 0.25
 OUTSIDE = {"X-Forwarded-For": "203.0.113.7"}
