@@ -10,12 +10,13 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import AsyncIterator, Iterator, Sequence
 from dataclasses import dataclass
-from datetime import UTC
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import bson
 from bson.codec_options import CodecOptions
 
+from core.clock import clock
 from core.debts import Document
 
 _CODEC: CodecOptions[Document] = CodecOptions(tz_aware=True, tzinfo=UTC)
@@ -131,6 +132,10 @@ class MemoryDatabase(defaultdict[str, MemoryCollection]):
 def matches(document: Document, query: Document) -> bool:
     """Whether MongoDB would find ``document`` by ``query``."""
     for path, wanted in query.items():
+        if path == "$expr":
+            if not evaluated(wanted, document, {"NOW": clock.now() - clock.offset}):
+                return False
+            continue
         values = _values(document, path)
         for operator, operand in wanted.items() if isinstance(wanted, dict) else [("$eq", wanted)]:
             if not _holds(operator, operand, values):
@@ -227,7 +232,14 @@ def evaluated(expression: Any, document: Document, names: Document) -> Any:
         case {"$concatArrays": parts}:
             return [item for part in parts for item in evaluated(part, document, names)]
         case {"$add": parts}:
-            return sum(evaluated(part, document, names) for part in parts)
+            first, *more = (evaluated(part, document, names) for part in parts)
+            if isinstance(first, datetime):  # and milliseconds
+                return first + timedelta(milliseconds=sum(more))
+            return sum(more, first)
+        case {"$lt": [one, other]}:
+            value = evaluated(one, document, names)
+            # Nothing comes before any moment.
+            return value in (None, _MISSING) or value < evaluated(other, document, names)
         case {"$filter": {"input": items, "as": name, "cond": condition}}:
             found = evaluated(items, document, names)
             return [item for item in found if evaluated(condition, document, {**names, name: item})]
