@@ -76,7 +76,7 @@ class SnapshotReview:
         Raises :class:`Invalid` for an order by score of others than those that wait.
         """
         if order == "score" and state != "waiting":
-            raise Invalid("只有待审核的抓拍可以按分数排序。", code="ORDER_OF_WAITING_ONLY")
+            raise Invalid("只有待审核的抓拍可以按置信度排序。", code="ORDER_OF_WAITING_ONLY")
         query: Document = {"state": state, **in_reach(by)}
         if camera is not None:
             query["camera"] = camera
