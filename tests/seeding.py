@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from datetime import timedelta
 from typing import Any
 
 from bson.codec_options import CodecOptions
@@ -11,6 +12,7 @@ from pymongo import AsyncMongoClient, IndexModel
 
 from accounts.models import NewStaff, Unit
 from accounts.roles import starting_roles
+from core.clock import clock
 from core.config import Settings
 from handlers.services import Services
 from places.importer import import_areas
@@ -19,6 +21,7 @@ from reports.catalogue import starting_categories
 from reports.models import RoutingRule
 from server.services import open_services
 from tests import ROOT
+from tests.clock import unmoved_clock
 
 DEMO_DATA = ROOT / "server" / "demo_data"
 PASSWORD = "Right-Password-1"
@@ -75,8 +78,10 @@ async def lay_district(settings: Settings) -> None:
     url, name, division = settings.mongodb.url, settings.mongodb.database, settings.reports.division
     assert url is not None
     if (snapshot := _snapshots.get(division)) is None:
-        async with open_services(settings) as (services, _):
-            await _seed(services)
+        with unmoved_clock():
+            clock.offset = timedelta(0)  # whenever the one that opens it says it is: others copy it
+            async with open_services(settings) as (services, _):
+                await _seed(services)
         _snapshots[division] = await Snapshot.of(url, name)
     else:
         await snapshot.lay(url, name)
