@@ -15,12 +15,11 @@ from inference.judgement import Seen
 from inference.labels import LabelService
 from tests.effort import until
 from tests.inference.learning_support import AT, BY, Learning
-from tests.sampling import amount
 
 pytestmark = pytest.mark.long
 
 KINDS = ("manhole", "graffiti")
-PICTURES = amount(120, 200)
+PICTURES = 200
 
 
 def picture(n: int) -> tuple[bytes, str]:
