@@ -227,7 +227,8 @@ async def test_a_check_that_is_not_open_is_not_called_off_and_nothing_is_written
     assert {"ask_check", "file"} <= actions
     body = {"reason": "不需要了"}
     problem(await intake.call("POST", f"/reports/{number}/actions/cancel_check", json=body), 409, "NO_CHECK_OPEN")
-    assert await district.settled(number) == before
+    after = await district.settled(number)  # the verdict on the photo comes when it comes
+    assert (after["version"], after["timeline"]) == (before["version"], before["timeline"])
     asked = await intake.post(f"/reports/{number}/actions/ask_check", {})
     actions = {a["action"] for a in asked["actions"]}
     assert "cancel_check" in actions
