@@ -63,8 +63,12 @@ async def test_a_new_feed_compares_everything_without_a_warning(mongodb_url):
     with structlog.testing.capture_logs() as logs:
         cases = Cases(database)
         await cases.new("1")
+
+        async def resynced() -> bool:
+            return any(entry["event"] == "feed.resynced" for entry in logs)
+
         async with cases.fed():
-            await cases.started()
+            await until(resynced)
         told = {entry["event"]: entry["log_level"] for entry in logs if entry["event"].startswith("feed.resync")}
         assert told == {"feed.resync": "info", "feed.resynced": "info"}
         # The control: of one that has lost its place it is worth knowing.
@@ -72,7 +76,7 @@ async def test_a_new_feed_compares_everything_without_a_warning(mongodb_url):
         await database["feeds"].update_one({"_id": "reports"}, {"$set": {"resync": "the oplog has rolled past"}})
         await cases.act("1", "file", "filed")
         async with cases.fed():
-            await cases.started()
+            await until(resynced)
         told = {entry["event"]: entry["log_level"] for entry in logs if entry["event"].startswith("feed.resync")}
         assert told == {"feed.resync": "warning", "feed.resynced": "warning"}
     await database.client.drop_database(database.name)
