@@ -139,7 +139,7 @@ async def test_nothing_is_deleted_by_a_clock_that_may_be_wrong(district, machine
 
 
 async def test_the_audit_log_is_not_shortened_by_such_a_clock(district, machine, monkeypatch, capsys):
-    monkeypatch.setenv("MONGODB_URL", district.settings.mongodb.url)
+    monkeypatch.setenv("GONGZHI_MONGODB__URL", district.settings.mongodb.url)
     monkeypatch.setenv("GONGZHI_MONGODB__DATABASE", f"test_{new_id()}")
     expire = audit_log._parser().parse_args(["expire"])
     with machine():
