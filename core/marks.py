@@ -2,7 +2,7 @@
 
 Text and mark share one channel, so a mark that people could write would lead to whoever they like. Three things keep
 them apart: what people write is freed of the characters that marks are made of when it comes in, with all others that
-are not seen (:mod:`core.plain_text`), and again before it is exported (:func:`without_marks`); a mark carries a
+are not seen (:mod:`core.plain_text`), and again before it is exported (:mod:`core.workbook`); a mark carries a
 signature that only the server can make; and of several the last one counts, as an export writes its own at the end.
 """
 
@@ -15,7 +15,6 @@ from core.encryption import Signer
 
 # Zero width, ignored by renderers and kept by the clipboard; the frame keeps stray ones from being read as a mark.
 _FRAME, _ZERO, _ONE = "\u2060", "\u200b", "\u200c"
-_GONE = dict.fromkeys(map(ord, (_FRAME, _ZERO, _ONE)))
 
 _ALPHABET = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
 CODE_LENGTH = 8
@@ -24,11 +23,6 @@ _SIGNATURE_DIGITS = 16
 _BITS = _CODE_BITS + 4 * _SIGNATURE_DIGITS
 # Looked for ahead, so that the half of a mark before another one does not use up its frame.
 _MARK = re.compile(f"(?={_FRAME}([{_ZERO}{_ONE}]{{{_BITS}}}){_FRAME})")
-
-
-def without_marks(text: str) -> str:
-    """``text`` without the characters that marks are made of, whole marks or stray ones."""
-    return text.translate(_GONE)
 
 
 class ExportMarks:

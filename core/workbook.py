@@ -17,7 +17,8 @@ from types import TracebackType
 from typing import Any, Literal, Self
 
 from core.clock import shanghai
-from core.marks import CODE_LENGTH, without_marks
+from core.marks import CODE_LENGTH
+from core.plain_text import without_unseen
 
 MAX_ROWS = 1_000_000
 """Data rows of a sheet: the format ends at 1,048,576 with the heading."""
@@ -136,7 +137,7 @@ class MarkedWorkbook:
             self.rows += 1
 
     def _write_text(self, number: int, text: str, *, traced: bool) -> None:
-        text = without_marks(_UNWRITABLE.sub("", text))[:_LONGEST]
+        text = without_unseen(_UNWRITABLE.sub("", text))[:_LONGEST]
         shown = self._quoted if text.startswith(_FORMULA) else self._text
         self._sheet.write_string(self._row, number, text + self._mark.invisible if traced else text, shown)
 

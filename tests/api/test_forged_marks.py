@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest_asyncio
 
 from core.ids import new_id
-from core.marks import without_marks
+from core.plain_text import without_unseen
 from tests.api.support import problem
 from tests.api.test_exports import finished, sheet, table
 
@@ -41,11 +41,11 @@ async def test_a_row_with_a_forged_mark_leads_to_the_export_that_it_is_from(dist
     await district.services.database["reports"].update_one({"_id": number}, {"$set": {"description": description}})
     job = await finished(chief, (await chief.post("/exports", {"filters": {"number": number}}))["job_id"])
     text = table(await sheet(chief, job["job_id"]))[0]["问题描述"]
-    assert without_marks(text) == f"{WORDS} {other['code']}"
+    assert without_unseen(text) == f"{WORDS} {other['code']}"
     told = await auditor.post("/exports/trace", {"text": text})
     assert (told["job_id"], told["code"], told["found_by"]) == (job["job_id"], job["result"]["code"], "mark")
     # Of codes that are seen the last one counts, the column of the row; and it is said that anybody can write it.
-    row = f"{without_marks(text)}\t{job['result']['code']}"
+    row = f"{without_unseen(text)}\t{job['result']['code']}"
     told = await auditor.post("/exports/trace", {"text": row})
     assert (told["code"], told["found_by"]) == (job["result"]["code"], "code")
     problem(await auditor.call("POST", "/exports/trace", json={"text": f"{WORDS}{forged[:-2]}"}), 404, "NO_MARK")

@@ -8,7 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from core.encryption import Signer
-from core.marks import CODE_LENGTH, ExportMarks, without_marks
+from core.marks import CODE_LENGTH, ExportMarks
+from core.plain_text import without_unseen
 
 MARKS = ExportMarks(Signer("a key of the server's, which nobody else has"))
 OTHERS = ExportMarks(Signer("another key, of somebody who knows how it is done"))
@@ -22,8 +23,8 @@ WRITTEN = st.text(max_size=40)
 def test_a_mark_is_read_wherever_it_stands_and_is_seen_by_nobody(code, before, after):
     text = before + MARKS.write(code) + after
     assert MARKS.read(text) == code
-    assert without_marks(text) == without_marks(before) + without_marks(after)
-    assert MARKS.read(without_marks(text)) is None
+    assert without_unseen(text) == without_unseen(before) + without_unseen(after)
+    assert MARKS.read(without_unseen(text)) is None
 
 
 @settings(max_examples=50)
