@@ -390,8 +390,9 @@ def load_settings(**overrides: Any) -> Settings:
     Raises :class:`ConfigurationError` for an unknown key, a value out of range, or what production refuses.
     """
     for name, section in (("MONGODB_URL", "mongodb"), ("REDIS_URL", "redis")):
-        if value := os.environ.get(name):
-            os.environ.setdefault(f"{ENVIRONMENT_PREFIX}{section.upper()}__URL", value)
+        value = os.environ.get(name)
+        if value and f"{ENVIRONMENT_PREFIX}{section.upper()}__URL" not in os.environ:
+            overrides[section] = {"url": value, **overrides.get(section, {})}
     problems = _unknown_environment()
     try:
         settings = Settings(**overrides)
