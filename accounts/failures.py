@@ -18,7 +18,7 @@ from pymongo import ASCENDING, IndexModel, ReturnDocument
 from pymongo.errors import DuplicateKeyError
 
 from core.clock import now
-from core.config import Sessions as SessionSettings
+from core.config_sections import Sessions as SessionSettings
 from core.database import Collection, Database
 from core.debts import Document
 from core.errors import TooManyRequests

@@ -15,7 +15,7 @@ from argon2 import PasswordHasher
 from argon2.exceptions import VerificationError
 
 from core.clock import now
-from core.config import Passwords as PasswordSettings
+from core.config_sections import Passwords as PasswordSettings
 from core.errors import Invalid
 
 # OWASP's second choice for argon2id: 19 MiB, so that several sign-ins at once stay within a process's memory.

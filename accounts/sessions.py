@@ -15,7 +15,7 @@ from accounts.passwords import Passwords
 from accounts.reach import POWERS
 from core.audit import owe_audit
 from core.clock import now
-from core.config import Sessions as SessionSettings
+from core.config_sections import Sessions as SessionSettings
 from core.database import Database
 from core.encryption import hash_token
 from core.errors import Forbidden, NotFound, NotSignedIn

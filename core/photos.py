@@ -20,7 +20,7 @@ import structlog
 from pymongo import ASCENDING, IndexModel
 
 from core.clock import now
-from core.config import Photos as PhotoSettings
+from core.config_sections import Photos as PhotoSettings
 from core.database import Database
 from core.debts import KINDS_INDEX, OWED_INDEX, Amendment, Document, Payment, owe
 from core.encryption import Signer

@@ -21,7 +21,7 @@ from pymongo.errors import PyMongoError
 from accounts.models import StaffSession
 from core.cache import Cache
 from core.changes import CHANNEL, ChangeLog
-from core.config import Live as LiveSettings
+from core.config_sections import Live as LiveSettings
 from core.debts import Document
 from core.errors import AppError, TooManyRequests, Unavailable
 from core.metrics import LIVE_FOLLOWERS, LIVE_MESSAGES, LIVE_RESYNCS

@@ -12,7 +12,7 @@ from pymongo import ASCENDING, IndexModel
 from pymongo.errors import DuplicateKeyError
 
 from core.clock import now, shanghai
-from core.config import Templates
+from core.config_sections import Templates
 from core.database import Database
 from core.debts import Document, Postponed
 from core.errors import Invalid

@@ -14,7 +14,7 @@ from pymongo.errors import DuplicateKeyError
 
 from accounts.positions import StaffPositions
 from core.clock import now
-from core.config import SideTasks as SideTaskSettings
+from core.config_sections import SideTasks as SideTaskSettings
 from core.database import Database
 from core.debts import Amendment, Document, Payment, Postponed, owe
 from core.ids import new_id

@@ -18,7 +18,7 @@ from pymongo import ASCENDING, DESCENDING, IndexModel, ReturnDocument
 from accounts.models import StaffSession
 from core.audit import owe_audit
 from core.clock import now
-from core.config import SideTasks as SideTaskSettings
+from core.config_sections import SideTasks as SideTaskSettings
 from core.database import Database
 from core.debts import OWED_INDEX, Amendment, Document, owe
 from core.errors import Conflict, Invalid, NotFound

@@ -16,7 +16,7 @@ from datetime import timedelta
 
 from accounts.staff import StaffService
 from core.clock import now
-from core.config import Inference as InferenceSettings
+from core.config_sections import Inference as InferenceSettings
 from core.debts import Amendment, Document, Payment, Postponed
 from inference.condition import WAITING
 from inference.judgement import NO_PROBLEM, Judgement, combined

@@ -20,7 +20,7 @@ from pymongo.errors import BulkWriteError, PyMongoError
 
 from core.changes import ChangeLog
 from core.clock import now
-from core.config import Webhooks as WebhookSettings
+from core.config_sections import Webhooks as WebhookSettings
 from core.database import Collection, Database
 from core.debts import Amendment, Document, Parties, Payment, Postponed, owe
 from core.encryption import Vault

@@ -22,7 +22,7 @@ from tornado.httpclient import HTTPRequest
 from tornado.netutil import DefaultLoopResolver, Resolver
 from tornado.simple_httpclient import SimpleAsyncHTTPClient
 
-from core.config import Webhooks as WebhookSettings
+from core.config_sections import Webhooks as WebhookSettings
 from core.errors import Invalid
 
 SECRET_PREFIX = "whsec_"  # noqa: S105 - what stands before one

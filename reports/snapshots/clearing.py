@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 
 from core.clock import now
-from core.config import Snapshots
+from core.config_sections import Snapshots
 from core.database import Database
 from core.files import FileStore
 from core.metrics import SNAPSHOTS

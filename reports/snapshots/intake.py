@@ -17,7 +17,7 @@ from pymongo.errors import DuplicateKeyError
 from accounts.api_keys import ApiKey
 from core.cache import Allowance, Cache
 from core.clock import now
-from core.config import Snapshots
+from core.config_sections import Snapshots
 from core.database import Database
 from core.debts import Document
 from core.errors import Conflict, Invalid, TooManyRequests

@@ -15,7 +15,7 @@ from pymongo import ReturnDocument
 from accounts.models import StaffSession
 from core.audit import owe_audit
 from core.clock import now
-from core.config import Snapshots
+from core.config_sections import Snapshots
 from core.database import Database
 from core.debts import Amendment, Document, owe
 from core.encryption import Signer

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from accounts.api_keys import ApiKeyService
 from core.cache import Cache
-from core.config import Snapshots
+from core.config_sections import Snapshots
 from core.database import Database
 from core.encryption import Signer
 from core.files import FileStore

@@ -14,7 +14,7 @@ import structlog
 from pymongo.errors import DuplicateKeyError
 
 from core.clock import now
-from core.config import Snapshots
+from core.config_sections import Snapshots
 from core.database import Database
 from core.debts import Amendment, Document, Payment, Postponed
 from core.errors import Invalid, NotFound, TooLarge, UnsupportedMedia

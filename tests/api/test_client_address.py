@@ -12,7 +12,7 @@ import pytest_asyncio
 from pydantic import ValidationError
 from tornado.netutil import bind_sockets
 
-from core.config import Limit, Limits, Server
+from core.config_sections import Limit, Limits, Server
 from handlers.client_address import client_address
 from server.application import make_application, start_server
 from tests.effort import until

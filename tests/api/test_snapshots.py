@@ -14,7 +14,7 @@ import pytest_asyncio
 
 from accounts.models import NewStaff, Role
 from core.clock import now
-from core.config import Snapshots
+from core.config_sections import Snapshots
 from core.errors import TooManyRequests
 from core.ids import new_id
 from places.models import Level

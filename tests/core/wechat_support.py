@@ -3,7 +3,7 @@
 import httpx
 from redis.asyncio import Redis
 
-from core.config import WeChat as Settings
+from core.config_sections import WeChat as Settings
 from core.wechat import WeChat
 
 SETTINGS = Settings()

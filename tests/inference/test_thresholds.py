@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from core.config import Inference
+from core.config_sections import Inference
 from inference.training.thresholds import AIM, choose, lower_bound
 from tests.inference.support import DATA, needs_photos, needs_texts
 

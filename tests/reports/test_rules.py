@@ -12,7 +12,7 @@ from typing import get_args
 import pytest
 
 from accounts.roles import starting_roles
-from core.config import Templates
+from core.config_sections import Templates
 from handlers.common import DEBT_KINDS
 from notices.models import Event
 from reports import lifecycle_document

@@ -8,7 +8,7 @@ from pathlib import Path
 from prometheus_client import REGISTRY
 
 import core.metrics  # noqa: F401 - declares the figures
-from core.config import Keys
+from core.config_sections import Keys
 from server.__main__ import _COMMANDS
 from tests import ROOT
 

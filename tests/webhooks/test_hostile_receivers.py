@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from core.config import Webhooks as WebhookSettings
+from core.config_sections import Webhooks as WebhookSettings
 from core.errors import Invalid
 from tests.webhooks.test_sending import STRICT
 from webhooks import sending

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from core.config import Webhooks as WebhookSettings
+from core.config_sections import Webhooks as WebhookSettings
 from core.errors import Invalid
 from tests.webhooks.receiver import receiving, verify
 from webhooks.models import pause_after
