@@ -1,4 +1,4 @@
-"""Warnings as a limit runs out, whom they reach, and a new count of due times when the calendar changes."""
+"""Warnings as a limit runs out, and whom they reach."""
 
 from __future__ import annotations
 
@@ -12,80 +12,37 @@ import pytest_asyncio
 from accounts.models import NewStaff
 from core.clock import SHANGHAI, now, shanghai
 from core.ids import new_id
-from reports.calendar import RECOUNT_AFTER
-from reports.running_limit import Escalation, RunningLimit, WarningStep
+from reports.running_limit import Escalation, WarningStep
 from reports.time_limits import EPOCH
 from server.services import open_services
-from tests.api.support import collector, problem
-from tests.clock import move_to, unmoved_clock
+from tests.api.support import problem
+from tests.api.time_limits_support import (
+    dispatched,
+    move_to_share,
+    notices,
+    on_a_tuesday,
+    open_place,
+    reached,
+    settle,
+    signed_in,
+    stored,
+)
+from tests.clock import move_to
 from tests.crash.mortal import Mortal
-from tests.district import Client, District, open_district
 from tests.effort import until
 from tests.seeding import PASSWORD
-
-TUESDAY = "2026-11-24 09:00"
-"""A working day, five of which follow each other with a weekend between."""
 
 
 @pytest_asyncio.fixture(scope="module")
 async def place(mongodb_url, redis_url, tmp_path_factory):
-    """A district without a worker: the tests turn everything by hand."""
-    folder = tmp_path_factory.mktemp("limits")
-    async with open_district(mongodb_url, redis_url, folder, database=f"test_{new_id()}", worker=False) as opened:
+    async with open_place(mongodb_url, redis_url, tmp_path_factory.mktemp("limits")) as opened:
         yield opened
 
 
 @pytest.fixture(autouse=True)
 def tuesday():
-    """It is a Tuesday morning; tests move on from there."""
-    with unmoved_clock():
-        move_to(datetime.fromisoformat(TUESDAY).replace(tzinfo=SHANGHAI))
+    with on_a_tuesday():
         yield
-
-
-async def settle(place: District, name: str = "reports") -> None:
-    """Pay all that is due now."""
-    while await collector(place, name).settle_due():
-        pass
-
-
-async def signed_in(place: District, username: str) -> Client:
-    """Somebody with a new session: those of this morning have run out by this evening."""
-    opened = await place.nobody("/admin/api/v1").post("/session", {"username": username, "password": PASSWORD})
-    return Client(place.http, "/admin/api/v1", opened["token"], staff=opened["staff"])
-
-
-async def stored(place: District, number: str) -> dict[str, Any]:
-    report = await place.services.database["reports"].find_one({"_id": number})
-    assert report is not None
-    return dict(report)
-
-
-async def dispatched(place: District, **fields: Any) -> str:
-    """A case that a rule has sent to the sanitation unit."""
-    number = await place.submit(await place.citizen(), **{"category": "exposed_garbage", **fields})
-    await settle(place)
-    assert (await stored(place, number))["state"] == "dispatched"
-    return number
-
-
-async def reached(place: District, number: str, percent: int) -> datetime:
-    running = RunningLimit.of(await stored(place, number))
-    assert running is not None
-    return running.reached_at(percent, await place.services.calendar.current())
-
-
-async def move_to_share(place: District, number: str, percent: int) -> None:
-    """Go on to just after ``percent`` of the case's limit are used up, and let the system do its part."""
-    move_to(await reached(place, number, percent) + timedelta(milliseconds=5))
-    await place.services.time_limits.warn()
-    await settle(place)
-
-
-async def notices(place: District, username: str, number: str) -> list[str]:
-    """What the person finds about the case, oldest first."""
-    found = (await (await signed_in(place, username)).get("/notices", size=100))["notices"]
-    return [n["text"] for n in reversed(found) if n["report"] == number]
 
 
 async def test_the_first_warning_waits_from_the_update_that_starts_the_limit(place):
@@ -367,129 +324,6 @@ async def test_looking_for_warnings_and_reading_the_inbox_go_by_their_indexes(pl
     plan = (await read.explain())["queryPlanner"]["winningPlan"]
     assert "SORT_MERGE" in str(plan)
     assert "COLLSCAN" not in str(plan)
-
-
-async def test_a_day_that_is_declared_off_moves_the_due_times_of_running_cases_and_back(place):
-    moved, handled, late = [await dispatched(place) for _ in range(3)]
-    reports = place.services.database["reports"]
-    # Thursday 10:00, by four hours of working time that begin on Wednesday.
-    begun = datetime.fromisoformat("2026-11-25 16:30").replace(tzinfo=SHANGHAI)
-    calendar = await place.services.calendar.current()
-    for number in (moved, handled, late):
-        report = {**await stored(place, number), "limit": {"value": 4, "unit": "work_hour"}}
-        report["clock"] = {"started_at": begun, "extensions": 0}
-        running = RunningLimit.of(report)
-        assert running is not None
-        fields = {name: report[name] for name in ("limit", "clock")}
-        fields |= {"due_at": running.due_at(calendar), **running.next_warning((50, 80, 100), calendar, after=50)}
-        await reports.update_one({"_id": number}, {"$set": fields})
-    await reports.update_one({"_id": handled}, {"$set": {"handled_at": now()}})
-    await reports.update_one({"_id": late}, {"$set": {"late": True}})
-    before = {n: await stored(place, n) for n in (moved, handled, late)}
-    assert shanghai(before[moved]["due_at"]).isoformat().startswith("2026-11-26T11:30")
-
-    admin = await signed_in(place, "admin")
-    declared = now()
-    await admin.call("PUT", "/calendar/2026-11-26", json={"kind": "holiday", "name": "停电"})
-    move_to(declared)  # however long that took
-    await settle(place, "calendar_days")
-    assert (await stored(place, moved))["due_at"] == before[moved]["due_at"], "other processes may not know of it yet"
-    move_to(now() + RECOUNT_AFTER + timedelta(seconds=1))
-    await settle(place, "calendar_days")
-    after = await stored(place, moved)
-    assert shanghai(after["due_at"]).isoformat().startswith("2026-11-27T11:30")
-    assert shanghai(after["warn_at"]).isoformat().startswith("2026-11-27T10:42")
-    assert (after["warn_percent"], after["version"]) == (80, before[moved]["version"])
-    assert after["timeline"][-1]["says"] == "工作日历有调整，处置时限由11月26日11:30改为11月27日11:30"
-    for number in (handled, late):
-        assert (await stored(place, number))["due_at"] == before[number]["due_at"]
-    day = await place.services.database["calendar_days"].find_one({"_id": "2026-11-26"})
-    assert day["recount"]["changed"] >= 1
-    assert day["owed"] == []
-
-    await admin.call("DELETE", "/calendar/2026-11-26")
-    move_to(now() + RECOUNT_AFTER + timedelta(seconds=1))
-    await settle(place, "calendar_days")
-    assert (await stored(place, moved))["due_at"] == before[moved]["due_at"]
-
-
-async def test_a_day_that_is_declared_off_moves_what_the_centre_has_to_dispatch_and_to_close(place):
-    """From Tuesday 16:30, with two working hours to dispatch and one working day to close."""
-    move_to(datetime.fromisoformat("2026-11-24 16:30").replace(tzinfo=SHANGHAI))
-    waiting = [await place.submit(await place.citizen()) for _ in range(3)]
-    handled = await dispatched(place)
-    closed = await dispatched(place)
-    for number in (handled, closed):
-        await act_as(place, "unit-sanitation", number, "accept")
-        photo = await (await signed_in(place, "unit-sanitation")).photo()
-        await act_as(place, "unit-sanitation", number, "handle", note="已清理", photo_ids=[photo])
-    await act_as(place, "verifier", closed, "close")
-    passed = waiting.pop()
-    await act_as(place, "dispatcher", passed, "dispatch", unit="roads")
-    before = {n: (await stored(place, n))["milestones"] for n in (*waiting, passed, handled, closed)}
-    dispatch_due = {shanghai(before[n]["dispatch_due_at"]).strftime("%m-%d %H:%M") for n in waiting}
-    assert dispatch_due == {"11-25 09:30"}
-    assert shanghai(before[handled]["close_due_at"]).strftime("%m-%d %H:%M") == "11-25 16:30"
-
-    admin = await signed_in(place, "admin")
-    await admin.call("PUT", "/calendar/2026-11-25", json={"kind": "holiday", "name": "停电"})
-    move_to(now() + RECOUNT_AFTER + timedelta(seconds=1))
-    await settle(place, "calendar_days")
-    after = {n: await stored(place, n) for n in before}
-    for number in waiting:
-        moved = after[number]["milestones"]["dispatch_due_at"]
-        assert shanghai(moved).strftime("%m-%d %H:%M") == "11-26 09:30"
-        says = [e["says"] for e in after[number]["timeline"] if e["action"] == "recount"]
-        assert "工作日历有调整，派遣时限由11月25日09:30改为11月26日09:30" in says
-        assert after[number]["timeline"][-1]["shown"] is False
-    assert shanghai(after[handled]["milestones"]["close_due_at"]).strftime("%m-%d %H:%M") == "11-26 16:30"
-    # What is done was done by the days as they were.
-    assert after[passed]["milestones"]["dispatch_due_at"] == before[passed]["dispatch_due_at"]
-    assert after[closed]["milestones"]["close_due_at"] == before[closed]["close_due_at"]
-    day = await place.services.database["calendar_days"].find_one({"_id": "2026-11-25"})
-    assert (day["owed"], bool(day["recount"]["done_at"])) == ([], True)
-
-    # Late is late: the day is given back when the dispatching is over its limit.
-    move_to(datetime.fromisoformat("2026-11-26 11:00").replace(tzinfo=SHANGHAI))
-    admin = await signed_in(place, "admin")
-    await admin.call("DELETE", "/calendar/2026-11-25")
-    move_to(now() + RECOUNT_AFTER + timedelta(seconds=1))
-    await settle(place, "calendar_days")
-    assert shanghai((await stored(place, waiting[0]))["milestones"]["dispatch_due_at"]).day == 26
-
-
-async def act_as(place: District, who: str, number: str, action: str, **fields: Any) -> None:
-    """One action, by somebody newly signed in."""
-    await (await signed_in(place, who)).post(f"/reports/{number}/actions/{action}", fields)
-    await settle(place)
-
-
-async def test_a_new_count_of_many_cases_goes_on_in_pieces_and_passes_none_over(place, monkeypatch):
-    monkeypatch.setattr("reports.day_changes._PIECE", 2)
-    numbers = [await dispatched(place) for _ in range(5)]
-    reports = place.services.database["reports"]
-    calendar = await place.services.calendar.current()
-    begun = datetime.fromisoformat("2026-12-02 16:30").replace(tzinfo=SHANGHAI)
-    running = RunningLimit(begun, (await limit_of(place, numbers[0]))[0], ())
-    fields = {"limit": running.limit.model_dump(), "clock": {"started_at": begun, "extensions": 0}}
-    # All due at the same moment: the pieces are told apart by the number.
-    await reports.update_many(
-        {"_id": {"$in": numbers}}, {"$set": {**fields, "due_at": running.due_at(calendar), "warn_at": None}}
-    )
-    admin = await signed_in(place, "admin")
-    await admin.call("PUT", "/calendar/2026-12-03", json={"kind": "holiday", "name": "停电"})
-    move_to(now() + RECOUNT_AFTER + timedelta(seconds=1))
-    await settle(place, "calendar_days")
-    after = {(await stored(place, n))["due_at"] for n in numbers}
-    assert after == {running.due_at(await place.services.calendar.current())}
-    assert after != {running.due_at(calendar)}
-
-
-async def limit_of(place: District, number: str) -> list[Any]:
-    report = {**await stored(place, number), "limit": {"value": 4, "unit": "work_hour"}}
-    running = RunningLimit.of(report)
-    assert running is not None
-    return [running.limit]
 
 
 def test_warnings_that_do_not_rise_are_refused():
