@@ -5,9 +5,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import random
-from collections.abc import AsyncIterator
 from dataclasses import replace
-from datetime import UTC, date, datetime, timedelta
+from datetime import date, timedelta
 from typing import Any
 
 import pytest
@@ -19,227 +18,26 @@ from core.clock import now
 from core.database import connect
 from core.errors import Conflict
 from core.ids import new_id
-from core.paging import read_mark
 from reports.__main__ import main
 from reports.indicators import COUNTS
 from reports.milestones import no_milestones
 from reports.recount import Recount, collections
 from reports.rules import State
-from reports.statistics import NOBODY, By, Figures, Selection, Statistics
+from reports.statistics import Selection
 from reports.statistics_rows import number_of
-from tests.effort import until
-from tests.reports.slow_statistics import LISTS, slow_lists
+from tests.reports.drawn_reports import (
+    CATEGORIES,
+    EMPTY,
+    FIRST,
+    GRIDS,
+    LAST,
+    UNITS,
+    reports,
+    selections,
+)
+from tests.reports.slow_statistics import LISTS
+from tests.reports.statistics_house import House
 from tests.sampling import amount
-
-STREETS = ("990101001", "990101002")
-GRIDS = ("990101001001001", "990101001002001", "990101002001001")
-UNITS = ("roads", "sanitation", None)
-CATEGORIES = ("other", "exposed_garbage", None)
-PEOPLE = ("anna", "bo", "system", None)
-FIRST, LAST = datetime(2026, 8, 25, tzinfo=UTC), datetime(2026, 12, 6, tzinfo=UTC)
-# Moments cluster where days and months begin in Asia/Shanghai, and around now.
-EDGES = (
-    datetime(2026, 8, 31, 16, tzinfo=UTC),
-    datetime(2026, 9, 30, 16, tzinfo=UTC),
-    datetime(2026, 10, 31, 16, tzinfo=UTC),
-)
-
-EMPTY: dict[str, Any] = {
-    "due_at": None, "handled_at": None, "areas": ["990101"], "unit_id": None, "category": None, "rating": None
-}  # fmt: skip
-
-minutes = st.integers(0, int((LAST - FIRST).total_seconds()) // 60)
-moments = st.one_of(
-    minutes.map(lambda m: FIRST + timedelta(minutes=m)),
-    st.tuples(st.sampled_from(EDGES), st.integers(-1, 1)).map(lambda e: e[0] + timedelta(milliseconds=e[1])),
-    st.integers(-2000, 2000).map(lambda m: now() + timedelta(minutes=m)),
-)
-maybe = st.one_of(st.none(), moments)
-counts = st.integers(0, 2)
-area_chains = st.sampled_from(GRIDS).flatmap(
-    lambda g: st.sampled_from([[g[:6], g[:9], g[:12], g], [g[:6], g[:9], g[:12], g], [g[:6], g[:9]], [g[:6]]])
-)
-answers = st.fixed_dictionaries(
-    {
-        "at": moments,
-        "contacted": st.sampled_from([True, False, None]),
-        "resolved": st.sampled_from(["yes", "partly", "no", None]),
-        "satisfied": st.sampled_from([True, False, None]),
-    }
-)
-ratings = st.fixed_dictionaries(
-    {"at": moments, "resolved": st.sampled_from(["yes", "partly", "no"]), "score": st.integers(1, 5)}
-)
-
-routings = st.one_of(
-    st.none(),
-    st.fixed_dictionaries(
-        {
-            "automatic": st.booleans(),
-            "basis": st.sampled_from(["suggestion", "picked", "staff"]),
-            "rerouted": st.sampled_from([None, "redispatch"]),
-        }
-    ),
-)
-
-
-progress = st.one_of(
-    st.fixed_dictionaries({"done": st.booleans()}),
-    st.fixed_dictionaries({"done": st.just(True), "done_at": moments, "done_by": st.sampled_from(PEOPLE)}),
-)
-
-
-@st.composite
-def reports(draw: Any, number: int = 1) -> dict[str, Any]:
-    """Any report, also such as no way through the table leads to."""
-    report: dict[str, Any] = {
-        "_id": f"99010120260901{number:06d}",
-        "state": str(draw(st.sampled_from(State))),
-        "created_at": draw(moments),
-        "due_at": draw(maybe),
-        "handled_at": draw(maybe),
-        "areas": draw(area_chains),
-        "unit_id": draw(st.sampled_from(UNITS)),
-        "category": draw(st.sampled_from(CATEGORIES)),
-        "rating": draw(st.one_of(st.none(), ratings)),
-        "grams": ["what", "nobody", "counts"],
-    }
-    if draw(st.integers(0, 9)) > 0:
-        report["milestones"] = {
-            **no_milestones(),
-            **{n: draw(maybe) for n in ("filed_at", "dispatched_at", "dispatch_due_at", "closed_at", "close_due_at")},
-            "handled_at": draw(maybe),
-            **{n: draw(counts) for n in ("refusals", "redispatches", "reworks", "extensions")},
-            **{n: draw(st.sampled_from(PEOPLE)) for n in ("dispatched_by", "handled_by")},
-            "exempt": draw(st.booleans()),
-        }
-        report["pauses"] = draw(st.lists(st.fixed_dictionaries({"from": moments, "until": maybe}), max_size=2))
-        report["merged_into"] = draw(st.sampled_from([None, None, None, "99010120260901000000"]))
-        report["assignee"] = draw(st.sampled_from([None, {"id": "cy", "name": "C"}]))
-        report["routing"] = draw(routings)
-        report["reporter"] = {"citizen_id": "c1", **draw(st.sampled_from([{}, {"staff_id": "dee"}]))}
-    if draw(st.integers(0, 2)) == 0:
-        lead = {"unit_id": report["unit_id"], "name": "", "lead": True, "done": draw(st.booleans())}
-        helpers = draw(st.lists(st.sampled_from(["roads", "sanitation", "lamps"]), unique=True, max_size=2))
-        report["units"] = [lead, *({"unit_id": u, "name": "", "lead": False, **draw(progress)} for u in helpers)]
-    if draw(st.integers(0, 3)) == 0:
-        report["call_back"] = draw(answers)
-        report["call_back_exclusion"] = draw(st.sampled_from([None, None, {"reason": "重复来电"}]))
-    return report
-
-
-days = st.integers(0, (LAST - FIRST).days).map(lambda n: FIRST.date() + timedelta(days=n))
-firsts = st.sampled_from([date(2026, 9, 1), date(2026, 10, 1), date(2026, 11, 1), date(2026, 12, 1)])
-codes = st.sampled_from(["990101", *STREETS, GRIDS[0][:12], *GRIDS, "990102"])
-
-
-@st.composite
-def selections(draw: Any) -> tuple[Selection, By | None]:
-    """Any question."""
-    since, until = sorted(draw(st.tuples(st.one_of(days, firsts), st.one_of(days, firsts))))
-    selection = Selection(
-        since=since,
-        until=until + timedelta(days=draw(st.integers(1, 2))),
-        areas=tuple(tuple(t) for t in draw(st.lists(st.lists(codes, min_size=1, max_size=2), max_size=2))),
-        unit=draw(st.sampled_from([None, None, "roads", "-"])),
-        category=draw(st.sampled_from([None, None, "other", "-"])),
-        person=draw(st.sampled_from([None, None, "anna", "cy", "-"])),
-    )
-    by: By | None = draw(st.sampled_from([None, "unit", "street", "grid", "person", "category"]))
-    return selection, by
-
-
-def without_zeros(counts: dict[str, int]) -> dict[str, int]:
-    return {key: number for key, number in counts.items() if number}
-
-
-def days_of(row: dict[str, Any]) -> dict[str, dict[str, int]]:
-    """The counts of each day of a row on which there is anything."""
-    return {day: kept for day, counts in row["d"].items() if (kept := without_zeros(counts))}
-
-
-class House:
-    """A database with reports and their statistics."""
-
-    def __init__(self, database: Any) -> None:
-        self.database = database
-        self.reports = database["reports"]
-        self.recount = Recount(database)
-        self.statistics = Statistics(database)
-
-    async def generation(self) -> str:
-        state = await self.database["statistics_state"].find_one({"_id": "reports"})
-        return str(state["generation"])
-
-    async def kept(self) -> tuple[dict[str, Any], dict[str, Any]]:
-        """The facts and the rows (those that are not all zero) as they are stored."""
-        facts, rows = collections(self.database, await self.generation())
-        sums = {r["_id"]: r | {"n": without_zeros(r["n"]), "d": days_of(r)} async for r in rows.find()}
-        return {f["_id"]: f async for f in facts.find()}, {key: r for key, r in sums.items() if r["d"]}
-
-    async def put(self, documents: list[dict[str, Any]]) -> None:
-        for document in documents:
-            await self.reports.replace_one({"_id": document["_id"]}, document, upsert=True)
-
-    async def all(self) -> list[dict[str, Any]]:
-        return [dict(r) async for r in self.reports.find()]
-
-    @contextlib.asynccontextmanager
-    async def following(self) -> AsyncIterator[None]:
-        """The changes are followed."""
-        follower = asyncio.create_task(self.recount.follow(0.01))
-        try:
-            yield
-        finally:
-            follower.cancel()
-            await asyncio.gather(follower, return_exceptions=True)
-
-    async def counted_to(self, moment: datetime) -> None:
-        """Come back as soon as the statistics say that they hold what had changed by ``moment``."""
-
-        async def reached() -> bool:
-            state = await self.database["statistics_state"].find_one({"_id": "reports"}) or {}
-            return bool(state.get("counted_to") and state["counted_to"] >= moment)
-
-        await until(reached)
-
-    async def answers_like_a_slow_count(self, selection: Selection, by: By | None) -> None:
-        figures = await self.statistics.figures(selection, by)
-        assert not figures.more
-        await self.pages_are_the_whole(selection, by, figures)
-        slow = slow_lists(await self.all(), by=by, moment=figures.moment, **vars(selection))
-        assert figures.groups == {g: {k: len(v) for k, v in lists.items()} for g, lists in slow.items()}
-        together = slow_lists(await self.all(), by=None, moment=figures.moment, **vars(selection)).get(None, {})
-        assert figures.total == {key: len(cases) for key, cases in together.items()}
-        for key in COUNTS:
-            assert await self.listed(selection, key) == together.get(key, []), key
-
-    async def pages_are_the_whole(self, selection: Selection, by: By | None, whole: Figures) -> None:
-        """Two groups at a time come to what all of them are, in order."""
-        keys = list(whole.groups)
-        assert keys == sorted(keys, key=lambda key: (key is None, key or ""))
-        if by is None:
-            return
-        groups: dict[str | None, dict[str, int]] = {}
-        after = None
-        while True:
-            figures = await self.statistics.figures(selection, by, after=after, size=2)
-            assert len(figures.groups) == 2 or not figures.more
-            assert figures.total == whole.total
-            groups |= figures.groups
-            if not figures.more:
-                break
-            after = list(groups)[-1] or NOBODY
-        assert groups == whole.groups
-        assert list(groups) == keys
-
-    async def listed(self, selection: Selection, key: str) -> list[str]:
-        numbers, page = await self.statistics.cases(selection, key, None, 3)
-        while page is not None:
-            read_mark(page)
-            more, page = await self.statistics.cases(selection, key, page, 3)
-            numbers += more
-        return numbers
 
 
 @pytest_asyncio.fixture(scope="module")
