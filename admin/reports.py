@@ -5,14 +5,12 @@ from __future__ import annotations
 from typing import Annotated, Any, Literal
 
 from pydantic import Field
-from tornado.httputil import HTTPFile
 
 from admin.case_views import ActionBody, DuplicateView, RelatedCase, Standing, duplicate_views, related_views, standing
 from admin.suggestion_views import RoutingView, SuggestionView, routing_view, suggestion_view
 from core.clock import now
 from core.debts import Document
 from core.errors import Forbidden
-from core.pictures import MAX_BYTES
 from handlers.base import BaseHandler
 from handlers.models import Answer, Body, GivenMoment, Moment, PlainText, Query, WordsSought
 from handlers.operations import operation
@@ -24,23 +22,16 @@ from handlers.report_views import (
     StaffDueView,
     first_photo,
     location_view,
-    photo_view,
     photo_views,
     place_view,
     staff_due_view,
     staff_state_name,
 )
 from handlers.services import Services
+from reports.intake import ORDER_NUMBER
 from reports.models import Precision, from_partner
 from reports.queries import Filters
 from reports.rules import State
-
-
-class StaffPhotoTaken(Answer):
-    """A photo that was accepted. Use its id within a day, or it is deleted."""
-
-    photo_id: str
-    photo: PhotoView
 
 
 class CaseConditions(Query):
@@ -62,7 +53,7 @@ class CaseConditions(Query):
     ] = None
     number: Annotated[str | None, Field(pattern=r"^\d{1,20}$", description="The first digits of the number.")] = None
     external: Annotated[
-        str | None, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,59}$", description="The number of a sender's order.")
+        str | None, Field(pattern=f"^{ORDER_NUMBER}$", description="The number of a sender's order.")
     ] = None
 
     def filters(self) -> Filters:
@@ -224,29 +215,6 @@ class Contact(Answer):
     phone: str | None
     name: str | None
     email: str | None
-
-
-class StaffPhotos(BaseHandler):
-    """``/photos``."""
-
-    @operation(
-        "Upload a photo as evidence",
-        audience="staff",
-        reach="own",
-        answer=StaffPhotoTaken,
-        status=201,
-        permission="photo.upload",
-        limits=("write",),
-        form_file="photo",
-        max_body=MAX_BYTES + 4096,
-    )
-    async def post(self, file: HTTPFile) -> StaffPhotoTaken:
-        """The same checks as for citizens' photos."""
-        taken = await self.services.photos.take(file.body, {"kind": "staff", "id": self.staff.staff_id})
-        return StaffPhotoTaken(
-            photo_id=taken["_id"],
-            photo=photo_view(self.services.photos, taken["_id"], taken["check"]["verdict"], original=True),
-        )
 
 
 def case_line(services: Services, report: Document) -> dict[str, Any]:

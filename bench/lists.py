@@ -31,8 +31,8 @@ from core.clock import now, shanghai
 from core.config import load_settings
 from core.database import connect
 from handlers.services import Services
+from reports.case_indexes import INDEXES
 from reports.queries import Filters, staff_query
-from reports.service import INDEXES
 from server import demo
 from server.demo_geography import DISTRICT
 from server.services import open_services

@@ -69,10 +69,10 @@ from places import service as places_room
 from places.service import PlaceService
 from reports import batches as batches_room
 from reports import calendar as calendar_room
+from reports import case_indexes
 from reports import catalogue as catalogue_room
 from reports import indicator_scheme as indicator_scheme_room
 from reports import intake as intake_room
-from reports import service as reports_room
 from reports import side_tasks as side_tasks_room
 from reports import standard_library as library_room
 from reports.area_overview import AreaOverview
@@ -139,7 +139,7 @@ INDEXES = merge_indexes(
         inbox_room.INDEXES,
         places_room.INDEXES,
         calendar_room.INDEXES,
-        reports_room.INDEXES,
+        case_indexes.INDEXES,
         batches_room.INDEXES,
         intake_room.INDEXES,
         indicator_scheme_room.INDEXES,
