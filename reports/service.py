@@ -30,7 +30,7 @@ from core.serials import Serials
 from places.service import PlaceService
 from reports.calendar import CalendarService
 from reports.catalogue import Catalogue, check_answers
-from reports.facts import Policy, Situation, part_of, refused, unit_ids
+from reports.facts import Policy, Refusal, Situation, part_of, refused, unit_ids
 from reports.milestones import no_milestones
 from reports.models import Actor, CameraFinding, Finder, Given, NewReport, Partner, Reporter, System, is_reporter
 from reports.placing import Placing, photo_facts, place_names
@@ -308,11 +308,12 @@ class ReportService:
         here = _here(action, situation)
         if not here:
             raise stale_state(situation)
-        refusals = [refused(row, situation) for row in here]
-        if None in refusals:
-            return here[refusals.index(None)]
+        refusals: list[Refusal] = []
+        for row in here:
+            if (refusal := refused(row, situation)) is None:
+                return row
+            refusals.append(refusal)
         first = refusals[0]
-        assert first is not None  # noqa: S101 - for the type checker: it was looked for above
         raise Conflict(first.message, code=first.code, details={**stale_state(situation).details, **first.details})
 
     @staticmethod

@@ -22,12 +22,16 @@ from pymongo.errors import PyMongoError
 from core.clock import now
 from core.config import Settings
 from core.database import Database
-from core.debts import Collector, Payer
+from core.debts import PLACES_EACH, Collector, Payer
 from server.process import dying_with_parent
 
 log = structlog.get_logger(__name__)
 
 PROGRAM = (sys.executable, "-m", "server", "worker", "--catch-up")
+
+OUTSIDE: Mapping[str, tuple[str, ...]] = {"reports": ("check_text", "notify"), "photos": ("check",)}
+"""Debts that are paid to a service outside, WeChat's: however slow each of them is, nothing else waits for it. That
+they are overdue says nothing of this machine."""
 
 _APART = frozenset({"jobs", "snapshots", "webhook_deliveries"})
 _CAN_WAIT = frozenset({"blur", "tell_blurred", "learn", "find_duplicates"})
@@ -48,10 +52,12 @@ def urgent(payers: Urgent) -> Urgent:
 
 
 async def is_behind(database: Database, kinds: Urgent, by: timedelta) -> bool:
-    """Whether any debt of ``kinds`` has been due for so long, and nobody has taken it up."""
+    """Whether any debt of ``kinds``, but for what is paid outside, has been due for so long, and nobody has taken it
+    up."""
     moment = now() - by
     for name, of_collection in kinds.items():
-        overdue = {"$elemMatch": {"due_at": {"$lte": moment}, "kind": {"$in": sorted(of_collection)}}}
+        ours = sorted(of_collection.keys() - set(OUTSIDE.get(name, ())))
+        overdue = {"$elemMatch": {"due_at": {"$lte": moment}, "kind": {"$in": ours}}}
         if await database[name].find_one({"owed": overdue}, {"_id": 1}) is not None:
             return True
     return False
@@ -117,21 +123,13 @@ async def catch_up(database: Database, payers: Urgent, settings: Settings, *, st
     lease, soon = timedelta(seconds=worker.lease_seconds), timedelta(seconds=worker.patience_seconds / _LOOKS)
     loop = asyncio.get_running_loop()
 
-    async def settle(collector: Collector) -> None:
-        while True:
-            try:
-                busy = await collector.settle_due()
-            except PyMongoError as error:
-                log.warning("worker.database", error=type(error).__name__)
-                busy = 0
-            if not busy:
-                await asyncio.sleep(worker.sweep_seconds)
+    def collector(name: str, kind: str, payer: Payer) -> Collector:
+        places = PLACES_EACH if kind in OUTSIDE.get(name, ()) else worker.concurrency
+        return Collector(database[name], {kind: payer}, lease=lease, concurrency=places)
 
     # A collector for each kind: whoever is slow outside holds up nothing else.
     tasks = [
-        asyncio.create_task(
-            settle(Collector(database[name], {kind: payer}, lease=lease, concurrency=worker.concurrency))
-        )
+        asyncio.create_task(collector(name, kind, payer).run(asyncio.Event(), worker.sweep_seconds))
         for name, of_collection in kinds.items()
         for kind, payer in of_collection.items()
     ]

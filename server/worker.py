@@ -32,7 +32,7 @@ from reports.side_task_jobs import SideTaskJobs
 from reports.splitting import Splitting
 from reports.topic_keeping import TopicKeeper
 from server.heap import until_over
-from server.relief import Relief, catch_up, urgent
+from server.relief import OUTSIDE, Relief, catch_up, urgent
 from server.services import policy
 from server.start import open_once_there
 from server.timetable import run_timetable
@@ -46,8 +46,6 @@ _NICEST = 19
 _STOP_SECONDS = 4.0
 """What a worker that is told to stop has to give back what it holds; then it is ended."""
 _CLAIMED_TOGETHER = {"snapshots": 8}
-_OUTSIDE = {"reports": ("check_text", "notify"), "photos": ("check",)}
-"""Debts that are paid to a service outside, WeChat's: however slow each of them is, nothing else waits for it."""
 
 
 def payers(services: Services, jobs: ReportJobs) -> dict[str, dict[str, Payer]]:
@@ -162,10 +160,10 @@ class Worker:
             self._collectors.append((collector, woken))
 
         for name, by_kind in by_collection.items():
-            apart = {*_OUTSIDE.get(name, ()), *(("blur",) if name == "photos" else ())}
+            apart = {*OUTSIDE.get(name, ()), *(("blur",) if name == "photos" else ())}
             parties = receivers(services.database) if name == "webhook_deliveries" else None
             collect(name, by_kind.keys() - apart, places.get(name, settings.worker.concurrency), parties)
-            for kind in _OUTSIDE.get(name, ()):
+            for kind in OUTSIDE.get(name, ()):
                 collect(name, (kind,), PLACES_EACH)
         # Looking for faces and plates takes a hundred times as long as what else photos owe.
         collect("photos", ("blur", "tell_blurred"), settings.photos.blur_threads)

@@ -171,7 +171,8 @@ async def _child(options: str, file: BinaryIO, spool: int) -> tuple[int, bytes, 
 
 def _cell(value: Any) -> Cell:
     if not isinstance(value, dict):
-        return value  # type: ignore[no-any-return]
+        plain: str | float | bool | None = value
+        return plain
     if "d" in value:
         return datetime.fromisoformat(value["d"])
     if "e" in value:

@@ -12,7 +12,7 @@ import pytest
 from core.clock import now
 from core.debts import Payment, owe
 from core.ids import new_id
-from server.relief import Relief, catch_up, is_behind, urgent
+from server.relief import OUTSIDE, Relief, catch_up, is_behind, urgent
 from server.worker import payers
 from tests.effort import until
 from tests.inference.support import ROOT
@@ -72,6 +72,18 @@ async def test_what_people_wait_for_is_overdue_and_what_can_wait_is_not(district
     assert not await is_behind(database, kinds, PATIENCE)
     await owing(district, "route", 40)
     assert await is_behind(database, kinds, PATIENCE)
+
+
+async def test_that_wechat_is_slow_says_nothing_of_this_machine(district):
+    name = f"relief_{new_id()}"
+    await district.services.database[name].insert_one(
+        {"_id": new_id(), "owed": [owe("notify", at=now() - timedelta(hours=1))]}
+    )
+    kinds = {name: urgent(payers(district.services, district.jobs))["reports"]}
+    assert await is_behind(district.services.database, kinds, PATIENCE), "of a collection that has nobody outside"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(OUTSIDE, name, OUTSIDE["reports"])
+        assert not await is_behind(district.services.database, kinds, PATIENCE)
 
 
 async def test_help_is_started_when_a_debt_is_overdue_and_ended_with_the_watch(district):
