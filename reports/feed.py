@@ -37,8 +37,11 @@ _SHOWN = (
     "merged_into",
     "parent",
     "children",
+    "likely_duplicates",
 )
 """The fields in which staff or citizens see a difference."""
+_ADDED = frozenset({"likely_duplicates"})
+"""Of these, what marks of before do not have: it counts where there is something in it, so that those marks hold."""
 
 _ENTRY = ("id", "action", "from", "to", "at", "by.kind", "by.id")
 _WHERE = ("areas", "unit_id", "units")
@@ -123,7 +126,7 @@ def _by(entry: Document) -> Document:
 
 def _mark(report: Document) -> str:
     """Eight bytes that differ when anything of :data:`_SHOWN` does."""
-    shown = {name: report.get(name) for name in _SHOWN}
+    shown = {name: report.get(name) for name in _SHOWN if name not in _ADDED or report.get(name)}
     packed = orjson.dumps(shown, option=orjson.OPT_SORT_KEYS, default=str)
     return hashlib.blake2b(packed, digest_size=8).hexdigest()
 

@@ -82,8 +82,15 @@ async def fetched(who: Client) -> dict[str, dict[str, Any]]:
 
 
 def plain(cases: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
-    """Without what each answer makes anew: the links of the photo."""
-    return {n: {**c, "photo": c["photo"] and (c["photo"]["photo_id"], c["photo"]["verdict"])} for n, c in cases.items()}
+    """Without what each answer makes anew: the links of the photo, and how much of the time limit is used by then."""
+    return {
+        n: {
+            **c,
+            "photo": c["photo"] and (c["photo"]["photo_id"], c["photo"]["verdict"]),
+            "due": {name: value for name, value in c["due"].items() if name != "elapsed_percent"},
+        }
+        for n, c in cases.items()
+    }
 
 
 @asynccontextmanager

@@ -139,6 +139,9 @@ async def test_who_applied_all_messages_holds_what_a_fetch_gives(town):
         await town.services.database["reports"].update_one(
             {"_id": numbers[0]}, {"$set": {"photo_verdicts.abc": "pass", "late": True, "due_at": now()}}
         )
+        # What is found out about a case later, without a step of anybody's.
+        likely = [{"number": numbers[0], "areas": [], "score": 0.9}] * 5
+        await town.services.database["reports"].update_one({"_id": numbers[1]}, {"$set": {"likely_duplicates": likely}})
         newest = await caught_up(town, *screens)
         for who, shown in zip(followed, screens, strict=True):
             assert plain(shown.cases) == plain(await fetched(who)), who.facts["staff"]
