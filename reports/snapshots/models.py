@@ -50,7 +50,7 @@ INDEXES: Final[dict[str, list[IndexModel]]] = {
 
 def in_reach(by: StaffSession) -> Document:
     """The cameras and snapshots that ``by`` may see: those of their areas; a disposal unit sees to neither."""
-    return {"areas": {"$in": list(by.areas)}} if by.unit_id is None else {"_id": {"$in": []}}
+    return {"areas": {"$in": list(by.areas) if by.unit_id is None else []}}
 
 
 @dataclass(frozen=True)

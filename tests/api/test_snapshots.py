@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -17,6 +18,7 @@ from core.clock import now
 from core.config_sections import Snapshots
 from core.errors import TooManyRequests
 from core.ids import new_id
+from core.paging import key_mark
 from places.models import Level
 from reports.snapshots.intake import SnapshotIntake
 from tests.api.support import fields, problem
@@ -193,6 +195,16 @@ async def test_a_paused_source_and_an_old_key_are_refused_and_all_of_it_is_on_re
     assert {e["action"] for e in entries} == {f"camera_source.{a}" for a in ("create", "new_key", "change")}
     assert turned["api_key"] not in repr(entries)
     problem(await (await district.staff("dispatcher")).call("GET", "/cameras"), 403, "NO_PERMISSION")
+
+
+async def test_a_unit_sees_no_camera_whatever_page_it_asks_for(district, source):
+    """As the district's administrator, but of a unit."""
+    session = await district.services.sessions.staff(str((await district.staff("admin")).token))
+    of_unit = replace(session, unit_id="roads")
+    cameras = district.services.snapshots.cameras.cameras
+    assert (await cameras(session, None, None, 5))[0]
+    for page in (None, key_mark("")):
+        assert await cameras(of_unit, None, page, 5) == ([], None)
 
 
 async def test_cameras_are_listed_changed_and_loaded_from_a_file_all_or_none(district, source):
