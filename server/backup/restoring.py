@@ -102,7 +102,15 @@ async def restore(
 async def _hold(databases: list[Database], folder: Path, again: bool) -> None:
     """Take the empty databases for this restore, the first of them by name."""
     main = databases[0]
-    held = await main[RESTORING].find_one() is not None
+    names_of_all = [database.name for database in databases]
+    hold = await main[RESTORING].find_one()
+    held = hold is not None
+    if hold is not None and again and hold["databases"] != names_of_all:
+        # What it would remove there is not what a restore has left.
+        raise BackupError(
+            f"the restore that was broken off went to {' and '.join(hold['databases'])}, and the settings name "
+            f"{' and '.join(names_of_all)}: set GONGZHI_MONGODB__DATABASE and GONGZHI_MONGODB__AUDIT_DATABASE as then"
+        )
     for database in databases:
         names = await database.list_collection_names()
         if held and again:
@@ -112,13 +120,15 @@ async def _hold(databases: list[Database], folder: Path, again: bool) -> None:
         elif held:
             await refuse_half_restored(main)
         elif names:
+            setting = "DATABASE=gongzhi_restored" if database is main else "AUDIT_DATABASE=gongzhi_restored_audit"
             raise BackupError(
                 f"the database {database.name} is not empty (it has {sorted(names)[0]}): name another one, "
-                "such as GONGZHI_MONGODB__DATABASE=gongzhi_restored"
+                f"such as GONGZHI_MONGODB__{setting}"
             )
     if not held:
         try:
-            await main[RESTORING].insert_one({"_id": "restore", "from": str(folder), "began_at": now()})
+            began = {"_id": "restore", "from": str(folder), "databases": names_of_all, "began_at": now()}
+            await main[RESTORING].insert_one(began)
         except DuplicateKeyError as error:
             raise BackupError(f"another restore is at the database {main.name}") from error
 

@@ -275,6 +275,14 @@ async def test_nobody_starts_on_half_a_database_and_restoring_again_goes_through
         await restore(settings, database, folder)
     with pytest.raises(BackupError, match="restore --again"):
         await backup(settings, database, house.folder / "backups" / "of half a database")
+    # Where it is done again stands with the hold: another database may be one that people work with.
+    of_others = database.client[f"{database.name}_others"]
+    await of_others["audit"].insert_one({"_id": "of others"})
+    put = settings.mongodb.model_copy(update={"audit_database": of_others.name})
+    with pytest.raises(BackupError, match="AUDIT_DATABASE as then"):
+        await restore(settings.model_copy(update={"mongodb": put}), database, folder, again=True)
+    assert await of_others["audit"].count_documents({}) == 1
+    await database.client.drop_database(of_others.name)
     await restore(settings, database, folder, again=True)
     assert sorted(await database.list_collection_names()) == ["photos", "reports"]
     assert [r["n"] async for r in database["reports"].find().sort("n")] == list(range(5))
