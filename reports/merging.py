@@ -73,7 +73,8 @@ class Merging:
         debts = [owe("attach", photos=photos)] if photos else []
         if arrival and end["state"] in (State.CLOSED, State.RATED):
             # It was closed just before they came: they have missed being told.
-            closing = next(e for e in reversed(end["timeline"]) if e["to"] == State.CLOSED)
+            steps = (e for e in reversed(end["timeline"]) if e["to"] == State.CLOSED != e["from"])
+            closing = next(steps)  # and not what was noted on it since
             debts += [owe("notify", event="closed", entry=closing["id"], citizen=p) for p in people]
         change = Amendment(
             set={"updated_at": moment, **{f"photo_verdicts.{p}": report["photo_verdicts"].get(p) for p in photos}},

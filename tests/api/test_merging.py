@@ -117,6 +117,7 @@ async def test_whoever_comes_when_it_has_just_been_closed_is_told_so(district):
     case = await district.services.reports.get(later)
     target = await district.services.reports.get(earlier)
     await district.action("verifier", earlier, "close")
+    await district.action("verifier", earlier, "note", note="电话告知过")  # which is not what they have missed
     # Decided on while the other was still open, written when it was closed.
     change = relations.merged_into(case, target)
     step, _ = await district.services.reports.plan(*await _merging_step(district, case, earlier))
