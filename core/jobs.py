@@ -132,6 +132,7 @@ class JobService:
         self._keep = keep
         self._longest = longest
         self._runners: dict[str, Runner] = {}
+        self._too_large = False
         self.files = files
 
     def register(self, kind: str, runner: Runner) -> None:
@@ -314,9 +315,15 @@ class JobService:
         if not (await self._jobs.update_one(_mine(running, debt), {"$set": change})).matched_count:
             raise Postponed("cancelled, or taken over by another worker")
 
+    def hold_to_account(self) -> None:
+        """This worker ends for what it holds of the machine: the runs that are open were cut off by it."""
+        self._too_large = True
+
     async def _hand_back(self, running: Running, debt: Document) -> None:
-        """This worker was told to stop: the next one begins at once, and the job is no worse for it."""
-        update = {"$set": {"owed.$.due_at": now(), "run.open": False}, "$unset": {"owed.$.claim": ""}}
+        """This worker was told to stop: the next one begins at once, and the job is no worse for it, unless it may be
+        what has made the worker stop."""
+        change = {"owed.$.due_at": now(), "run.open": self._too_large}
+        update = {"$set": change, "$unset": {"owed.$.claim": ""}}
         await self._jobs.update_one(_mine(running, debt), update)
 
     def _over(self, state: JobState) -> Amendment:

@@ -21,6 +21,7 @@ from core.changes import CHANNEL
 from core.config import Settings
 from core.debts import PLACES_EACH, WAKE_CHANNEL, Collector, Document, Parties, Payer, Payment, Postponed
 from core.feed import Feed
+from core.jobs import JobService
 from handlers.common import ADMINISTERED
 from handlers.services import Services
 from reports import feed as reports_feed
@@ -234,9 +235,10 @@ def told_to_stop() -> asyncio.Event:
     return stop
 
 
-async def stop_when_grown(megabytes: float) -> None:
+async def stop_when_grown(megabytes: float, jobs: JobService) -> None:
     """Have this process end in order once it holds more than that: whoever keeps it running starts it anew."""
     await until_over(megabytes)
+    jobs.hold_to_account()
     signal.raise_signal(signal.SIGTERM)
 
 
@@ -261,7 +263,7 @@ async def work(settings: Settings, *, catching_up: bool = False) -> None:
                 Worker(services, jobs, settings).run(),
                 run_timetable(services, settings),
                 services.time_limits.run(settings.worker.warn_seconds),
-                stop_when_grown(settings.worker.memory_mb),
+                stop_when_grown(settings.worker.memory_mb, services.jobs),
             ]
         if relief is not None:
             patience = timedelta(seconds=settings.worker.patience_seconds)

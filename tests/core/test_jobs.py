@@ -161,6 +161,27 @@ async def test_a_worker_that_is_told_to_stop_hands_its_job_on_and_the_job_is_no_
     assert (await office.job(job_id))["state"] == "done"
 
 
+async def test_a_job_that_makes_its_workers_grow_too_large_is_given_up_after_the_second(office):
+    begun = asyncio.Event()
+
+    async def grows(job: Running) -> Outcome:
+        begun.set()
+        return await never_ends(job)
+
+    job_id = await office.ask(grows)
+    office.service.hold_to_account()
+    for _ in range(2):
+        begun.clear()
+        worker = asyncio.create_task(office.work())
+        await begun.wait()
+        worker.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await worker
+    await office.work()
+    job = await office.job(job_id)
+    assert (job["state"], job["error"]["code"]) == ("failed", "JOB_INTERRUPTED")
+
+
 async def test_what_is_out_for_the_moment_is_tried_some_times_and_then_told(office):
     runs = 0
 
