@@ -83,6 +83,8 @@ class Relief:
                         await self.start()
                 except PyMongoError as error:
                     log.warning("worker.database", error=type(error).__name__)
+                except (OSError, subprocess.SubprocessError) as error:  # likeliest on the machine that it is there for
+                    log.warning("worker.no_help", error=repr(error))
         finally:
             await asyncio.get_running_loop().run_in_executor(self._thread, self._end)
             self._thread.shutdown()
@@ -127,13 +129,13 @@ async def catch_up(database: Database, payers: Urgent, settings: Settings, *, st
         places = PLACES_EACH if kind in OUTSIDE.get(name, ()) else worker.concurrency
         return Collector(database[name], {kind: payer}, lease=lease, concurrency=places)
 
-    # A collector for each kind: whoever is slow outside holds up nothing else.
-    tasks = [
-        asyncio.create_task(collector(name, kind, payer).run(asyncio.Event(), worker.sweep_seconds))
-        for name, of_collection in kinds.items()
-        for kind, payer in of_collection.items()
-    ]
-    try:
+    async with asyncio.TaskGroup() as group:
+        # A collector for each kind: whoever is slow outside holds up nothing else.
+        tasks = [
+            group.create_task(collector(name, kind, payer).run(asyncio.Event(), worker.sweep_seconds))
+            for name, of_collection in kinds.items()
+            for kind, payer in of_collection.items()
+        ]
         behind_at = loop.time()
         while loop.time() < behind_at + stays:
             await asyncio.sleep(min(soon.total_seconds(), stays / _LOOKS))
@@ -141,8 +143,6 @@ async def catch_up(database: Database, payers: Urgent, settings: Settings, *, st
                 if not await is_behind(database, kinds, soon):
                     continue
             behind_at = loop.time()
-    finally:
         for task in tasks:
             task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
     log.info("worker.caught_up")
