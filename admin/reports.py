@@ -29,7 +29,7 @@ from handlers.report_views import (
 )
 from handlers.services import Services
 from reports.intake import ORDER_NUMBER
-from reports.models import Precision, from_partner
+from reports.models import Precision, reporter_name
 from reports.queries import Filters
 from reports.rules import State
 
@@ -263,7 +263,7 @@ class CaseHandler(BaseHandler):
                 PhotoFact(photo_id=f["id"], taken_at=f["taken_at"], metres_away=f["metres_away"])
                 for f in report["photo_facts"]
             ],
-            reporter=_reporter(report),
+            reporter=reporter_name(report),
             contact_phone=self.services.people.masked_phone(report, self.staff),
             text_verdict=verdicts.get(report["timeline"][0]["id"], {}).get("verdict"),
             public=report["public"],
@@ -324,19 +324,6 @@ class CaseHandler(BaseHandler):
             absorbed=report.get("absorbed", []),
             related=related_views(related),
         )
-
-
-def _reporter(report: Document) -> str:
-    reporter = report["reporter"]
-    if from_partner(report):
-        return f"合作方：{reporter['name']}"
-    if report.get("parent"):
-        return f"拆分自案件 {report['parent']}"
-    if reporter.get("kind") == "staff":
-        return f"采集员：{reporter['name']}"
-    if reporter.get("kind") == "camera":
-        return f"摄像机：{reporter['name']}"
-    return "已注销" if reporter["citizen_id"] is None else "匿名" if reporter["anonymous"] else "微信用户（未匿名）"
 
 
 class Cases(CaseHandler):

@@ -28,7 +28,7 @@ from core.ids import new_id
 from core.jobs import OUTPUT, JobService, Outcome, Running
 from core.marks import ExportMarks
 from core.workbook import Column, Mark, MarkedWorkbook
-from reports.models import from_partner
+from reports.models import reporter_name
 from reports.people import ReportPeople
 from reports.queries import Filters, ReportQueries, is_late
 from reports.rules import STAFF_STATE_NAMES, State
@@ -41,6 +41,7 @@ CHANNEL_NAMES = {
     "department": "其他部门",
     "collector": "采集员",
     "camera": "摄像机抓拍",
+    "split": "拆分",
 }
 COLUMNS = (
     Column("案件编号", 23),
@@ -215,7 +216,7 @@ class ReportExports:
             *((levels[level] or {}).get("name") for level in ("street", "community")),
             (levels["grid"] or {}).get("code"),
             *(None if degrees is None else round(degrees, 6) for degrees in position),
-            _reporter(report),
+            reporter_name(report),
             self._people.phone(report, staff, clear=phones),
             *((report.get("external") or {}).get(name) for name in ("number", "reply_by")),
             report["created_at"],
@@ -249,10 +250,3 @@ class ReportExports:
             result=result,
             details=details,
         )
-
-
-def _reporter(report: Document) -> str:
-    reporter = report["reporter"]
-    if from_partner(report) or reporter.get("kind") in ("staff", "camera"):
-        return str(reporter["name"])
-    return "匿名" if reporter["anonymous"] else "微信用户（未匿名）"

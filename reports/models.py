@@ -74,7 +74,7 @@ class Category(_Data):
 
     def fitting(self, answers: dict[str, str]) -> tuple[Condition, ...]:
         """The conditions that may be meant: the first that ``answers`` select, or else all that none speaks against."""
-        asked = [(c, answers.get(c.when.question) if c.when else None) for c in self.conditions]
+        asked = [(c, (answers.get(c.when.question) or None) if c.when else None) for c in self.conditions]
         for condition, answer in asked:
             if condition.when is not None and answer == condition.when.equals:
                 return (condition,)
@@ -284,6 +284,20 @@ class NewReport:
 def from_partner(report: dict[str, Any]) -> bool:
     """Whether a partner system handed the case on, so that nothing has checked its words and photos."""
     return bool(report["reporter"].get("kind") == "partner")
+
+
+def reporter_name(report: dict[str, Any]) -> str:
+    """Who a case comes from, as staff read it: no citizen's name."""
+    reporter = report["reporter"]
+    if from_partner(report):
+        return f"合作方：{reporter['name']}"
+    if report.get("parent"):
+        return f"拆分自案件 {report['parent']}"
+    if reporter.get("kind") == "staff":
+        return f"采集员：{reporter['name']}"
+    if reporter.get("kind") == "camera":
+        return f"摄像机：{reporter['name']}"
+    return "已注销" if reporter["citizen_id"] is None else "匿名" if reporter["anonymous"] else "微信用户（未匿名）"
 
 
 def published_by_filing(report: dict[str, Any]) -> bool:

@@ -16,6 +16,7 @@ CATEGORIES = {c.key: c for c in starting_categories()}
         ("other", {"danger": "yes"}, ["danger"]),  # an answer selects one
         ("other", {"danger": "no"}, ["ordinary", "cable", "ice"]),  # and speaks against another
         ("other", {}, ["ordinary", "danger", "cable", "ice"]),
+        ("other", {"danger": ""}, ["ordinary", "danger", "cable", "ice"]),  # nothing was said
         ("exposed_garbage", {"what": "动物尸体"}, ["carcass"]),
         ("exposed_garbage", {"what": "生活垃圾"}, ["household"]),  # nothing else is left
         ("road_damage", {"collapse": "yes", "where": "台阶"}, ["collapse"]),  # the first of two
