@@ -18,7 +18,7 @@ from core.clock import now
 from core.database import Database
 from core.debts import Amendment, Document, owe
 from core.errors import Conflict, Forbidden
-from reports.facts import MAX_TIMELINE, stale_version
+from reports.facts import MAX_TIMELINE, TIMELINE_FULL, stale_version
 from reports.queries import ReportQueries
 from reports.rules import STAFF_STATE_NAMES, State
 from reports.timeline import new_entry
@@ -106,7 +106,7 @@ class CallBacks:
         if version not in (None, report["version"]):
             raise stale_version(report)
         if len(report["timeline"]) >= MAX_TIMELINE:
-            raise Conflict("本案的流转记录已满，不能再补充。", code="TIMELINE_FULL")
+            raise Conflict(TIMELINE_FULL.message, code=TIMELINE_FULL.code)
         moment = now()
         entry = new_entry(action, label, says, by, report["state"], State(report["state"]), moment)
         entry |= {"note": note, "reason": reason}

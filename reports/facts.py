@@ -246,7 +246,7 @@ FACTS: dict[Fact, FactRule] = {
         _not_urged_lately,
         "this person has not urged within the district's hours (24)",
         "URGED_LATELY",
-        "您已催办，处置部门已收到；{urge_hours} 小时内不能重复催办。",
+        "您已催办；{urge_hours} 小时内不能重复催办。",
     ),
     "closed_lately": FactRule(
         _closed_lately,
@@ -321,6 +321,9 @@ class Refusal:
     details: dict[str, Any] = field(default_factory=dict)
 
 
+TIMELINE_FULL = Refusal("TIMELINE_FULL", "本案的流转记录已满，不能再补充。")
+
+
 def refused(row: Transition, situation: Situation) -> Refusal | None:
     """What stands in the way of ``row``, whatever comes with the step; None where nothing does."""
     report = situation.report
@@ -332,7 +335,7 @@ def refused(row: Transition, situation: Situation) -> Refusal | None:
     if "category" not in row.needs and (lacking := situation.policy.checks.lacking(row, report, report["category"])):
         return Refusal("CHECK_REQUIRED", lacking)
     if row.to is None and len(report["timeline"]) >= MAX_TIMELINE:
-        return Refusal("TIMELINE_FULL", "本案的流转记录已满，不能再补充。")
+        return TIMELINE_FULL
     return None
 
 

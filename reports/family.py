@@ -7,7 +7,7 @@ from typing import Any
 
 from core.debts import Amendment, Document, owe
 from core.errors import Conflict, Invalid
-from reports.facts import MAX_CHILDREN
+from reports.facts import FACTS, MAX_CHILDREN
 from reports.models import Child
 from reports.rules import OPEN, State, Transition
 
@@ -37,4 +37,5 @@ def check(row: Transition, report: Document, children: Sequence[Child]) -> None:
     if problem:
         raise Invalid(f"{problem}。", details={"fields": [{"field": "children", "problem": problem}]})
     if len(report.get("children", ())) + len(children) > MAX_CHILDREN:
-        raise Conflict(f"一个案件最多拆分为 {MAX_CHILDREN} 件。", code="TOO_MANY_CHILDREN")
+        full = FACTS["splittable"]
+        raise Conflict(full.message, code=full.code)

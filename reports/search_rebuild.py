@@ -19,7 +19,8 @@ async def rebuild(
     """Give every case what :func:`reports.search.searchable` says; how many were written, or with ``dry`` would be.
 
     What is right already is left alone, so it can be run again, after an end in the middle too, and while citizens
-    report: who moves a case meanwhile has written the fields anew, and the condition on its texts does not hold.
+    report: who moves a case meanwhile has written the fields anew, and the condition on its texts does not hold. Of a
+    version before ``folded`` that is not true: it is for when none of those runs any more.
     """
     reports = database["reports"]
     total, done, written, last = await reports.estimated_document_count(), 0, 0, ""

@@ -134,19 +134,24 @@ class TimeLimits:
         They are warned of again at the shares that lie ahead, as if nothing had been. Called by the timetable.
         """
         wrong = {"late": True, "handled_at": None, "due_at": {"$gt": now()}, "state": {"$in": OPEN}}
-        taken_back = 0
-        while found := await self._reports.find(wrong, _CLOCK).sort("due_at", ASCENDING).limit(_BATCH).to_list(_BATCH):
+        taken_back, left = 0, list[str]()  # left as they are: late by the database, or not to be counted
+
+        async def some() -> list[Document]:
+            those = self._reports.find({**wrong, "_id": {"$nin": left}}, _CLOCK)
+            return [dict(r) async for r in those.sort("due_at", ASCENDING).limit(_BATCH)]
+
+        while found := await some():
             calendar = await self._calendar.current()
-            changed = 0
             for report in found:
+                done = False
                 try:
-                    changed += await self._take_back(report, calendar)
-                except ValueError:
-                    # One case that cannot be counted must not keep the others.
+                    done = await self._take_back(report, calendar)
+                except Exception:
+                    # One case that cannot be counted, whatever is wrong with it, must not keep the others.
                     log.exception("time_limits.failed", report=report["_id"])
-            taken_back += changed
-            if not changed:  # by the database all of them are late, or others have been at them
-                break
+                taken_back += done
+                if not done:
+                    left.append(report["_id"])
         return taken_back
 
     async def _take_back(self, report: Document, calendar: WorkCalendar) -> bool:
@@ -159,7 +164,7 @@ class TimeLimits:
         entry = new_entry(
             "not_late", "超时更正", "处置时限未到，取消超时标记", by, report["state"], State(report["state"]), moment
         )
-        amendment.push["timeline"] = [entry | {"shown": False}]
+        amendment.push["timeline"] = [entry]
         as_read = {key: report.get(key) for key in ("_id", "state", "due_at", "warn_at", "warn_percent")}
         not_over = {"$expr": {"$gt": ["$due_at", clock.now_in_database()]}}
         result = await self._reports.update_one(

@@ -48,6 +48,7 @@ async def test_the_last_words_and_the_address_of_a_long_order_are_found(district
 async def test_cases_of_before_are_found_as_they_were_and_after_the_rebuilding_like_all_others(
     district, mongodb_url, capsys
 ):
+    await rebuild(district.services.database)  # other tests may have left texts that no service wrote
     intake, reports = await district.staff("intake"), district.services.database["reports"]
     street, description = words(5, 4), words(6, 1500)
     old = await taken(district, address=f"{street}路３１７号", description=description)
