@@ -11,17 +11,18 @@ from pathlib import Path
 _MEMORY = Path("/dev/shm")
 _ROOM_GB = 3.0
 """For each process of a run: a mongod's files, journal and log, with what a run's tests write."""
-_PREFIX = "gongzhi-tests-"
+PREFIX = "gongzhi-tests-"
+"""What a folder of a run is called, before the number of its process."""
 
 
 @contextlib.contextmanager
 def memory_folder(otherwise: Path) -> Iterator[Path]:
     """A folder in memory, removed at the end; ``otherwise`` where there is no room for it."""
-    _sweep()
+    sweep(_MEMORY)
     if not _has_room():
         yield otherwise
         return
-    folder = _MEMORY / f"{_PREFIX}{os.getpid()}"
+    folder = _MEMORY / f"{PREFIX}{os.getpid()}"
     folder.mkdir(mode=0o700)
     try:
         yield folder
@@ -36,9 +37,9 @@ def _has_room() -> bool:
         return False
 
 
-def _sweep() -> None:
-    """Remove what killed runs left behind: nothing else would, until the machine is started again."""
+def sweep(where: Path) -> None:
+    """Remove what killed runs left behind: in memory nothing else would, until the machine is started again."""
     with contextlib.suppress(OSError):
-        for left in _MEMORY.glob(f"{_PREFIX}*"):
-            if not Path("/proc", left.name.removeprefix(_PREFIX)).exists():
+        for left in where.glob(f"{PREFIX}*"):
+            if not Path("/proc", left.name.removeprefix(PREFIX)).exists():
                 shutil.rmtree(left, ignore_errors=True)

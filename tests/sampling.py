@@ -1,6 +1,7 @@
 """How much is tried of what would take too long in every run: a sample drawn from a seed, or (``--deep``) the whole.
 
-The seed is printed at the head of a run and may be given again: ``make test ARGS="--seed 123"``.
+The seed is printed at the head of a run and may be given again: ``make test ARGS="--seed 123"``. Hypothesis draws from
+it too, unless it is given one of its own (``--hypothesis-seed``).
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ import random
 from collections.abc import Iterable
 from typing import TypeVar
 
+import hypothesis.core
 import pytest
 
 KINDS = ("crash", "generated", "browser", "http", "unit")
@@ -34,6 +36,8 @@ def configure(config: pytest.Config) -> None:
     if config.option.seed is None:
         config.option.seed = random.randrange(2**31)  # xdist hands the options on to its processes
     _deep, _seed = config.option.deep, config.option.seed
+    if config.getoption("--hypothesis-seed") is None:
+        hypothesis.core.global_force_seed = _seed
 
 
 def told() -> str:

@@ -8,7 +8,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, Phase, given, seed, settings
+from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from accounts.models import NewStaff, Role, StaffSession
@@ -18,7 +18,7 @@ from core.clock import now
 from core.errors import AppError
 from core.ids import new_id
 from tests.district import District
-from tests.sampling import amount, dice
+from tests.sampling import amount
 
 pytestmark = pytest.mark.generated
 
@@ -292,7 +292,6 @@ def acting(strength: Strength, act: str) -> StaffSession:
     return StaffSession(new_id(), NAME, (), strength.permissions | {NEEDED[kind]}, areas, unit)
 
 
-@seed(dice("authority").randrange(2**31))
 @settings(
     max_examples=amount(60, 2000),
     deadline=None,

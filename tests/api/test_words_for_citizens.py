@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from datetime import timedelta
 from typing import Any
 
 import orjson
@@ -66,7 +67,7 @@ async def test_of_what_staff_type_citizens_read_what_the_table_shares_and_nothin
     assert (await district.services.reports.get(number))["public"]
     await fan.post(f"/reports/{number}/follow")
     desk = Desk(district, number)
-    until_day = shanghai(now()).date().isoformat()
+    until_day = shanghai(now() + timedelta(days=3)).date().isoformat()
     general = {"category": "other", "condition": "ordinary"}
     await desk.act("dispatcher", "return_to_intake", "reason")
     await desk.act("intake", "ask_supplement", "reason")

@@ -6,6 +6,7 @@ Each is what ``python -m server app`` or ``worker`` is, with a process group, a 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import ctypes
 import json
 import os
@@ -21,6 +22,7 @@ from typing import Any
 
 from server.process import Process, spawn
 from tests import ROOT
+from tests.memory_disk import PREFIX, sweep
 
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
@@ -45,13 +47,15 @@ class Forked:
 
     async def stop(self) -> int:
         """SIGTERM, and wait; answers the exit status."""
-        os.kill(self.pid, signal.SIGTERM)
+        with contextlib.suppress(ProcessLookupError):  # it ended, and that has not been told here yet
+            os.kill(self.pid, signal.SIGTERM)
         return await self.wait()
 
     def kill(self) -> None:
         """SIGKILL to it and its group; nothing happens once it has ended."""
         if self.returncode is None:
-            os.killpg(self.pid, signal.SIGKILL)
+            with contextlib.suppress(ProcessLookupError):  # it ended, and that has not been told here yet
+                os.killpg(self.pid, signal.SIGKILL)
 
 
 class ForkServer:
@@ -74,7 +78,7 @@ class ForkServer:
         """The one that all tests of this process share, started when it is first needed."""
         global _shared  # noqa: PLW0603 - like any server of the run, but one that few tests need
         if _shared is None:
-            _shared = await cls._start(Path(tempfile.mkdtemp(prefix="gongzhi-fork-server-")))
+            _shared = await cls._start(_new_folder())
         return _shared
 
     @classmethod
@@ -96,8 +100,10 @@ class ForkServer:
     async def fork(self, name: str, what: str, *, log: Path, env: Mapping[str, str]) -> Forked:
         """One more ``python -m server what``."""
         async with self._one_by_one:
+            assert not self._listening.done(), self._process.log.read_text()
             self._writer.write(json.dumps({"what": what, "log": str(log), "env": dict(env)}).encode() + b"\n")
             pid = await self._begun.get()
+            assert pid, self._process.log.read_text()
         return Forked(name, pid, log, self._ended[pid])
 
     async def stop(self) -> None:
@@ -115,9 +121,21 @@ class ForkServer:
             else:
                 self._ended[told["pid"]] = asyncio.get_running_loop().create_future()
                 self._begun.put_nowait(told["pid"])
+        for ended in self._ended.values():
+            if not ended.done():  # they ended with it
+                ended.set_result(-signal.SIGKILL)
+        self._begun.put_nowait(0)  # for whoever waits for one
 
 
 _shared: ForkServer | None = None
+
+
+def _new_folder() -> Path:
+    """One for this process, with a short name: the address of a socket has 108 bytes at most."""
+    sweep(temporary := Path(tempfile.gettempdir()))
+    folder = temporary / f"{PREFIX}{os.getpid()}"
+    folder.mkdir(mode=0o700)
+    return folder
 
 
 async def stop_shared() -> None:
@@ -154,6 +172,7 @@ def _serve(address: str) -> None:
         if not (pid := os.fork()):
             connection.close()
             _become(asked)
+        os.setpgid(pid, pid)  # here too: whoever is told of it may kill its group at once
         say(pid=pid)
         signal.signal(signal.SIGCHLD, reap)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGCHLD})

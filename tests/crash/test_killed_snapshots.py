@@ -16,7 +16,7 @@ from tests.crash.town import Town, open_town
 from tests.district import picture
 from tests.sampling import amount, dice
 
-KILLS, SENDERS, LEAST = amount(1, 3), 4, amount(20, 45)
+KILLS, SENDERS, LEAST = amount(2, 3), 4, amount(20, 45)
 
 
 class Cameras:

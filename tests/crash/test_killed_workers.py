@@ -7,7 +7,7 @@ import asyncio
 from tests.crash.town import Town, open_town, submit_many
 from tests.sampling import amount, dice
 
-KILLS, EACH = amount(3, 12), amount(7, 10)
+KILLS, EACH = amount(4, 12), amount(7, 10)
 
 
 async def claims(town: Town, *, of_messages: bool) -> set[str]:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from core.ids import new_id
 from server.heap import resident_mb, until_over
 from tests.inference.support import ROOT
 
@@ -25,13 +26,15 @@ async def test_whoever_holds_more_than_allowed_is_noticed_and_nobody_else():
     assert resident_mb() > len(block) >> 20
 
 
-async def test_a_worker_that_holds_more_than_it_may_ends_in_order(district):
+async def test_a_worker_that_holds_more_than_it_may_ends_in_order(district, tmp_path):
+    """On a database of its own, so that no work of others ends with it."""
     settings = district.settings
     env = {
         **os.environ,
         "MONGODB_URL": settings.mongodb.url,
         "REDIS_URL": settings.redis.url,
-        "GONGZHI_MONGODB__DATABASE": settings.mongodb.database,
+        "GONGZHI_MONGODB__DATABASE": f"memory_{new_id()}",
+        "GONGZHI_FOLDERS__DATA": str(tmp_path),
         "GONGZHI_INFERENCE__ENABLED": "false",
         "GONGZHI_WORKER__STANDS_BACK": "false",
         "GONGZHI_WORKER__MEMORY_MB": "64",
