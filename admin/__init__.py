@@ -123,7 +123,7 @@ ROUTES = (
     Route(f"{_PREFIX}/inference/statistics", inference.Statistics, "Staff: indicators"),
     Route(f"{_PREFIX}/inference/models", inference.Models, "Staff: indicators"),
     Route(f"{_PREFIX}/indicators/{{indicator}}/cases", indicators.IndicatorCases, "Staff: indicators"),
-    Route(f"{_PREFIX}/topics", topics.Topics, "Staff: hot topics"),
+    Route(f"{_PREFIX}/topics", topics.TopicRanking, "Staff: hot topics"),
     Route(f"{_PREFIX}/topics/{{topic_id}}", topics.Topic, "Staff: hot topics"),
     Route(f"{_PREFIX}/topics/{{topic_id}}/reports", topics.TopicCases, "Staff: hot topics"),
     Route(f"{_PREFIX}/notices", notices.Notices, "Staff: notices"),

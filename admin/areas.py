@@ -11,6 +11,7 @@ from handlers.base import BaseHandler
 from handlers.models import Answer, Query
 from handlers.operations import operation
 from places.models import Level
+from reports.area_overview import AreaOverview
 
 
 class AreaQuery(Query):
@@ -57,7 +58,9 @@ class Areas(BaseHandler):
     )
     async def get(self, query: AreaQuery) -> AreaPage:
         """Level by level: the areas inside one are those that name it as their parent."""
-        found, following = await self.services.areas.page(self.staff, query.level, query.parent, query.page, query.size)
+        found, following = await self.services[AreaOverview].page(
+            self.staff, query.level, query.parent, query.page, query.size
+        )
         return AreaPage(areas=[AreaAccount(**asdict(area)) for area in found], next_page=following)
 
 
@@ -67,5 +70,5 @@ class Area(BaseHandler):
     @operation("Read an area", audience="staff", reach="shared", answer=AreaDetail, permission="report.view")
     async def get(self, area_code: str) -> AreaDetail:
         """With the open cases in it."""
-        contents, open_cases = await self.services.areas.get(self.staff, area_code)
+        contents, open_cases = await self.services[AreaOverview].get(self.staff, area_code)
         return AreaDetail(**asdict(contents), open_cases=open_cases)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from accounts.staff import StaffService
 from admin.case_views import Person
 from handlers.base import BaseHandler
 from handlers.models import Answer
 from handlers.operations import operation
+from reports.queries import ReportQueries
 
 
 class People(Answer):
@@ -20,6 +22,6 @@ class Assignees(BaseHandler):
     @operation("Who can be assigned", audience="staff", reach="limited", answer=People, permission="report.assign")
     async def get(self, number: str) -> People:
         """The staff of the case's lead unit, by name; empty where no unit has the case."""
-        report = await self.services.queries.for_staff(number, self.staff)
-        found = await self.services.staff.colleagues(report["unit_id"])
+        report = await self.services[ReportQueries].for_staff(number, self.staff)
+        found = await self.services[StaffService].colleagues(report["unit_id"])
         return People(people=[Person(staff_id=person["id"], name=person["name"]) for person in found])

@@ -10,7 +10,7 @@ from admin.case_views import ActionBody
 from handlers.base import BaseHandler
 from handlers.models import Answer
 from handlers.operations import operation
-from reports.batches import MAX_CASES
+from reports.batches import MAX_CASES, ReportBatches
 from reports.rules import STAFF_STATE_NAMES, State
 
 
@@ -71,7 +71,9 @@ class CaseBatch(BaseHandler):
     async def post(self, body: BatchBody) -> BatchAnswer:
         """Each case by itself: one that is refused stops no other. Sent again with the same Idempotency-Key, what was
         not decided yet is done, and what was is answered the same."""
-        answers = await self.services.batches.act(body.numbers, body.action, self.staff, body.given(), once=self.once)
+        answers = await self.services[ReportBatches].act(
+            body.numbers, body.action, self.staff, body.given(), once=self.once
+        )
         self.services.wake("reports")
         items = [
             BatchItem(

@@ -11,7 +11,7 @@ from core.errors import NotFound
 from handlers.base import BaseHandler
 from handlers.models import Answer, Body, PlainText, Query
 from handlers.operations import operation
-from reports.calendar import CalendarDay
+from reports.calendar import CalendarDay, CalendarService
 
 Kind = Literal["holiday", "workday"]
 
@@ -64,7 +64,7 @@ class WorkYear(BaseHandler):
     )
     async def get(self, query: YearAsked) -> YearView:
         """The State Council's, with the district's own in their place."""
-        days = await self.services.calendar.year(query.year)
+        days = await self.services[CalendarService].year(query.year)
         return YearView(days=[_view(day) for day in days], published=bool(days))
 
 
@@ -78,7 +78,7 @@ class WorkDay(BaseHandler):
     )  # fmt: skip
     async def put(self, day: str, body: DayBody) -> DayView:
         """Goes before what was published. The due times of running cases follow within a minute or so."""
-        put = await self.services.calendar.put(_day(day), body.kind, body.name, self.staff)
+        put = await self.services[CalendarService].put(_day(day), body.kind, body.name, self.staff)
         self.services.wake("calendar_days")
         return _view(put)
 
@@ -88,5 +88,5 @@ class WorkDay(BaseHandler):
     )  # fmt: skip
     async def delete(self, day: str) -> None:
         """What was published counts again, or the weekday."""
-        await self.services.calendar.withdraw(_day(day), self.staff)
+        await self.services[CalendarService].withdraw(_day(day), self.staff)
         self.services.wake("calendar_days")

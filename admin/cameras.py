@@ -17,6 +17,7 @@ from inference.judgement import PHOTO_CLASSES
 from places.models import Position
 from reports.snapshots.camera_sheets import BOUNDS, NewCamera
 from reports.snapshots.models import CAMERA_CODE, SOURCE_KEY
+from reports.snapshots.services import SnapshotServices
 
 SourceKey = Annotated[str, Field(pattern=f"^{SOURCE_KEY}$")]
 SourceName = Annotated[PlainText, Field(min_length=1, max_length=40)]
@@ -180,7 +181,7 @@ class CameraSources(BaseHandler):
     )
     async def get(self) -> SourceList:
         """All of them, by key."""
-        return SourceList(sources=[_source(s) for s in await self.services.snapshots.cameras.sources()])
+        return SourceList(sources=[_source(s) for s in await self.services[SnapshotServices].cameras.sources()])
 
     @operation(
         "Add a source of snapshots",
@@ -195,7 +196,7 @@ class CameraSources(BaseHandler):
     )
     async def post(self, body: NewSource) -> SourceWithKey:
         """The answer holds its API key, which cannot be had again."""
-        source, key = await self.services.snapshots.cameras.create_source(self.staff, body.model_dump())
+        source, key = await self.services[SnapshotServices].cameras.create_source(self.staff, body.model_dump())
         self.services.wake("camera_sources")
         return SourceWithKey(source=_source(source), api_key=key)
 
@@ -216,7 +217,9 @@ class CameraSource(BaseHandler):
     async def patch(self, source_key: str, body: SourceChange) -> SourceAccount:
         """It counts for what is sifted from then on, within some seconds."""
         wanted = body.model_dump(exclude_none=True, exclude={"version"})
-        source = await self.services.snapshots.cameras.change_source(self.staff, source_key, body.version, wanted)
+        source = await self.services[SnapshotServices].cameras.change_source(
+            self.staff, source_key, body.version, wanted
+        )
         self.services.wake("camera_sources")
         return _source(source)
 
@@ -236,7 +239,7 @@ class CameraSourceKey(BaseHandler):
     )
     async def post(self, source_key: str, body: SourceSeen) -> SourceWithKey:
         """The old one is refused at once."""
-        source, key = await self.services.snapshots.cameras.new_key(self.staff, source_key, body.version)
+        source, key = await self.services[SnapshotServices].cameras.new_key(self.staff, source_key, body.version)
         self.services.wake("camera_sources")
         return SourceWithKey(source=_source(source), api_key=key)
 
@@ -258,7 +261,7 @@ class CameraImport(BaseHandler):
     async def post(self, source_key: str, file: HTTPFile) -> CamerasImported:
         """A CSV file or a workbook (xlsx) with the columns code, name, longitude, latitude, crs and maybe address: all
         rows or none. A camera that is there already is changed."""
-        done = await self.services.snapshots.cameras.import_cameras(self.staff, source_key, file.body)
+        done = await self.services[SnapshotServices].cameras.import_cameras(self.staff, source_key, file.body)
         self.services.wake("camera_sources")
         return CamerasImported(**done)
 
@@ -276,7 +279,7 @@ class Cameras(BaseHandler):
     )
     async def get(self, query: CameraQuery) -> CameraPage:
         """Within the areas of whoever asks."""
-        found, following = await self.services.snapshots.cameras.cameras(
+        found, following = await self.services[SnapshotServices].cameras.cameras(
             self.staff, query.source, query.page, query.size
         )
         return CameraPage(cameras=[_camera(c) for c in found], next_page=following)
@@ -295,7 +298,7 @@ class Cameras(BaseHandler):
     async def post(self, body: NewCameraBody) -> CameraAccount:
         """The areas that it stands in follow from its position."""
         camera = NewCamera(body.code, body.name, body.location, body.address)
-        document = await self.services.snapshots.cameras.create_camera(self.staff, body.source, camera)
+        document = await self.services[SnapshotServices].cameras.create_camera(self.staff, body.source, camera)
         self.services.wake("cameras")
         return _camera(document)
 
@@ -315,7 +318,7 @@ class Camera(BaseHandler):
     )
     async def patch(self, camera_id: str, body: CameraChange) -> CameraAccount:
         """Snapshots that have come keep the place that it had."""
-        document = await self.services.snapshots.cameras.change_camera(
+        document = await self.services[SnapshotServices].cameras.change_camera(
             self.staff,
             camera_id,
             body.version,

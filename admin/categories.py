@@ -14,6 +14,7 @@ from handlers.base import BaseHandler
 from handlers.models import Answer, Body, Moment, PlainText
 from handlers.operations import operation
 from reports.catalogue import category_of
+from reports.category_administration import CategoryAdministration
 from reports.models import Category
 
 Key = Annotated[str, Field(pattern=r"^[a-z0-9_]{2,40}$")]
@@ -184,7 +185,7 @@ class CategoriesHandler(BaseHandler):
     )
     async def get(self) -> Categories:
         """In the order in which citizens see them, the retired ones too."""
-        return Categories(categories=[_view(c) for c in await self.services.categories.list()])
+        return Categories(categories=[_view(c) for c in await self.services[CategoryAdministration].list()])
 
     @operation(
         "Add a category",
@@ -199,7 +200,7 @@ class CategoriesHandler(BaseHandler):
     )
     async def post(self, body: NewCategory) -> CategoryAccount:
         """Its codes have to be in the catalogue, if the standard that they belong to was imported."""
-        made = await self.services.categories.create(self.staff, Category(**body.model_dump()))
+        made = await self.services[CategoryAdministration].create(self.staff, Category(**body.model_dump()))
         self.services.wake("categories")
         return _view(made)
 
@@ -210,7 +211,7 @@ class CategoryHandler(BaseHandler):
     @operation("Read a category", audience="staff", reach="shared", answer=CategoryAccount, permission="report.view")
     async def get(self, category_key: str) -> CategoryAccount:
         """With its questions and conditions."""
-        return _view(await self.services.categories.get(category_key))
+        return _view(await self.services[CategoryAdministration].get(category_key))
 
     @operation(
         "Change a category",
@@ -227,7 +228,7 @@ class CategoryHandler(BaseHandler):
         wanted: dict[str, Any] = body.model_dump(exclude_none=True, exclude={"version"})
         for condition in wanted.get("conditions", ()):
             condition.setdefault("when", None)
-        changed = await self.services.categories.change(self.staff, category_key, body.version, wanted)
+        changed = await self.services[CategoryAdministration].change(self.staff, category_key, body.version, wanted)
         self.services.wake("categories")
         return _view(changed)
 
@@ -248,7 +249,9 @@ class CategoryCondition(BaseHandler):
     )
     async def post(self, category_key: str, body: Adoption) -> CategoryAccount:
         """Text, closing condition and time limit are copied; the standard's key is the condition's."""
-        changed = await self.services.categories.adopt(self.staff, category_key, body.version, body.standard)
+        changed = await self.services[CategoryAdministration].adopt(
+            self.staff, category_key, body.version, body.standard
+        )
         self.services.wake("categories")
         return _view(changed)
 
@@ -268,7 +271,7 @@ class CategoryRetiring(BaseHandler):
     )
     async def post(self, category_key: str, body: Seen) -> CategoryAccount:
         """Cases that have it keep it."""
-        changed = await self.services.categories.set_retired(self.staff, category_key, body.version, True)
+        changed = await self.services[CategoryAdministration].set_retired(self.staff, category_key, body.version, True)
         self.services.wake("categories")
         return _view(changed)
 
@@ -288,6 +291,6 @@ class CategoryRestoring(BaseHandler):
     )
     async def post(self, category_key: str, body: Seen) -> CategoryAccount:
         """As it was."""
-        changed = await self.services.categories.set_retired(self.staff, category_key, body.version, False)
+        changed = await self.services[CategoryAdministration].set_retired(self.staff, category_key, body.version, False)
         self.services.wake("categories")
         return _view(changed)

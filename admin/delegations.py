@@ -6,7 +6,8 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from accounts.sessions import in_force
+from accounts.delegation import DelegationService
+from accounts.sessions import SessionService, in_force
 from admin.session import StaffView, staff_view
 from admin.staff import RoleKeys, Version, Words
 from core.clock import now
@@ -95,7 +96,9 @@ class Delegations(BaseHandler):
     @operation("List one's delegations", audience="staff", reach="own", query=DelegationQuery, answer=DelegationPage)
     async def get(self, query: DelegationQuery) -> DelegationPage:
         """Those that are over, too."""
-        found, following = await self.services.delegations.list(self.staff, query.direction, query.page, query.size)
+        found, following = await self.services[DelegationService].list(
+            self.staff, query.direction, query.page, query.size
+        )
         return DelegationPage(delegations=[_view(d) for d in found], next_page=following)
 
     @operation(
@@ -110,7 +113,7 @@ class Delegations(BaseHandler):
     )
     async def post(self, body: NewDelegation) -> Delegation:
         """To a colleague of the same unit and area, for ninety days at most; it ends by itself."""
-        made = await self.services.delegations.create(
+        made = await self.services[DelegationService].create(
             self.staff, body.to, body.roles, body.begins_at, body.ends_at, body.reason
         )
         self.services.wake("delegations")
@@ -131,7 +134,7 @@ class DelegationEnd(BaseHandler):
     )
     async def post(self, delegation_id: str, body: SeenDelegation) -> Delegation:
         """By who lent, who was lent to, or an administrator. Whoever uses it is told at their next request."""
-        ended = await self.services.delegations.end(self.staff, delegation_id, body.version)
+        ended = await self.services[DelegationService].end(self.staff, delegation_id, body.version)
         self.services.wake("delegations")
         return _view(ended)
 
@@ -150,7 +153,7 @@ class SessionActing(BaseHandler):
     )
     async def put(self, body: Acting) -> StaffView:
         """From now on this session has the colleague's roles and reach in place of one's own. The answer shows them."""
-        await self.services.delegations.act(self.staff, body.delegation_id)
+        await self.services[DelegationService].act(self.staff, body.delegation_id)
         self.services.wake("delegations")
         token = self.request.headers["Authorization"].partition(" ")[2].strip()
-        return staff_view(await self.services.sessions.staff(token))
+        return staff_view(await self.services[SessionService].staff(token))

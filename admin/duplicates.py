@@ -7,6 +7,8 @@ from pydantic import Field
 from admin.reports import CaseHandler, CaseLine
 from handlers.models import Answer
 from handlers.operations import operation
+from reports.duplicates import Duplicates
+from reports.queries import ReportQueries
 from reports.relations import is_earlier
 
 
@@ -36,7 +38,7 @@ class SimilarCases(CaseHandler):
     )
     async def get(self, number: str) -> SimilarAnswer:
         """Open ones near the case in place and time, within the reach of whoever asks, as they are now."""
-        report = await self.services.queries.for_staff(number, self.staff)
+        report = await self.services[ReportQueries].for_staff(number, self.staff)
         return SimilarAnswer(
             similar=[
                 SimilarCase(
@@ -46,6 +48,6 @@ class SimilarCases(CaseHandler):
                     reasons=list(c.likeness.reasons),
                     earlier=is_earlier(c.report, report),
                 )
-                for c in await self.services.duplicates.of_case(report, self.staff)
+                for c in await self.services[Duplicates].of_case(report, self.staff)
             ]
         )

@@ -11,7 +11,7 @@ from admin.reports import CaseConditions
 from handlers.base import BaseHandler
 from handlers.models import Answer, Body, Moment, PlainText
 from handlers.operations import operation
-from reports.exports import FoundBy
+from reports.exports import FoundBy, ReportExports
 
 
 class ExportBody(Body):
@@ -42,7 +42,7 @@ class Exports(BaseHandler):
     async def post(self, body: ExportBody) -> JobView:
         """The staff list with the same conditions, within the reach of whoever asks: a job, whose file is an xlsx
         marked with who made it and when. On record, with what was asked for."""
-        job = await self.services.exports.ask(
+        job = await self.services[ReportExports].ask(
             self.staff, body.filters.filters(), phones=body.phones, reason=body.reason, once=self.once
         )
         self.services.wake("jobs")
@@ -90,7 +90,7 @@ class ExportTrace(BaseHandler):
 
         It is the audit log that answers.
         """
-        entry, found_by = await self.services.exports.trace(body.text)
+        entry, found_by = await self.services[ReportExports].trace(body.text)
         await self.services.audit.record("export.trace", subject=self.staff.named(), object_=entry["object"])
         details = entry["details"]
         return Traced(

@@ -10,6 +10,7 @@ from admin.reports import CaseHandler, CaseLine, CasePage
 from handlers.models import AtLeast, Body, ObjectId, PlainText, Query
 from handlers.operations import operation
 from places.models import Position
+from reports.findings import ReportFindings
 from reports.models import Given, NewReport
 
 
@@ -60,7 +61,7 @@ class Findings(CaseHandler):
         """It is filed and dispatched by the rules, as citizens' reports are; what is settled on the spot is closed
         at once, unless its category wants a check before that: its state tells."""
         longitude, latitude = body.location.wgs84()
-        report = await self.services.findings.report(
+        report = await self.services[ReportFindings].report(
             self.staff,
             NewReport(
                 description=body.description,
@@ -90,7 +91,7 @@ class Findings(CaseHandler):
     )
     async def get(self, query: FindingsQuery) -> CasePage:
         """What a collector still answers for, until it is closed."""
-        found, following = await self.services.findings.own(
+        found, following = await self.services[ReportFindings].own(
             self.staff, open_only=not query.all, page=query.page, size=query.size
         )
         return CasePage(reports=[CaseLine(**self.line(r)) for r in found], next_page=following)

@@ -7,10 +7,11 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, model_validator
 
 from admin.originals import check_photo_of_case
-from core.photo_marks import Box, Hiding
+from core.photo_marks import Box, Hiding, PhotoMarks
 from handlers.base import BaseHandler
 from handlers.models import Answer, Body, PlainText
 from handlers.operations import operation
+from reports.queries import ReportQueries
 
 HIDE, SHOW = "photo.hide_regions", "photo.show_regions"
 _LEAST = 0.002
@@ -80,7 +81,7 @@ class HiddenRegionList(Answer):
 
 class _OfPhoto(BaseHandler):
     async def _within_reach(self, number: str, photo_id: str) -> None:
-        check_photo_of_case(await self.services.queries.for_staff(number, self.staff), photo_id)
+        check_photo_of_case(await self.services[ReportQueries].for_staff(number, self.staff), photo_id)
 
     def _asked(self, number: str, reason: str) -> dict[str, Any]:
         return {"subject": self.staff.named(), "object_": {"kind": "report", "id": number}, "reason": reason}
@@ -113,7 +114,7 @@ class HiddenRegions(_OfPhoto):
     async def get(self, number: str, photo_id: str) -> HiddenRegionList:
         """Of a case within reach."""
         await self._within_reach(number, photo_id)
-        return _view(photo_id, await self.services.photo_marks.hiding(photo_id))
+        return _view(photo_id, await self.services[PhotoMarks].hiding(photo_id))
 
     @operation(
         "Blur what was missed in a photo",
@@ -131,7 +132,7 @@ class HiddenRegions(_OfPhoto):
         await self._within_reach(number, photo_id)
         boxes = [region.box() for region in body.regions]
         asked = self._asked(number, body.reason)
-        hiding = await self.services.photo_marks.hide(photo_id, boxes, self._by(), asked)
+        hiding = await self.services[PhotoMarks].hide(photo_id, boxes, self._by(), asked)
         self.services.wake("photos")
         return _view(photo_id, hiding)
 
@@ -154,6 +155,6 @@ class RegionsToShow(_OfPhoto):
         later detectors too. Look at the original first: who is shown by mistake is shown to everybody."""
         await self._within_reach(number, photo_id)
         asked = self._asked(number, body.reason)
-        hiding = await self.services.photo_marks.show(photo_id, body.regions, self._by(), asked)
+        hiding = await self.services[PhotoMarks].show(photo_id, body.regions, self._by(), asked)
         self.services.wake("photos")
         return _view(photo_id, hiding)

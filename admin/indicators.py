@@ -9,6 +9,7 @@ from urllib.parse import quote
 from pydantic import Field, ValidationError
 
 from accounts.models import StaffSession
+from accounts.staff import StaffService
 from admin.reports import CaseHandler, CaseLine, CasePage
 from admin.staff import Version
 from core.errors import Forbidden, Invalid, NotFound
@@ -18,9 +19,13 @@ from handlers.base import BaseHandler
 from handlers.models import Answer, Body, Moment, Query
 from handlers.operations import operation
 from handlers.problems import explain
+from places.service import PlaceService
+from reports.catalogue import Catalogue
+from reports.indicator_scheme import IndicatorScheme
 from reports.indicators import COUNTS, Indicator, Scheme, Score, rate, score_of
-from reports.monthly_sheet import file_name
-from reports.statistics import NOBODY, By, Selection
+from reports.monthly_sheet import MonthlySheets, file_name
+from reports.queries import ReportQueries
+from reports.statistics import NOBODY, By, Selection, Statistics
 
 MAX_DAYS = 1100
 _SYSTEM_NAME = "系统"
@@ -170,9 +175,9 @@ class Indicators(BaseHandler):
     async def get(self, query: FiguresQuery) -> FiguresAnswer:
         """Within the areas and unit of whoever asks."""
         selection = query.within_reach(self.staff)
-        scheme, _ = await self.services.scheme.read()
+        scheme, _ = await self.services[IndicatorScheme].read()
         after = read_key_mark(query.page) if query.page is not None else None
-        figures = await self.services.statistics.figures(selection, query.by, after=after, size=query.size)
+        figures = await self.services[Statistics].figures(selection, query.by, after=after, size=query.size)
         groups = figures.groups if query.by is not None else {}
         shown = [NOBODY if key is None else key for key in groups]
         names = await self._names(query.by, shown) if query.by is not None else {}
@@ -190,13 +195,13 @@ class Indicators(BaseHandler):
         services = self.services
         names: dict[str, str]
         if by == "unit":
-            names = {u.key: u.name for u in await services.staff.units(retired=True)}
+            names = {u.key: u.name for u in await services[StaffService].units(retired=True)}
         elif by == "category":
-            names = {c.key: c.name for c in await services.catalogue.categories(retired=True)}
+            names = {c.key: c.name for c in await services[Catalogue].categories(retired=True)}
         elif by == "person":
-            names = {**await services.staff.names(keys), "system": _SYSTEM_NAME}
+            names = {**await services[StaffService].names(keys), "system": _SYSTEM_NAME}
         else:
-            names = await services.places.names(keys)
+            names = await services[PlaceService].names(keys)
         return {**names, NOBODY: _NOBODY_NAMES[by]}
 
 
@@ -215,13 +220,13 @@ class IndicatorCases(CaseHandler):
     async def get(self, indicator: str, query: CasesQuery) -> CasePage:
         """One of its two lists, as long as the number shown for it. Latest first by what the list is counted by."""
         selection = query.within_reach(self.staff)
-        scheme, _ = await self.services.scheme.read()
+        scheme, _ = await self.services[IndicatorScheme].read()
         found = scheme.indicator(indicator)
         if found is None:
             raise NotFound("没有这个考核指标，请刷新后重新选择。", code="NO_SUCH_INDICATOR")
         count = found.numerator if query.side == "numerator" else found.denominator
-        numbers, following = await self.services.statistics.cases(selection, count, query.page, query.size)
-        reports = await self.services.queries.numbered(numbers, self.staff)
+        numbers, following = await self.services[Statistics].cases(selection, count, query.page, query.size)
+        reports = await self.services[ReportQueries].numbered(numbers, self.staff)
         return CasePage(reports=[CaseLine(**self.line(r)) for r in reports], next_page=following)
 
 
@@ -241,7 +246,7 @@ class MonthlySheet(BaseHandler):
         """By unit and by street, within the areas and unit of whoever asks; to be printed (A4, across) and signed."""
         first = date.fromisoformat(f"{query.month}-01")
         selection = SelectionQuery(since=first, until=first + timedelta(days=1)).within_reach(self.staff)
-        book = await self.services.monthly_sheets.make(selection, first, made_by=self.staff.name)
+        book = await self.services[MonthlySheets].make(selection, first, made_by=self.staff.name)
         self.set_header("Content-Type", XLSX)
         self.set_header(
             "Content-Disposition",
@@ -258,7 +263,7 @@ class IndicatorSchemes(BaseHandler):
     )
     async def get(self) -> SchemeView:
         """Formulas, weights, and the lists that formulas can name."""
-        return _view(*await self.services.scheme.read())
+        return _view(*await self.services[IndicatorScheme].read())
 
     @operation(
         "Change the scheme of indicators",
@@ -276,7 +281,7 @@ class IndicatorSchemes(BaseHandler):
             scheme = Scheme(indicators=tuple(body.indicators), scores=tuple(body.scores))
         except ValidationError as error:
             raise explain(error) from error
-        changed = await self.services.scheme.change(self.staff, body.version, scheme)
+        changed = await self.services[IndicatorScheme].change(self.staff, body.version, scheme)
         self.services.wake("indicator_schemes")
         return _view(*changed)
 

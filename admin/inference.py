@@ -12,7 +12,9 @@ from core.paging import number_mark, read_number_mark
 from handlers.base import BaseHandler
 from handlers.models import Answer, Moment, Query
 from handlers.operations import operation
+from inference.drift import Drift
 from inference.model_store import OWN
+from inference.promotions import Promotions
 
 MAX_DAYS = 92
 
@@ -121,8 +123,8 @@ class Statistics(BaseHandler):
         """Over the whole district: how sure they are, what they answer, how often people disagree."""
         if not 1970 <= query.since.year < 9000 or not timedelta(0) < query.until - query.since <= timedelta(MAX_DAYS):
             raise Invalid(f"统计期间不正确：结束日期应晚于开始日期，且不超过 {MAX_DAYS} 天。", code="BAD_PERIOD")
-        days = await self.services.drift.days(query.since, query.until)
-        shadow = await self.services.drift.shadow_days(query.since, query.until)
+        days = await self.services[Drift].days(query.since, query.until)
+        shadow = await self.services[Drift].shadow_days(query.since, query.until)
         return InferenceStatistics(
             days=[ModelDay(**row) for row in days],
             shadow=[ShadowDay(**row) for row in shadow],
@@ -142,7 +144,7 @@ class Models(BaseHandler):
     )
     async def get(self, query: ModelsQuery) -> ModelHistory:
         """Models are changed from the command line: `python -m inference promote`."""
-        promotions = self.services.promotions
+        promotions = self.services[Promotions]
         before = int(read_number_mark(query.page)[0]) if query.page is not None else None
         found = await promotions.history(before=before, size=query.size + 1)
         shown, shadow = found[: query.size], await promotions.shadow()

@@ -11,7 +11,8 @@ from admin.jobs import JobView, job_view
 from handlers.base import BaseHandler
 from handlers.models import Answer, Body, PlainText
 from handlers.operations import operation
-from reports.intake_sheets import BOUNDS
+from reports.intake import IntakeService
+from reports.intake_sheets import BOUNDS, HotlineSheets
 
 
 class MappingLine(Answer):
@@ -56,7 +57,7 @@ class HotlineSheet(BaseHandler):
     async def post(self, file: HTTPFile) -> JobView:
         """A job. Its file has a line for each row: loaded, there already, or refused and why. An order number makes one
         case, so a sheet may be sent again."""
-        job = await self.services.hotline_sheets.ask(self.staff, file.body, file.filename or "")
+        job = await self.services[HotlineSheets].ask(self.staff, file.body, file.filename or "")
         self.services.wake("jobs")
         return job_view(job)
 
@@ -86,7 +87,7 @@ class IntakeCategories(BaseHandler):
     )
     async def put(self, body: MappingBody) -> Mapping:
         """For orders from now on. On record."""
-        before = await self.services.intake.map_category(body.channel, body.theirs, body.category)
+        before = await self.services[IntakeService].map_category(body.channel, body.theirs, body.category)
         await self.services.audit.record(
             "intake.map_category",
             subject=self.staff.named(),
@@ -98,6 +99,6 @@ class IntakeCategories(BaseHandler):
     async def _mapping(self) -> Mapping:
         lines = [
             MappingLine(**{k: line[k] for k in ("channel", "theirs", "category")})
-            async for line in self.services.intake.mapping()
+            async for line in self.services[IntakeService].mapping()
         ]
         return Mapping(categories=lines)

@@ -11,15 +11,17 @@ from pydantic import Field
 from tornado.iostream import StreamClosedError
 from tornado.websocket import WebSocketHandler
 
+from accounts.sessions import SessionService
 from admin.reports import CaseLine, case_line
 from core.changes import ChangeLog
 from core.debts import Document
 from core.errors import AppError, Forbidden
+from core.services import Services
 from handlers.base import BaseHandler
 from handlers.live import Follower, Hub
 from handlers.models import Query
 from handlers.operations import Operation, operation
-from handlers.services import Services
+from reports.queries import ReportQueries
 
 PROTOCOL = "gongzhi.live.v1"
 _TOKEN = "bearer."  # noqa: S105 - what stands before a token
@@ -52,9 +54,9 @@ def make_hub(services: Services) -> Hub:
         ChangeLog(services.database),
         services.cache,
         services.settings.live,
-        read=services.queries.listed,
+        read=services[ReportQueries].listed,
         render=render,
-        check=lambda token: services.sessions.staff(token, looking=True),
+        check=lambda token: services[SessionService].staff(token, looking=True),
     )
 
 

@@ -10,7 +10,7 @@ from core.debts import Document
 from handlers.base import BaseHandler
 from handlers.models import Answer, Moment, Query
 from handlers.operations import operation
-from notices.inbox import MAX_COUNTED, Reader
+from notices.inbox import MAX_COUNTED, Reader, StaffInbox
 
 
 class NoticeQuery(Query):
@@ -62,7 +62,7 @@ class Notices(InboxHandler):
     @operation("Read your notices", audience="staff", reach="own", query=NoticeQuery, answer=NoticePage)
     async def get(self, query: NoticeQuery) -> NoticePage:
         """Kept for 90 days, unless the district says otherwise."""
-        inbox, reader = self.services.inbox, self.reader
+        inbox, reader = self.services[StaffInbox], self.reader
         found, following = await inbox.list(reader, unread=query.unread, page=query.page, size=query.size)
         return NoticePage(
             notices=[_view(notice, reader) for notice in found],
@@ -77,7 +77,7 @@ class NoticesRead(InboxHandler):
     @operation("Mark all your notices as read", audience="staff", reach="own", answer=AllRead, limits=("write",))
     async def post(self) -> AllRead:
         """For you alone: colleagues with the same role still have them as new."""
-        return AllRead(marked=await self.services.inbox.mark_all_read(self.reader))
+        return AllRead(marked=await self.services[StaffInbox].mark_all_read(self.reader))
 
 
 class NoticeRead(InboxHandler):
@@ -86,7 +86,7 @@ class NoticeRead(InboxHandler):
     @operation("Mark a notice as read", audience="staff", reach="own", limits=("write",), errors=(404,))
     async def post(self, notice_id: str) -> None:
         """For you alone; again changes nothing."""
-        await self.services.inbox.mark_read(self.reader, notice_id)
+        await self.services[StaffInbox].mark_read(self.reader, notice_id)
 
 
 def _view(notice: Document, reader: Reader) -> StaffNotice:

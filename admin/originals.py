@@ -7,9 +7,11 @@ from datetime import timedelta
 from admin.reports import Look
 from core.debts import Document
 from core.errors import NotFound
+from core.photos import PhotoService
 from handlers.base import BaseHandler
 from handlers.operations import operation
 from handlers.report_views import PhotoView, photo_view
+from reports.queries import ReportQueries
 
 ACTION = "photo.view_original"
 
@@ -36,7 +38,7 @@ class OriginalPhoto(BaseHandler):
     async def post(self, number: str, photo_id: str, body: Look) -> PhotoView:
         """Of a case within reach. Who looked at which photo, when and why goes into the audit log first; the addresses
         are good for some minutes."""
-        report = await self.services.queries.for_staff(number, self.staff)
+        report = await self.services[ReportQueries].for_staff(number, self.staff)
         check_photo_of_case(report, photo_id)
         await self.services.audit.record(
             ACTION,
@@ -47,4 +49,4 @@ class OriginalPhoto(BaseHandler):
         )
         verdict = report["photo_verdicts"].get(photo_id, "pending")
         life = timedelta(minutes=self.services.settings.photos.original_minutes)
-        return photo_view(self.services.photos, photo_id, verdict, original=True, life=life)
+        return photo_view(self.services[PhotoService], photo_id, verdict, original=True, life=life)

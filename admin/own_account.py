@@ -6,6 +6,9 @@ from typing import Annotated
 
 from pydantic import Field
 
+from accounts.administration import StaffAdministration
+from accounts.sessions import SessionService
+from accounts.sign_in import SignInService
 from admin.staff import Account, Because, account_view
 from core.debts import Document
 from handlers.base import BaseHandler
@@ -75,7 +78,7 @@ class OwnPassword(BaseHandler):
     )
     async def put(self, body: PasswordChange) -> Done:
         """One's other sessions end. Not one of the last few passwords; after too many wrong tries it locks a while."""
-        await self.services.sign_in.change_password(self.staff, body.present, body.wanted)
+        await self.services[SignInService].change_password(self.staff, body.present, body.wanted)
         self.services.wake("staff")
         return Done()
 
@@ -95,7 +98,7 @@ class OwnSecondFactor(BaseHandler):
     )
     async def post(self, body: Proof) -> EnrolmentView:
         """Begun again it makes a new secret. One that is there stays until the new one is confirmed."""
-        made = await self.services.sign_in.enrol(self.staff, body.password)
+        made = await self.services[SignInService].enrol(self.staff, body.password)
         self.services.wake("staff")
         return EnrolmentView(uri=made.uri, secret=made.secret, recovery_codes=list(made.recovery_codes))
 
@@ -115,7 +118,7 @@ class OwnSecondFactorConfirmed(BaseHandler):
     )
     async def post(self, body: Code) -> Done:
         """With a code of the app. From now on signing in asks for one; one's other sessions end."""
-        await self.services.sign_in.confirm(self.staff, body.code)
+        await self.services[SignInService].confirm(self.staff, body.code)
         self.services.wake("staff")
         return Done()
 
@@ -125,7 +128,7 @@ class SessionsHandler(BaseHandler):
 
     async def shown(self, staff_id: str) -> Sessions:
         """The sessions of ``staff_id``."""
-        found = await self.services.sessions.open_sessions(staff_id)
+        found = await self.services[SessionService].open_sessions(staff_id)
         return Sessions(sessions=[_session_view(s, self.staff.session) for s in found])
 
 
@@ -144,7 +147,7 @@ class OwnSession(BaseHandler):
     @operation("End one of one's sessions", audience="staff", reach="own", limits=("write",))
     async def delete(self, session_id: str) -> None:
         """It is told so at its next request."""
-        await self.services.sessions.end(self.staff, self.staff.staff_id, session_id)
+        await self.services[SessionService].end(self.staff, self.staff.staff_id, session_id)
         self.services.wake("staff")
 
 
@@ -156,7 +159,7 @@ class StaffSessions(SessionsHandler):
     )
     async def get(self, staff_id: str) -> Sessions:
         """Of an account that one may change."""
-        await self.services.administration.administered(self.staff, staff_id)
+        await self.services[StaffAdministration].administered(self.staff, staff_id)
         return await self.shown(staff_id)
 
 
@@ -168,8 +171,8 @@ class StaffSessionHandler(BaseHandler):
     )
     async def delete(self, staff_id: str, session_id: str) -> None:
         """It is told so at its next request."""
-        await self.services.administration.administered(self.staff, staff_id)
-        await self.services.sessions.end(self.staff, staff_id, session_id)
+        await self.services[StaffAdministration].administered(self.staff, staff_id)
+        await self.services[SessionService].end(self.staff, staff_id, session_id)
         self.services.wake("staff")
 
 
@@ -189,7 +192,7 @@ class StaffSecondFactor(BaseHandler):
     async def post(self, staff_id: str, body: Because) -> Account:
         """Its owner signs in with the password and sets up a new one, at once where a role demands it. Not off one's
         own account."""
-        account = await self.services.administration.reset_second_factor(
+        account = await self.services[StaffAdministration].reset_second_factor(
             self.staff, staff_id, body.version, body.reason
         )
         self.services.wake("staff")

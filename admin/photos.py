@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from tornado.httputil import HTTPFile
 
+from core.photos import PhotoService
 from core.pictures import MAX_BYTES
 from handlers.base import BaseHandler
 from handlers.models import Answer
@@ -34,8 +35,8 @@ class StaffPhotos(BaseHandler):
     )
     async def post(self, file: HTTPFile) -> StaffPhotoTaken:
         """The same checks as for citizens' photos."""
-        taken = await self.services.photos.take(file.body, {"kind": "staff", "id": self.staff.staff_id})
+        taken = await self.services[PhotoService].take(file.body, {"kind": "staff", "id": self.staff.staff_id})
         return StaffPhotoTaken(
             photo_id=taken["_id"],
-            photo=photo_view(self.services.photos, taken["_id"], taken["check"]["verdict"], original=True),
+            photo=photo_view(self.services[PhotoService], taken["_id"], taken["check"]["verdict"], original=True),
         )

@@ -11,6 +11,8 @@ from admin.suggestion_views import RoutingView, SuggestionView, routing_view, su
 from core.clock import now
 from core.debts import Document
 from core.errors import Forbidden
+from core.photos import PhotoService
+from core.services import Services
 from handlers.base import BaseHandler
 from handlers.models import Answer, Body, GivenMoment, Moment, PlainText, Query, WordsSought
 from handlers.operations import operation
@@ -27,11 +29,13 @@ from handlers.report_views import (
     staff_due_view,
     staff_state_name,
 )
-from handlers.services import Services
+from reports.calendar import CalendarService
 from reports.intake import ORDER_NUMBER
 from reports.models import Precision, reporter_name
-from reports.queries import Filters
+from reports.people import ReportPeople
+from reports.queries import Filters, ReportQueries
 from reports.rules import State
+from reports.service import ReportService
 
 
 class CaseConditions(Query):
@@ -235,8 +239,8 @@ def case_line(services: Services, report: Document) -> dict[str, Any]:
         "location": location_view(report),
         "submitted_at": report["created_at"],
         "updated_at": report["updated_at"],
-        "due": staff_due_view(report, services.calendar.latest, now()),
-        "photo": first_photo(services.photos, report, eyes="staff"),
+        "due": staff_due_view(report, services[CalendarService].latest, now()),
+        "photo": first_photo(services[PhotoService], report, eyes="staff"),
         "likely_duplicates": len(report.get("likely_duplicates", ())),
     }
 
@@ -250,8 +254,8 @@ class CaseHandler(BaseHandler):
 
     async def detail(self, report: Document) -> CaseDetail:
         """The whole case, as this member of staff may see it."""
-        related = await self.services.queries.related(report)
-        photos = self.services.photos
+        related = await self.services[ReportQueries].related(report)
+        photos = self.services[PhotoService]
         reporter = report["reporter"]
         verdicts = report["text_verdicts"]
         return CaseDetail(
@@ -264,7 +268,7 @@ class CaseHandler(BaseHandler):
                 for f in report["photo_facts"]
             ],
             reporter=reporter_name(report),
-            contact_phone=self.services.people.masked_phone(report, self.staff),
+            contact_phone=self.services[ReportPeople].masked_phone(report, self.staff),
             text_verdict=verdicts.get(report["timeline"][0]["id"], {}).get("verdict"),
             public=report["public"],
             place_precision=report.get("place_precision", "exact"),
@@ -313,7 +317,7 @@ class CaseHandler(BaseHandler):
             routing=routing_view(report),
             actions=[
                 ActionView(action=t.action, label=t.label, needs=list(t.needs), takes=[*t.takes, *t.some_of])
-                for t in self.services.reports.open_to(report, self.staff)
+                for t in self.services[ReportService].open_to(report, self.staff)
             ],
             merged_into=report.get("merged_into"),
             parent=report.get("parent"),
@@ -334,7 +338,9 @@ class Cases(CaseHandler):
     )
     async def get(self, query: CaseFilters) -> CasePage:
         """Within the areas and unit of whoever asks."""
-        found, following = await self.services.queries.staff_list(self.staff, query.filters(), query.page, query.size)
+        found, following = await self.services[ReportQueries].staff_list(
+            self.staff, query.filters(), query.page, query.size
+        )
         return CasePage(reports=[CaseLine(**self.line(r)) for r in found], next_page=following)
 
 
@@ -344,7 +350,7 @@ class Case(CaseHandler):
     @operation("A case with everything", audience="staff", reach="limited", answer=CaseDetail, permission="report.view")
     async def get(self, number: str) -> CaseDetail:
         """With the actions open to whoever asks, now."""
-        return await self.detail(await self.services.queries.for_staff(number, self.staff))
+        return await self.detail(await self.services[ReportQueries].for_staff(number, self.staff))
 
 
 class CaseAction(CaseHandler):
@@ -367,7 +373,7 @@ class CaseAction(CaseHandler):
         What would happen twice when it is sent twice (``redispatch``, ``split``, ``keep_rest``) takes ``version`` or an
         Idempotency-Key, without either it is refused (428).
         """
-        report, _ = await self.services.reports.act(
+        report, _ = await self.services[ReportService].act(
             number, action, self.staff, body.given(), version=body.version, once=self.once
         )
         self.services.wake("reports")
@@ -389,7 +395,7 @@ class CaseContact(CaseHandler):
     async def post(self, number: str, body: Look) -> Contact:
         """Who looked at it, when and why goes into the audit log first."""
         try:
-            contact = await self.services.people.contact(number, self.staff)
+            contact = await self.services[ReportPeople].contact(number, self.staff)
         except Forbidden:
             await self._record(number, body.reason, "refused")
             raise

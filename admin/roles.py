@@ -7,14 +7,15 @@ from typing import Annotated
 from pydantic import Field
 
 from accounts.models import Role
+from accounts.role_administration import RoleAdministration
 from admin.staff import Version
 from admin.units import Seen
 from core.debts import Document
+from core.services import Services
 from core.versions import version_of
 from handlers.base import BaseHandler
 from handlers.models import Answer, Body, Moment, PlainText
 from handlers.operations import operation
-from handlers.services import Services
 
 Name = Annotated[PlainText, Field(min_length=1, max_length=40)]
 Permissions = Annotated[list[Annotated[str, Field(pattern=r"^[a-z_.]{2,60}$")]], Field(max_length=200)]
@@ -70,7 +71,7 @@ def _view(role: Document, held_by: int) -> RoleAccount:
 
 
 async def _account(services: Services, key: str) -> RoleAccount:
-    return next(_view(*row) for row in await services.roles.list() if row[0]["_id"] == key)
+    return next(_view(*row) for row in await services[RoleAdministration].list() if row[0]["_id"] == key)
 
 
 class StaffRoles(BaseHandler):
@@ -79,7 +80,7 @@ class StaffRoles(BaseHandler):
     @operation("List roles and permissions", audience="staff", reach="shared", answer=Roles, permission="staff.view")
     async def get(self) -> Roles:
         """Roles belong to the whole district."""
-        service = self.services.roles
+        service = self.services[RoleAdministration]
         return Roles(roles=[_view(*row) for row in await service.list()], permissions=sorted(service.known))
 
     @operation(
@@ -96,7 +97,9 @@ class StaffRoles(BaseHandler):
     async def post(self, body: NewRole) -> RoleAccount:
         """By a district administrator, of permissions that they hold (or any work, with staff.grant_any)."""
         permissions = list(dict.fromkeys(body.permissions))
-        role = await self.services.roles.create(self.staff, Role(**{**body.model_dump(), "permissions": permissions}))
+        role = await self.services[RoleAdministration].create(
+            self.staff, Role(**{**body.model_dump(), "permissions": permissions})
+        )
         self.services.wake("roles")
         return _view(role, 0)
 
@@ -118,7 +121,7 @@ class StaffRole(BaseHandler):
         """Holds from the next request of everybody who has it. 403 CANNOT_GRANT where it permits more than one holds,
         409 LAST_ADMINISTRATOR where nobody could undo it."""
         wanted = body.model_dump(exclude_none=True, exclude={"version"})
-        await self.services.roles.change(self.staff, role_key, body.version, wanted)
+        await self.services[RoleAdministration].change(self.staff, role_key, body.version, wanted)
         self.services.wake("roles")
         return await _account(self.services, role_key)
 
@@ -138,7 +141,7 @@ class RoleRetiring(BaseHandler):
     )
     async def post(self, role_key: str, body: Seen) -> RoleAccount:
         """409 ROLE_IN_USE while any account has it, disabled ones too. The key stays taken: the audit log names it."""
-        role = await self.services.roles.retire(self.staff, role_key, body.version)
+        role = await self.services[RoleAdministration].retire(self.staff, role_key, body.version)
         self.services.wake("roles")
         return _view(role, 0)
 
@@ -158,6 +161,6 @@ class RoleRestoring(BaseHandler):
     )
     async def post(self, role_key: str, body: Seen) -> RoleAccount:
         """With the permissions that it had."""
-        await self.services.roles.restore(self.staff, role_key, body.version)
+        await self.services[RoleAdministration].restore(self.staff, role_key, body.version)
         self.services.wake("roles")
         return await _account(self.services, role_key)

@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
+from accounts.staff import StaffService
 from admin.staff import UnitKey, Version
 from core.debts import Document
 from core.errors import Invalid
@@ -14,8 +15,9 @@ from handlers.base import BaseHandler
 from handlers.models import Answer, Body, PlainText, Query
 from handlers.operations import operation
 from places.models import Position, chain_of
+from places.service import PlaceService
 from reports.models import RoutingRule
-from reports.routing_administration import why_of
+from reports.routing_administration import RoutingAdministration, why_of
 
 Key = Annotated[str, Field(pattern=r"^[a-z0-9_]{2,40}$")]
 Name = Annotated[PlainText, Field(min_length=1, max_length=60, description="What the timeline gives as the reason.")]
@@ -157,7 +159,7 @@ class RoutingRules(BaseHandler):
     @operation("List the routing rules", audience="staff", reach="shared", answer=Rules, permission="staff.view")
     async def get(self) -> Rules:
         """In the order in which they are tried."""
-        return Rules(rules=[_account(rule) for rule in await self.services.routing.rules()])
+        return Rules(rules=[_account(rule) for rule in await self.services[RoutingAdministration].rules()])
 
     @operation(
         "Add a routing rule",
@@ -172,7 +174,9 @@ class RoutingRules(BaseHandler):
     )
     async def post(self, body: NewRule) -> RuleAccount:
         """It counts from the next case that is routed."""
-        rule = await self.services.routing.create(self.staff, body.model_dump(exclude={"before"}), body.before)
+        rule = await self.services[RoutingAdministration].create(
+            self.staff, body.model_dump(exclude={"before"}), body.before
+        )
         self.services.wake("routing_rules")
         return _account(rule)
 
@@ -193,7 +197,7 @@ class RoutingRuleHandler(BaseHandler):
     async def patch(self, rule_key: str, body: RuleChange) -> RuleAccount:
         """It counts from the next case that is routed."""
         wanted = body.model_dump(exclude_none=True, exclude={"version"})
-        rule = await self.services.routing.change(self.staff, rule_key, body.version, wanted)
+        rule = await self.services[RoutingAdministration].change(self.staff, rule_key, body.version, wanted)
         self.services.wake("routing_rules")
         return _account(rule)
 
@@ -208,7 +212,7 @@ class RoutingRuleHandler(BaseHandler):
     )
     async def delete(self, rule_key: str, query: SeenVersion) -> None:
         """Cases that were dispatched by it keep saying so; its key is not used again."""
-        await self.services.routing.delete(self.staff, rule_key, query.version)
+        await self.services[RoutingAdministration].delete(self.staff, rule_key, query.version)
         self.services.wake("routing_rules")
 
 
@@ -227,9 +231,9 @@ class RoutingMove(BaseHandler):
     )
     async def post(self, rule_key: str, body: RuleMove) -> Rules:
         """The answer is the whole list as it then is."""
-        await self.services.routing.move(self.staff, rule_key, body.version, body.before)
+        await self.services[RoutingAdministration].move(self.staff, rule_key, body.version, body.before)
         self.services.wake("routing_rules")
-        return Rules(rules=[_account(rule) for rule in await self.services.routing.rules()])
+        return Rules(rules=[_account(rule) for rule in await self.services[RoutingAdministration].rules()])
 
 
 class RoutingCheck(BaseHandler):
@@ -238,7 +242,7 @@ class RoutingCheck(BaseHandler):
     @operation("Check the routing rules", audience="staff", reach="shared", answer=RulesCheck, permission="staff.view")
     async def get(self) -> RulesCheck:
         """Gaps, rules that can never match, and names that lead nowhere."""
-        found = await self.services.routing.check()
+        found = await self.services[RoutingAdministration].check()
         return RulesCheck(
             gaps=[
                 GapView(category=g.category, street=g.street, whole=g.whole, places=list(g.places)) for g in found.gaps
@@ -264,13 +268,13 @@ class RoutingForeseen(BaseHandler):
         """Nothing is changed."""
         services = self.services
         if body.location is not None:
-            areas = (await services.places.locate(*body.location.wgs84())).areas
+            areas = (await services[PlaceService].locate(*body.location.wgs84())).areas
         else:
             areas = chain_of(str(body.area))
-            if not await services.places.exists(areas[-1]):
+            if not await services[PlaceService].exists(areas[-1]):
                 raise Invalid("没有这个区域，请重新选择。", code="NO_SUCH_AREA")
-        found = await services.routing.foresee(body.category, areas)
-        unit = await services.staff.unit(found.rule.unit) if found.rule else None
+        found = await services[RoutingAdministration].foresee(body.category, areas)
+        unit = await services[StaffService].unit(found.rule.unit) if found.rule else None
         return Outcome(
             areas=areas,
             rule=_view(found.rule) if found.rule else None,

@@ -8,10 +8,14 @@ from typing import Annotated
 from pydantic import Field
 
 from accounts.models import Duty, StaffSession
-from accounts.sign_in import Device
+from accounts.sessions import SessionService
+from accounts.sign_in import Device, SignInService
+from accounts.staff import StaffService
 from handlers.base import BaseHandler
 from handlers.models import Answer, Body, Moment
 from handlers.operations import operation
+from places.service import PlaceService
+from reports.catalogue import Catalogue
 
 
 class Credentials(Body):
@@ -130,14 +134,14 @@ class Session(BaseHandler):
     async def post(self, body: Credentials) -> StaffSessionOpened:
         """A name locks for a while after repeated failures. One's older session ends, and is told so."""
         device = Device(self.address, self.request.headers.get("User-Agent", ""))
-        token, seconds = await self.services.sign_in.sign_in(body.username, body.password, body.code, device)
-        staff = await self.services.sessions.staff(token, unready=True)
+        token, seconds = await self.services[SignInService].sign_in(body.username, body.password, body.code, device)
+        staff = await self.services[SessionService].staff(token, unready=True)
         return StaffSessionOpened(token=token, expires_in=seconds, staff=staff_view(staff))
 
     @operation("Sign out", audience="staff", reach="own", limits=("write",), unready=True)
     async def delete(self) -> None:
         """Ends this session."""
-        await self.services.sessions.close(self.request.headers["Authorization"].partition(" ")[2].strip())
+        await self.services[SessionService].close(self.request.headers["Authorization"].partition(" ")[2].strip())
         await self.services.audit.record("staff.sign_out", subject=self.staff.named(), object_={})
 
 
@@ -160,12 +164,12 @@ class DirectoryHandler(BaseHandler):
         """What lists and forms choose from; grids are left out of the areas, there are thousands."""
         services = self.services
         return Directory(
-            units=[UnitView(**u.model_dump()) for u in await services.staff.units()],
-            roles=[RoleView(**r.model_dump()) for r in await services.staff.roles()],
-            categories=[CategoryName(key=c.key, name=c.name) for c in await services.catalogue.categories()],
+            units=[UnitView(**u.model_dump()) for u in await services[StaffService].units()],
+            roles=[RoleView(**r.model_dump()) for r in await services[StaffService].roles()],
+            categories=[CategoryName(key=c.key, name=c.name) for c in await services[Catalogue].categories()],
             areas=[
                 AreaView(code=a.code, name=a.name, level=a.level.value, parent=a.parent)
-                for a in await services.places.areas()
+                for a in await services[PlaceService].areas()
                 if a.level.value != "grid"
             ],
         )

@@ -6,18 +6,22 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
+from accounts.positions import StaffPositions
 from core.debts import Document
+from core.photos import PhotoService
 from handlers.base import BaseHandler
 from handlers.models import Answer, Body, Done, Moment, ObjectId, PlainText, Query
 from handlers.operations import operation
 from handlers.report_views import Location, PhotoView, location_of, photo_view
 from places.models import Position
 from reports.checks import KIND_NAMES, Kind
+from reports.queries import ReportQueries
 from reports.side_tasks import (
     PERMISSION,
     TASK_STATE_NAMES,
     VERDICTS,
     Finding,
+    SideTasks,
     TaskState,
     Verdict,
 )
@@ -111,7 +115,7 @@ class SideTaskHandler(BaseHandler):
 
     def view(self, task: Document) -> SideTaskView:
         """A task as it is shown."""
-        photos = self.services.photos
+        photos = self.services[PhotoService]
         return SideTaskView(
             task_id=task["_id"],
             kind=task["kind"],
@@ -146,7 +150,7 @@ class Mine(SideTaskHandler):
     )
     async def get(self, query: MineQuery) -> SideTaskPage:
         """What is offered to whoever asks, or what they have taken."""
-        found, following = await self.services.side_tasks.mine(self.staff, query.state, query.page, query.size)
+        found, following = await self.services[SideTasks].mine(self.staff, query.state, query.page, query.size)
         return SideTaskPage(tasks=[self.view(t) for t in found], next_page=following)
 
 
@@ -165,7 +169,7 @@ class Taking(SideTaskHandler):
     )
     async def post(self, task_id: str, body: Nothing) -> SideTaskView:
         """The first of those to whom it is offered has it; the others get 409 `TASK_TAKEN`."""
-        return self.view(await self.services.side_tasks.take(task_id, self.staff))
+        return self.view(await self.services[SideTasks].take(task_id, self.staff))
 
 
 class Declining(SideTaskHandler):
@@ -183,7 +187,7 @@ class Declining(SideTaskHandler):
     )
     async def post(self, task_id: str, body: Nothing) -> Done:
         """One that is offered, or one that was taken and cannot be done: others are asked."""
-        await self.services.side_tasks.decline(task_id, self.staff)
+        await self.services[SideTasks].decline(task_id, self.staff)
         self.services.wake("side_tasks")
         return Done()
 
@@ -205,7 +209,7 @@ class Answering(SideTaskHandler):
         """By who has taken it, from the place. The case's timeline gets it; the same answer again changes nothing."""
         longitude, latitude = body.location.stored().point.coordinates
         finding = Finding(body.verdict, body.note, tuple(body.photo_ids), longitude, latitude)
-        task = await self.services.side_tasks.answer(task_id, self.staff, finding)
+        task = await self.services[SideTasks].answer(task_id, self.staff, finding)
         self.services.wake("side_tasks")
         return self.view(task)
 
@@ -218,8 +222,8 @@ class OfCase(SideTaskHandler):
     )
     async def get(self, number: str) -> SideTaskList:
         """Of a case within reach: who has them, and what was found."""
-        await self.services.queries.for_staff(number, self.staff)
-        return SideTaskList(tasks=[self.view(t) for t in await self.services.side_tasks.of_case(number)])
+        await self.services[ReportQueries].for_staff(number, self.staff)
+        return SideTaskList(tasks=[self.view(t) for t in await self.services[SideTasks].of_case(number)])
 
 
 class OwnPosition(BaseHandler):
@@ -237,9 +241,9 @@ class OwnPosition(BaseHandler):
     async def post(self, body: PositionBody) -> PositionKept:
         """Only the last one is kept, for minutes, and used for nothing but to offer checks nearby."""
         longitude, latitude = body.location.stored().point.coordinates
-        return PositionKept(kept_until=await self.services.positions.put(self.staff, longitude, latitude))
+        return PositionKept(kept_until=await self.services[StaffPositions].put(self.staff, longitude, latitude))
 
     @operation("Forget where I am", audience="staff", reach="own", permission=PERMISSION, limits=("write",))
     async def delete(self) -> None:
         """At once: the consent is taken back."""
-        await self.services.positions.forget(self.staff.staff_id)
+        await self.services[StaffPositions].forget(self.staff.staff_id)

@@ -13,6 +13,7 @@ from handlers.operations import operation
 from inference.judgement import NO_PROBLEM, PHOTO_CLASSES
 from inference.suggestion import PHOTO_CATEGORY, PHOTO_NAMES
 from reports.snapshots.models import FilterReason, SnapshotState
+from reports.snapshots.services import SnapshotServices
 
 
 class SnapshotQuery(Query):
@@ -129,7 +130,7 @@ class SnapshotHandler(BaseHandler):
             label_name=PHOTO_NAMES.get(label),
             judged=Judged(**{name: judged[name] for name in Judged.model_fields}) if judged else None,
             category=PHOTO_CATEGORY.get(label),
-            picture=self.services.snapshots.review.link(snapshot),
+            picture=self.services[SnapshotServices].review.link(snapshot),
             reviewed=_reviewed(reviewed) if reviewed else None,
             **shown,
         )
@@ -153,7 +154,7 @@ class Snapshots(SnapshotHandler):
     )
     async def get(self, query: SnapshotQuery) -> SnapshotPage:
         """Within the areas of whoever asks; at first what waits to be reviewed."""
-        found, following = await self.services.snapshots.review.list(self.staff, **query.model_dump())
+        found, following = await self.services[SnapshotServices].review.list(self.staff, **query.model_dump())
         return SnapshotPage(snapshots=[self.view(s) for s in found], next_page=following)
 
 
@@ -163,7 +164,7 @@ class Snapshot(SnapshotHandler):
     @operation("Read a snapshot", audience="staff", reach="limited", answer=SnapshotView, permission="snapshot.review")
     async def get(self, snapshot_id: str) -> SnapshotView:
         """With what was seen in it, by whom, and what became of it."""
-        return self.view(await self.services.snapshots.review.get(self.staff, snapshot_id))
+        return self.view(await self.services[SnapshotServices].review.get(self.staff, snapshot_id))
 
 
 class SnapshotConfirmation(SnapshotHandler):
@@ -182,7 +183,7 @@ class SnapshotConfirmation(SnapshotHandler):
     async def post(self, snapshot_id: str, body: Confirmation) -> SnapshotView:
         """The case goes the way of all others, by the rules; `report` is its number. Confirmed again by the same person
         it is answered the same; who comes second is refused (409)."""
-        review = self.services.snapshots.review
+        review = self.services[SnapshotServices].review
         snapshot = await review.confirm(self.staff, snapshot_id, category=body.category, description=body.description)
         self.services.wake("snapshots")
         self.services.wake("reports")
@@ -204,7 +205,7 @@ class SnapshotRejection(SnapshotHandler):
     )
     async def post(self, snapshot_id: str, body: Rejection) -> SnapshotView:
         """What it really shows becomes an example to train on. Who comes second is refused (409)."""
-        snapshot = await self.services.snapshots.review.reject(
+        snapshot = await self.services[SnapshotServices].review.reject(
             self.staff, snapshot_id, label=body.label, reason=body.reason
         )
         self.services.wake("snapshots")

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
-from accounts.administration import StaffFilters
+from accounts.administration import StaffAdministration, StaffFilters
 from accounts.models import NewStaff
 from core.debts import Document
 from core.versions import version_of
@@ -128,7 +128,7 @@ class StaffAccounts(BaseHandler):
     async def get(self, query: StaffQuery) -> AccountPage:
         """Those within the areas and unit of whoever asks."""
         filters = StaffFilters(**query.model_dump(exclude={"page", "size"}))
-        found, following = await self.services.administration.list(self.staff, filters, query.page, query.size)
+        found, following = await self.services[StaffAdministration].list(self.staff, filters, query.page, query.size)
         return AccountPage(staff=[account_view(a) for a in found], next_page=following)
 
     @operation(
@@ -146,7 +146,7 @@ class StaffAccounts(BaseHandler):
         """Within one's own areas and unit, and with roles that permit no more than one's own (or any work, with
         staff.grant_any)."""
         person = NewStaff(**body.model_dump(exclude={"unit"}), unit_id=body.unit)
-        account, password = await self.services.administration.create(self.staff, person)
+        account, password = await self.services[StaffAdministration].create(self.staff, person)
         self.services.wake("staff")
         return AccountWithPassword(account=account_view(account), initial_password=password)
 
@@ -157,7 +157,7 @@ class StaffAccount(BaseHandler):
     @operation("Read a staff account", audience="staff", reach="limited", answer=Account, permission="staff.view")
     async def get(self, staff_id: str) -> Account:
         """404 also for one that is out of reach."""
-        return account_view(await self.services.administration.get(self.staff, staff_id))
+        return account_view(await self.services[StaffAdministration].get(self.staff, staff_id))
 
     @operation(
         "Change name, roles, areas or unit",
@@ -175,7 +175,7 @@ class StaffAccount(BaseHandler):
         wanted: dict[str, Any] = {name: value for name, value in given.items() if value is not None or name == "unit"}
         if "unit" in wanted:
             wanted["unit_id"] = wanted.pop("unit")
-        account = await self.services.administration.change(self.staff, staff_id, body.version, wanted)
+        account = await self.services[StaffAdministration].change(self.staff, staff_id, body.version, wanted)
         self.services.wake("staff")
         return account_view(account)
 
@@ -195,7 +195,9 @@ class StaffDisabling(BaseHandler):
     )
     async def post(self, staff_id: str, body: Because) -> Account:
         """Its sessions end at once. Not one's own account, and not the last administrator's."""
-        account = await self.services.administration.set_disabled(self.staff, staff_id, body.version, True, body.reason)
+        account = await self.services[StaffAdministration].set_disabled(
+            self.staff, staff_id, body.version, True, body.reason
+        )
         self.services.wake("staff")
         return account_view(account)
 
@@ -215,7 +217,7 @@ class StaffEnabling(BaseHandler):
     )
     async def post(self, staff_id: str, body: Because) -> Account:
         """With the password, roles and areas that it had."""
-        account = await self.services.administration.set_disabled(
+        account = await self.services[StaffAdministration].set_disabled(
             self.staff, staff_id, body.version, False, body.reason
         )
         self.services.wake("staff")
@@ -238,7 +240,7 @@ class StaffPassword(BaseHandler):
     async def post(self, staff_id: str, body: Because) -> AccountWithPassword:
         """Made up by the system, shown this once, to be changed at the next sign-in; the account's sessions end. Not
         one's own: that is changed, with the present one."""
-        account, password = await self.services.administration.reset_password(
+        account, password = await self.services[StaffAdministration].reset_password(
             self.staff, staff_id, body.version, body.reason
         )
         self.services.wake("staff")

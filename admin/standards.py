@@ -12,7 +12,8 @@ from core.debts import Document
 from handlers.base import BaseHandler
 from handlers.models import Answer, Query, WordsSought
 from handlers.operations import operation
-from reports.standard_library import Plan
+from reports.catalogue import Catalogue
+from reports.standard_library import Plan, StandardLibrary
 from reports.standards import BOUNDS, CATALOGUE, STANDARDS, Table
 
 Text = Annotated[WordsSought | None, Field(min_length=1, max_length=40, description="Words of name or condition.")]
@@ -134,7 +135,7 @@ class ImportHandler(BaseHandler):
 
     async def bring(self, table: Table, file: HTTPFile, query: ImportQuery) -> Imported:
         """Import ``file``, or tell what it would do."""
-        plan = await self.services.library.bring(
+        plan = await self.services[StandardLibrary].bring(
             table, file.body, subject=self.staff.named(), replace=query.replace, apply=query.apply
         )
         self.services.wake(table.collection)
@@ -154,7 +155,7 @@ class CatalogueHandler(BaseHandler):
     )
     async def get(self, query: CatalogueQuery) -> CataloguePage:
         """The types of components (部件) and matters (事项)."""
-        found, following = await self.services.library.types(**query.model_dump())
+        found, following = await self.services[StandardLibrary].types(**query.model_dump())
         return CataloguePage(types=[_shown(CatalogueEntry, d) for d in found], next_page=following)
 
 
@@ -192,8 +193,8 @@ class Standards(BaseHandler):
         """What a case may be filed under, with the time limit that goes with it."""
         given = query.model_dump()
         if query.category is not None:
-            given["category"] = await self.services.catalogue.category(query.category)
-        found, following = await self.services.library.standards(**given)
+            given["category"] = await self.services[Catalogue].category(query.category)
+        found, following = await self.services[StandardLibrary].standards(**given)
         return StandardsPage(
             standards=[_shown(StandardEntry, {**d, "key": d["_id"]}) for d in found], next_page=following
         )

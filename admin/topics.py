@@ -10,7 +10,7 @@ from admin.reports import CaseHandler, CaseLine, CasePage
 from handlers.models import Answer, Moment, Query
 from handlers.operations import operation
 from handlers.report_views import Location, location_of
-from reports.topics import HotTopic
+from reports.topics import HotTopic, Topics
 
 
 class TopicsQuery(Query):
@@ -75,7 +75,7 @@ class TopicDetail(TopicView):
     days: list[DayCount]
 
 
-class Topics(CaseHandler):
+class TopicRanking(CaseHandler):
     """``/topics``."""
 
     @operation(
@@ -83,7 +83,7 @@ class Topics(CaseHandler):
     )
     async def get(self, query: TopicsQuery) -> TopicPage:
         """What at least two people have reported in the period within the areas of whoever asks."""
-        found, following = await self.services.topics.hot(
+        found, following = await self.services[Topics].hot(
             self.staff,
             period=query.period,
             category=query.category,
@@ -100,7 +100,7 @@ class Topic(CaseHandler):
     @operation("A hot topic", audience="staff", reach="limited", answer=TopicDetail, permission="topic.view")
     async def get(self, topic_id: str) -> TopicDetail:
         """Its figures of the last 30 days, by day."""
-        topic, days = await self.services.topics.one(topic_id, self.staff)
+        topic, days = await self.services[Topics].one(topic_id, self.staff)
         return TopicDetail(**_shown(topic), days=[DayCount(day=day, count=count) for day, count in days])
 
 
@@ -117,7 +117,7 @@ class TopicCases(CaseHandler):
     )
     async def get(self, topic_id: str, query: CasesQuery) -> CasePage:
         """Within reach, newest first."""
-        found, following = await self.services.topics.cases(topic_id, self.staff, query.page, query.size)
+        found, following = await self.services[Topics].cases(topic_id, self.staff, query.page, query.size)
         return CasePage(reports=[CaseLine(**self.line(r)) for r in found], next_page=following)
 
 

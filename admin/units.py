@@ -13,6 +13,7 @@ from core.versions import version_of
 from handlers.base import BaseHandler
 from handlers.models import Answer, Body, Moment, PlainText
 from handlers.operations import operation
+from reports.unit_administration import UnitAdministration
 
 Name = Annotated[PlainText, Field(min_length=1, max_length=60)]
 ShortName = Annotated[PlainText, Field(min_length=1, max_length=20)]
@@ -72,7 +73,7 @@ class DisposalUnits(BaseHandler):
     @operation("List disposal units", audience="staff", reach="shared", answer=Units, permission="staff.view")
     async def get(self) -> Units:
         """The retired ones too. What forms choose from is in /directory."""
-        return Units(units=[_view(unit) for unit in await self.services.units.list()])
+        return Units(units=[_view(unit) for unit in await self.services[UnitAdministration].list()])
 
     @operation(
         "Add a disposal unit",
@@ -87,7 +88,7 @@ class DisposalUnits(BaseHandler):
     )
     async def post(self, body: NewUnit) -> UnitAccount:
         """A key is used once, since old cases name it."""
-        unit = await self.services.units.create(self.staff, Unit(**body.model_dump()))
+        unit = await self.services[UnitAdministration].create(self.staff, Unit(**body.model_dump()))
         self.services.wake("units")
         return _view(unit)
 
@@ -108,7 +109,7 @@ class DisposalUnit(BaseHandler):
     async def patch(self, unit_key: str, body: UnitChange) -> UnitAccount:
         """Cases keep the name that the unit had when they were dispatched to it."""
         wanted = body.model_dump(exclude_none=True, exclude={"version"})
-        unit = await self.services.units.rename(self.staff, unit_key, body.version, wanted)
+        unit = await self.services[UnitAdministration].rename(self.staff, unit_key, body.version, wanted)
         self.services.wake("units")
         return _view(unit)
 
@@ -128,7 +129,7 @@ class UnitRetiring(BaseHandler):
     )
     async def post(self, unit_key: str, body: Seen) -> UnitAccount:
         """409 UNIT_IN_USE while it has open cases or a routing rule names it."""
-        unit = await self.services.units.retire(self.staff, unit_key, body.version)
+        unit = await self.services[UnitAdministration].retire(self.staff, unit_key, body.version)
         self.services.wake("units")
         return _view(unit)
 
@@ -148,6 +149,6 @@ class UnitRestoring(BaseHandler):
     )
     async def post(self, unit_key: str, body: Seen) -> UnitAccount:
         """From now on it may be dispatched to and named in rules."""
-        unit = await self.services.units.restore(self.staff, unit_key, body.version)
+        unit = await self.services[UnitAdministration].restore(self.staff, unit_key, body.version)
         self.services.wake("units")
         return _view(unit)

@@ -12,6 +12,7 @@ from handlers.base import BaseHandler
 from handlers.models import Answer, Body, Moment, PlainText, Query
 from handlers.operations import operation
 from reports.rules import ACTIONS
+from webhooks.service import WebhookService
 
 EVENTS = tuple(f"report.{action}" for action in sorted({*ACTIONS, "submit", "late", "update", "removed"}))
 
@@ -167,7 +168,7 @@ class WebhookHandler(BaseHandler):
 
     async def view(self, webhook: Document) -> dict[str, Any]:
         """The fields of a subscription."""
-        counts = await self.services.webhooks.counts(webhook["_id"])
+        counts = await self.services[WebhookService].counts(webhook["_id"])
         names = ("name", "url", "events", "categories", "areas", "units", "state", "paused_because", "version")
         more = ("created_at", "failures", "failing_since", "last_success_at", "last_problem", "missed")
         return {
@@ -198,7 +199,7 @@ class Webhooks(WebhookHandler):
     @operation("List webhooks", audience="staff", reach="limited", answer=WebhookList, permission="webhook.manage")
     async def get(self) -> WebhookList:
         """With what needs attention: a subscription that fails for long is paused."""
-        found = await self.services.webhooks.within(self.staff)
+        found = await self.services[WebhookService].within(self.staff)
         return WebhookList(webhooks=[WebhookView(**await self.view(w)) for w in found])
 
     @operation(
@@ -214,7 +215,7 @@ class Webhooks(WebhookHandler):
     )
     async def post(self, body: NewWebhook) -> WebhookWithSecret:
         """It is told of what changes from now on. The secret is shown here and never again."""
-        webhook, secret = await self.services.webhooks.create(self.staff, body.model_dump())
+        webhook, secret = await self.services[WebhookService].create(self.staff, body.model_dump())
         self.services.wake("webhooks")
         return WebhookWithSecret(**await self.view(webhook), secret=secret)
 
@@ -225,7 +226,7 @@ class Webhook(WebhookHandler):
     @operation("A webhook", audience="staff", reach="limited", answer=WebhookView, permission="webhook.manage")
     async def get(self, webhook_id: str) -> WebhookView:
         """And how it goes."""
-        return WebhookView(**await self.view(await self.services.webhooks.get(self.staff, webhook_id)))
+        return WebhookView(**await self.view(await self.services[WebhookService].get(self.staff, webhook_id)))
 
     @operation(
         "Change, pause or resume a webhook",
@@ -240,7 +241,7 @@ class Webhook(WebhookHandler):
     async def patch(self, webhook_id: str, body: WebhookChange) -> WebhookView:
         """What has waited for it is sent at once when it is resumed or its address changed."""
         wanted = body.model_dump(exclude_none=True, exclude={"version"})
-        webhook = await self.services.webhooks.change(self.staff, webhook_id, body.version, wanted)
+        webhook = await self.services[WebhookService].change(self.staff, webhook_id, body.version, wanted)
         self.services.wake("webhooks")
         self.services.wake("webhook_deliveries")
         return WebhookView(**await self.view(webhook))
@@ -248,7 +249,7 @@ class Webhook(WebhookHandler):
     @operation("Delete a webhook", audience="staff", reach="limited", permission="webhook.manage", limits=("write",))
     async def delete(self, webhook_id: str) -> None:
         """What waits for it is dropped."""
-        await self.services.webhooks.delete(self.staff, webhook_id)
+        await self.services[WebhookService].delete(self.staff, webhook_id)
         self.services.wake("webhooks")
 
 
@@ -267,7 +268,7 @@ class WebhookSecret(WebhookHandler):
     )
     async def post(self, webhook_id: str, body: SecretTurned) -> WebhookWithSecret:
         """For 24 hours messages are signed by the old one too, so that the receiver can change in between."""
-        webhook, secret = await self.services.webhooks.new_secret(self.staff, webhook_id, body.version)
+        webhook, secret = await self.services[WebhookService].new_secret(self.staff, webhook_id, body.version)
         self.services.wake("webhooks")
         return WebhookWithSecret(**await self.view(webhook), secret=secret)
 
@@ -285,7 +286,7 @@ class WebhookDeliveries(WebhookHandler):
     )
     async def get(self, webhook_id: str, query: DeliveryQuery) -> DeliveryPage:
         """What was delivered is kept for 7 days, what was given up for 30."""
-        found, following = await self.services.webhooks.deliveries(
+        found, following = await self.services[WebhookService].deliveries(
             self.staff, webhook_id, query.state, query.page, query.size
         )
         names = ("event", "number", "seq", "state", "created_at", "delivered_at", "give_up_at", "tries", "last")
@@ -308,7 +309,7 @@ class WebhookRedelivery(WebhookHandler):
     )
     async def post(self, webhook_id: str) -> Redelivered:
         """Under the same ids; each has three days again."""
-        count = await self.services.webhooks.redeliver(self.staff, webhook_id, None)
+        count = await self.services[WebhookService].redeliver(self.staff, webhook_id, None)
         self.services.wake("webhook_deliveries")
         return Redelivered(redelivered=count)
 
@@ -327,6 +328,6 @@ class DeliveryRedelivery(WebhookHandler):
     )
     async def post(self, webhook_id: str, delivery_id: str) -> Redelivered:
         """One that was given up, or delivered and lost by the receiver; under the same id."""
-        count = await self.services.webhooks.redeliver(self.staff, webhook_id, delivery_id)
+        count = await self.services[WebhookService].redeliver(self.staff, webhook_id, delivery_id)
         self.services.wake("webhook_deliveries")
         return Redelivered(redelivered=count)

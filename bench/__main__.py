@@ -27,7 +27,7 @@ from bench.load import Load, Measured
 from bench.measurements import MEASUREMENTS, Measurement
 from bench.stage import Group, Memory, Stage, cpu_seconds, memory, open_stage
 from core.config import load_settings
-from handlers.services import Services
+from core.services import Services
 from server.services import open_services
 
 WARM_UP_SECONDS = 2.0
@@ -205,7 +205,7 @@ async def bench(options: Options) -> int:
     chosen = [m for m in MEASUREMENTS if not options.only or m.name in options.only]
     results = []
     with console.status("Starting the servers") as status:
-        async with open_stage(options.processes) as stage, open_services(load_settings()) as (services, _):
+        async with open_stage(options.processes) as stage, open_services(load_settings()) as services:
             await settle_in(services)
             # Each application process is up once it has a connection of ours.
             (await Load.connect(stage.application.port, stage.application.pids, options.processes)).close()

@@ -14,13 +14,16 @@ import httpx
 from PIL import Image, ImageDraw
 
 from accounts.models import NewStaff, Unit
+from accounts.staff import StaffService
 from bench.limit import SUBMITTED
 from core.clock import now, shanghai
 from core.ids import new_id
-from handlers.services import Services
+from core.services import Services
 from places.importer import import_areas
 from places.models import Level
+from reports.catalogue import Catalogue
 from reports.models import NewReport, Reporter, RoutingRule
+from reports.service import ReportService
 from server.demo_geography import CELL_LATITUDE, CELL_LONGITUDE, COLUMNS, FOLDER, ROWS, SOUTH, WEST
 from server.seed import seed
 
@@ -126,11 +129,11 @@ async def settle_in(services: Services) -> None:
     for level in Level:
         await import_areas(services.database, FOLDER / f"{_FILES[level]}.geojson", level=level)
     await seed(services)
-    await services.staff.put_unit(Unit(key=UNIT, name="环卫所", short_name="环卫"))
+    await services[StaffService].put_unit(Unit(key=UNIT, name="环卫所", short_name="环卫"))
     rule = RoutingRule(key="rule", order=0, name="垃圾归环卫所", categories=(ROUTED,), unit=UNIT)
-    await services.catalogue.put_rule(rule)
+    await services[Catalogue].put_rule(rule)
     areas = [services.settings.reports.division]
-    await services.staff.create(
+    await services[StaffService].create(
         NewStaff(username=DISPATCHER, name="派遣员", roles=["dispatcher"], areas=areas), PASSWORD
     )
 
@@ -163,7 +166,7 @@ async def populate(services: Services, sandbox: str, citizens: int) -> District:
             contact_phone="13800138000" if n % 3 == 0 else None,
             anonymous=n % 4 == 0,
         )
-        document = await services.reports.submit(report, Reporter(who.citizen_id, who.openid))
+        document = await services[ReportService].submit(report, Reporter(who.citizen_id, who.openid))
         numbers.append(document["_id"])
     await services.database[SUBMITTED].insert_one(document)
     services.wake("reports")

@@ -23,8 +23,9 @@ from core.database import Database
 from core.ids import new_id
 from core.photo_store import PhotoStore
 from core.pictures import read_picture
-from handlers.services import Services
-from reports.queries import Filters
+from core.services import Services
+from reports.queries import Filters, ReportQueries
+from reports.snapshots.services import SnapshotServices
 from server.services import open_services
 
 SUBMITTED = "limit_submitted"
@@ -71,9 +72,9 @@ class Reports(Bare):
         near = self.get_argument("near", "")
         if near:
             longitude, latitude = map(float, near.split(","))
-            self.say(await self.services.queries.near(longitude, latitude, metres=1000))
+            self.say(await self.services[ReportQueries].near(longitude, latitude, metres=1000))
         else:
-            self.say(await self.services.queries.public((), None, 20))
+            self.say(await self.services[ReportQueries].public((), None, 20))
 
 
 class Report(Bare):
@@ -100,7 +101,7 @@ class Cases(Bare):
     async def get(self) -> None:
         """The product's own query."""
         filters = Filters(states=(self.get_argument("state"),), category=self.get_argument("category"))
-        self.say((await self.services.queries.staff_list(WHOLE_DISTRICT, filters, None, 20))[0])
+        self.say((await self.services[ReportQueries].staff_list(WHOLE_DISTRICT, filters, None, 20))[0])
 
 
 class Photos(Bare):
@@ -130,14 +131,14 @@ class Snapshots(Bare):
             settings["snapshot"] = await self.database["snapshots"].find_one()
         snapshot_id = new_id()
         picture = self.request.files["picture"][0].body
-        await self.services.snapshots.intake.files.keep(snapshot_id, "limit.img", picture)
+        await self.services[SnapshotServices].intake.files.keep(snapshot_id, "limit.img", picture)
         await self.database["limit_snapshots"].insert_one({**settings["snapshot"], "_id": snapshot_id})
         self.say({"snapshot_id": snapshot_id})
 
 
 async def main(port: int) -> None:
     """Serve until ended."""
-    async with open_services(load_settings()) as (services, _):
+    async with open_services(load_settings()) as services:
         with_services = {"services": services}
         routes = [
             ("/healthz", Health, with_services),

@@ -30,7 +30,7 @@ from bench.stage import Stage, open_stage
 from core.clock import now, shanghai
 from core.config import load_settings
 from core.database import connect
-from handlers.services import Services
+from core.services import Services
 from reports.case_indexes import INDEXES
 from reports.queries import Filters, staff_query
 from server import demo
@@ -225,7 +225,7 @@ async def main(options: argparse.Namespace) -> int:
 
     async with (
         open_stage(2, kept=f"bench-{options.reports}", prepare=prepare, cache_gb=CACHE_GB) as stage,
-        open_services(load_settings()) as (services, _),
+        open_services(load_settings()) as services,
     ):
         (await Load.connect(stage.application.port, stage.application.pids, 2)).close()
         answered = await measure(stage, services, options, console)

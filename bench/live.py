@@ -36,8 +36,9 @@ from core.changes import ChangeLog
 from core.clock import now
 from core.config import load_settings
 from core.ids import new_id
-from handlers.services import Services
+from core.services import Services
 from reports.models import NewReport, Reporter
+from reports.service import ReportService
 from server.process import choose_port, spawn
 from server.run import ROOT
 from server.services import open_services
@@ -137,7 +138,7 @@ async def make_cases(services: Services) -> list[str]:
         contact_phone=None,
         anonymous=False,
     )
-    original = await services.reports.submit(report, Reporter(new_id(), "bench"))
+    original = await services[ReportService].submit(report, Reporter(new_id(), "bench"))
     copies = [
         {**original, "_id": f"{original['_id'][:14]}{n:06d}", "owed": []} for n in range(100_000, 100_000 + CASES)
     ]
@@ -293,7 +294,7 @@ async def bench(options: argparse.Namespace) -> int:
     console = Console(width=None if sys.stdout.isatty() else 120)
     os.environ |= {"GONGZHI_LIVE__PER_PERSON": "100000", "GONGZHI_LIVE__CONNECTIONS": "100000"}
     with console.status("Starting the servers") as status:
-        async with open_stage(1) as stage, open_services(load_settings()) as (services, _):
+        async with open_stage(1) as stage, open_services(load_settings()) as services:
             status.update(f"Changes to {options.clients} clients …")
             ours, recorded, (worker, mongod) = await measure_ours(stage, services, options)
             status.update("The limit …")

@@ -32,11 +32,12 @@ from bench.stage import Stage, cpu_seconds, memory, open_stage
 from core.clock import now
 from core.config import load_settings
 from core.ids import new_id
-from handlers.services import Services
+from core.services import Services
 from inference.photos import PhotoClassifier
 from places.coordinates import CRS
 from places.models import Position
 from reports.snapshots.camera_sheets import NewCamera
+from reports.snapshots.services import SnapshotServices
 from server.services import open_services
 
 CAMERAS = 200
@@ -63,7 +64,7 @@ async def set_up(services: Services) -> tuple[str, list[str]]:
     division = services.settings.reports.division
     by = StaffSession("bench", "bench", (), frozenset({"cameras.manage"}), (division,), None)
     source = {"key": "bench", "name": "bench", "per_minute": 100_000, "classes": [], "labels": {}}
-    cameras = services.snapshots.cameras
+    cameras = services[SnapshotServices].cameras
     _, key = await cameras.create_source(by, {**source, "min_score": 0.6, "window_minutes": 60})
     rng = random.Random(5)
     codes = [f"c{n}" for n in range(CAMERAS)]
@@ -94,7 +95,7 @@ def feed(key: str, codes: list[str], pictures: list[bytes]) -> Iterator[bytes]:
 async def sift_all(services: Services) -> float:
     """Wait until nothing waits to be looked at; for how many seconds that took."""
     begin = time.perf_counter()
-    while await services.snapshots.intake.backlog(1) and time.perf_counter() < begin + SIFTED_WITHIN:  # noqa: ASYNC110
+    while await services[SnapshotServices].intake.backlog(1) and time.perf_counter() < begin + SIFTED_WITHIN:  # noqa: ASYNC110
         await asyncio.sleep(0.1)
     return time.perf_counter() - begin
 
@@ -120,7 +121,7 @@ async def measure(
         task = shown.add_task(f"{options.rate:g} a second", total=options.seconds, waits=0)
         while not running.done():
             await asyncio.wait([running], timeout=1.0)
-            backlogs.append(await services.snapshots.intake.backlog(100_000))
+            backlogs.append(await services[SnapshotServices].intake.backlog(100_000))
             shown.update(task, advance=1.0, waits=backlogs[-1])
     load.close()
     after = await sift_all(services)
@@ -204,7 +205,7 @@ async def bench(options: argparse.Namespace) -> int:
     pictures = [picture(seed) for seed in range(PICTURES)]
     options.kilobytes = sum(map(len, pictures)) / len(pictures) / 1e3
     alone = classifier_alone(pictures)
-    async with open_stage(options.processes) as stage, open_services(load_settings()) as (services, _):
+    async with open_stage(options.processes) as stage, open_services(load_settings()) as services:
         await settle_in(services)
         key, codes = await set_up(services)
         ours = await measure(stage, services, feed(key, codes, pictures), options, console)

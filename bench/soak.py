@@ -53,7 +53,7 @@ def held(stage: Stage) -> dict[str, Memory]:
 async def soak(minutes: float, rate: float) -> int:
     """Load and look; exit status 1 where not every answer was a success, or a process grew to the end."""
     console = Console(width=None if sys.stdout.isatty() else 120)
-    async with open_stage(PROCESSES) as stage, open_services(load_settings()) as (services, _):
+    async with open_stage(PROCESSES) as stage, open_services(load_settings()) as services:
         await settle_in(services)
         # Each application process is up once it has a connection of ours.
         (await Load.connect(stage.application.port, stage.application.pids, PROCESSES)).close()

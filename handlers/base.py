@@ -18,9 +18,10 @@ from tornado.escape import utf8
 from tornado.httputil import HTTPFile, HTTPInputError, parse_multipart_form_data
 from tornado.web import HTTPError, RequestHandler, stream_request_body
 
-from accounts.api_keys import ApiKey
+from accounts.api_keys import ApiKey, ApiKeyService
 from accounts.models import CitizenSession, StaffSession
 from accounts.reach import check_district_wide
+from accounts.sessions import SessionService
 from core.audit import serving
 from core.cache import Allowance
 from core.database import unavailable
@@ -36,11 +37,11 @@ from core.errors import (
 )
 from core.idempotency import Once
 from core.ids import new_id
+from core.services import Services
 from handlers.client_address import client_address
 from handlers.models import Body, Problem, Query
 from handlers.operations import ABOUT, METHODS, LimitName, Operation, operation_of
 from handlers.problems import explain
-from handlers.services import Services
 
 log = structlog.get_logger(__name__)
 
@@ -172,10 +173,10 @@ class BaseHandler(RequestHandler):
         if declared.audience == "partner":
             return await self._authenticate_partner(declared, token.strip())
         if declared.audience == "citizen":
-            self.citizen = await self.services.sessions.citizen(token.strip())
+            self.citizen = await self.services[SessionService].citizen(token.strip())
             structlog.contextvars.bind_contextvars(citizen=self.citizen.citizen_id)
             return f"citizen:{self.citizen.citizen_id}"
-        self.staff = await self.services.sessions.staff(token.strip(), unready=declared.unready)
+        self.staff = await self.services[SessionService].staff(token.strip(), unready=declared.unready)
         structlog.contextvars.bind_contextvars(staff=self.staff.staff_id)
         if declared.permission is not None and declared.permission not in self.staff.permissions:
             raise Forbidden(
@@ -189,7 +190,7 @@ class BaseHandler(RequestHandler):
 
     async def _authenticate_partner(self, declared: Operation, key: str) -> str:
         try:
-            self.key = await self.services.api_keys.check(key, *declared.scopes)
+            self.key = await self.services[ApiKeyService].check(key, *declared.scopes)
         except Forbidden as refused:
             if refused.code == "API_KEY_SCOPE":
                 raise

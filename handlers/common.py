@@ -9,17 +9,23 @@ from typing import Annotated, Any, cast
 import structlog
 from pydantic import ConfigDict, Field
 
+from accounts.citizens import CitizenService
+from accounts.sessions import SessionService
 from core import metrics
 from core.clock import now
 from core.database import is_answering
 from core.debts import count_debts
 from core.errors import NotFound, Unavailable
 from core.photo_store import FileName
-from core.wechat import WeChatError, dedup_key, picture_verdict, withdrawal
+from core.photos import PhotoService
+from core.wechat import PushReceiver, WeChatError, dedup_key, picture_verdict, withdrawal
 from handlers.base import BaseHandler
 from handlers.models import Answer, Query
 from handlers.operations import Route, operation
 from handlers.operators import is_local, is_operator
+from inference.condition import InferenceCondition
+from reports.calendar import CalendarService
+from reports.snapshots.services import SnapshotServices
 
 log = structlog.get_logger(__name__)
 
@@ -101,19 +107,21 @@ class Readyz(BaseHandler):
                 raise Unavailable("数据库没有响应。", code="NOT_READY", details=parts)
             problem = "本机时间与数据库服务器的时间相差超过 1 分钟，请校准。"
             raise Unavailable(problem, code="NOT_READY", details={**parts, "clock": False})
-        if not await is_operator(self.request, self.services.sessions):
+        if not await is_operator(self.request, self.services[SessionService]):
             return Readiness(status="ready", parts=None, warnings=None)
         warnings = [
             f"没有 {year} 年的节假日安排，该年只按周末计算工作时间；请更新程序，或由管理员录入。"
-            for year in await self.services.calendar.unpublished()
+            for year in await self.services[CalendarService].unpublished()
         ]
-        problems = await self.services.condition.problems() if self.services.settings.inference.enabled else None
+        problems = (
+            await self.services[InferenceCondition].problems() if self.services.settings.inference.enabled else None
+        )
         if problems is not None:  # a worker has looked
             parts["inference"] = not problems
             warnings += [
                 f"智能识别不可用（{problem}）。上报照常受理，待识别的等模型修复，也可人工分类。" for problem in problems
             ]
-        if await self.services.photos.blurring_is_late():
+        if await self.services[PhotoService].blurring_is_late():
             warnings.append(
                 "有照片超过 15 分钟没有遮挡人脸和车牌，公众看不到；请检查 worker 进程和 faces、plates 模型文件。"
             )
@@ -132,7 +140,7 @@ class Metrics(BaseHandler):
         for labels, (owed, oldest) in figures.items():
             metrics.DEBTS_OWED.labels(*labels).set(owed)
             metrics.DEBTS_OLDEST.labels(*labels).set(oldest)
-        for state, count in (await self.services.snapshots.intake.standing()).items():
+        for state, count in (await self.services[SnapshotServices].intake.standing()).items():
             metrics.SNAPSHOTS_STANDING.labels(state).set(count)
         self.set_header("Content-Type", metrics.CONTENT_TYPE)
         self.write(metrics.render())
@@ -154,7 +162,7 @@ class PhotoFile(BaseHandler):
     )
     async def get(self, photo_id: str, file: str, query: PhotoLink) -> None:
         """The address with its signature is given in answers that name the photo; it is good for about an hour."""
-        data = await self.services.photos.read(photo_id, cast(FileName, file), query.expires, query.signature)
+        data = await self.services[PhotoService].read(photo_id, cast(FileName, file), query.expires, query.signature)
         self.set_header("Content-Type", "image/jpeg")
         self.set_header("Content-Security-Policy", "default-src 'none'; sandbox")
         # What a photo is changes only with the revision that its links name, and the link is itself the permission.
@@ -192,7 +200,7 @@ class WeChatPush(BaseHandler):
     async def get(self, query: PushQuery) -> None:
         """Answers ``echostr`` when the signature is right."""
         self.set_header("Content-Type", "text/plain; charset=utf-8")
-        self.write(self.services.push.verify_url(query.signature, query.timestamp, query.nonce, query.echostr))
+        self.write(self.services[PushReceiver].verify_url(query.signature, query.timestamp, query.nonce, query.echostr))
 
     @operation(
         "WeChat pushes an event",
@@ -200,12 +208,12 @@ class WeChatPush(BaseHandler):
     )  # fmt: skip
     async def post(self, query: PushQuery, body: bytes) -> None:
         """Verdicts on pictures, withdrawn permissions. ``success`` once it is stored; may be repeated."""
-        event = self.services.push.open(query.model_dump(), body)
+        event = self.services[PushReceiver].open(query.model_dump(), body)
         kind, key = str(event.get("Event", "")), dedup_key(event)
         if kind == "wxa_media_check":
             await self._judge(event)
         elif (asked := withdrawal(event)) is not None and asked.what is not None:
-            await self.services.citizens.withdraw(asked.openid, asked.what, key)
+            await self.services[CitizenService].withdraw(asked.openid, asked.what, key)
         elif asked is not None and not asked.known:
             log.warning("wechat.withdrawal_unknown", revoke_info=str(event.get("RevokeInfo", ""))[:20], key=key)
         else:
@@ -229,8 +237,8 @@ class WeChatPush(BaseHandler):
         try:
             verdict = picture_verdict(event)
         except WeChatError as error:
-            return await self.services.photos.ask_again(trace_id, str(error.errcode))
-        return await self.services.photos.judge(trace_id, verdict.suggest, str(verdict.label))
+            return await self.services[PhotoService].ask_again(trace_id, str(error.errcode))
+        return await self.services[PhotoService].judge(trace_id, verdict.suggest, str(verdict.label))
 
 
 class OpenAPI(BaseHandler):

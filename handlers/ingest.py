@@ -14,6 +14,7 @@ from handlers.models import Answer, Body, GivenMoment, Moment, PlainText
 from handlers.operations import Route, operation
 from reports.snapshots.intake import Admission
 from reports.snapshots.models import CAMERA_CODE, Box, NewSnapshot
+from reports.snapshots.services import SnapshotServices
 
 PREFIX = "/ingest/v1"
 _SMALLEST = 0.0001
@@ -78,7 +79,9 @@ class Snapshots(BaseHandler):
     async def admit(self) -> None:
         """Refuse what there is no room for before its picture is read."""
         length = self.request.headers.get("Content-Length", "")
-        self.admission = await self.services.snapshots.intake.admit(self.key, int(length) if length.isdigit() else None)
+        self.admission = await self.services[SnapshotServices].intake.admit(
+            self.key, int(length) if length.isdigit() else None
+        )
 
     def on_finish(self) -> None:
         """Called by Tornado once the answer is out."""
@@ -108,7 +111,7 @@ class Snapshots(BaseHandler):
         """Answered when picture and facts are on the disk; what becomes of it is decided later. 429 with Retry-After
         while too much waits, or the source sends more than it was granted: send the same again after that."""
         assert self.admission is not None  # noqa: S101 - who is not admitted does not get here
-        taken = await self.services.snapshots.intake.take(
+        taken = await self.services[SnapshotServices].intake.take(
             self.admission.source,
             NewSnapshot(
                 camera=body.camera,
@@ -130,7 +133,7 @@ class SnapshotPicture(BaseHandler):
     )
     async def get(self, snapshot_id: str, query: PhotoLink) -> None:
         """As the camera sent it. The address with its signature is given to reviewers, good for about an hour."""
-        picture = await self.services.snapshots.review.picture(snapshot_id, query.expires, query.signature)
+        picture = await self.services[SnapshotServices].review.picture(snapshot_id, query.expires, query.signature)
         self.set_header("Content-Type", f"image/{picture.kind}")
         self.set_header("Content-Security-Policy", "default-src 'none'; sandbox")
         self.write(picture.data)

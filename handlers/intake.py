@@ -16,7 +16,7 @@ from handlers.models import Answer, AtLeast, Body, GivenMoment, Moment, PlainTex
 from handlers.operations import Route, operation
 from handlers.report_views import state_name
 from places.models import Position
-from reports.intake import AREA, CALLER_PHONE, HOTLINE, ORDER_NUMBER, Order, hotline, order_status
+from reports.intake import AREA, CALLER_PHONE, HOTLINE, ORDER_NUMBER, IntakeService, Order, hotline, order_status
 from reports.models import Partner
 from reports.rules import State
 
@@ -136,7 +136,7 @@ class Orders(IntakeHandler):
     async def post(self, body: IntakeOrder) -> OrderTaken:
         """It waits for staff of the intake, who read and file it. The same order sent again is answered the same; with
         the same number but other content it is refused (409), with our case number."""
-        taken = await self.services.intake.take(body.order(), self.sender(), by=self.request_id)
+        taken = await self.services[IntakeService].take(body.order(), self.sender(), by=self.request_id)
         self.services.wake("reports")
         report = taken.report
         return OrderTaken(
@@ -156,7 +156,7 @@ class OrderByNumber(IntakeHandler):
     @operation("How far an order is", audience="partner", scopes=SCOPES, answer=OrderStatus)
     async def get(self, external_number: str) -> OrderStatus:
         """By the sender's own number; others' orders are not found."""
-        report = await self.services.intake.status(self.sender().partner_id, external_number)
+        report = await self.services[IntakeService].status(self.sender().partner_id, external_number)
         told = order_status(report)
         return OrderStatus(
             external_number=external_number,

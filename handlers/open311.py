@@ -14,9 +14,10 @@ from typing import Any, ClassVar, cast
 
 from pydantic import BaseModel, ValidationError
 
-from accounts.api_keys import ApiKey
+from accounts.api_keys import ApiKey, ApiKeyService
 from core.debts import Document
 from core.errors import AppError, NotFound
+from core.photos import PhotoService
 from core.pictures import MAX_BYTES
 from handlers import open311_formats as formats
 from handlers.base import BaseHandler, UnknownAddress
@@ -36,9 +37,11 @@ from handlers.open311_requests import (
 from handlers.operations import Operation, Route, operation
 from handlers.problems import explain
 from handlers.report_views import closed_at, is_ready, may_be_public, public_revision
-from reports.catalogue import check_answers
+from reports.catalogue import Catalogue, check_answers
 from reports.models import Category, NewReport, Partner
+from reports.queries import ReportQueries
 from reports.rules import OPEN, State
+from reports.service import ReportService
 from reports.timeline import to_citizens
 
 PREFIX = "/open311/v2"
@@ -101,11 +104,11 @@ class Open311Handler(BaseHandler):
 
     async def partner(self, api_key: str | None) -> ApiKey:
         """Whose key it is. Raises :class:`core.errors.Forbidden`."""
-        return await self.services.api_keys.check(api_key, "open311.write")
+        return await self.services[ApiKeyService].check(api_key, "open311.write")
 
     async def categories(self) -> dict[str, Category]:
         """The categories by key, in the order in which citizens see them."""
-        return {c.key: c for c in await self.services.catalogue.categories()}
+        return {c.key: c for c in await self.services[Catalogue].categories()}
 
     async def category(self, service_code: str) -> Category:
         """The category ``service_code``. Raises :class:`NotFound`."""
@@ -117,7 +120,7 @@ class Open311Handler(BaseHandler):
     async def reports(self, api_key: str | None, **conditions: Any) -> formats.ServiceRequests:
         """What ``conditions`` find of the public reports and those of the key's own partner."""
         own = (await self.partner(api_key)).key_id if api_key else None
-        found = await self.services.queries.published(partner_id=own, limit=MAX_REQUESTS, **conditions)
+        found = await self.services[ReportQueries].published(partner_id=own, limit=MAX_REQUESTS, **conditions)
         categories = await self.categories()
 
         def shown() -> formats.ServiceRequests:
@@ -163,7 +166,7 @@ class Open311Handler(BaseHandler):
 
     def _media_url(self, report: Document, photo_id: str) -> str:
         revision = public_revision(report, photo_id)
-        return self.services.photos.link(photo_id, "large", life=PHOTO_LINK_LIFE, revision=revision)
+        return self.services[PhotoService].link(photo_id, "large", life=PHOTO_LINK_LIFE, revision=revision)
 
 
 def _parameter(field: str) -> str:
@@ -196,7 +199,7 @@ class Discovery(Open311Handler):
         """Service Discovery. ``changeset`` moves on when a category changes: then the service list has to be fetched
         anew."""
         settings = self.services.settings
-        changed = await self.services.catalogue.changed_at() or datetime.fromtimestamp(0, UTC)
+        changed = await self.services[Catalogue].changed_at() or datetime.fromtimestamp(0, UTC)
         return formats.Discovery(
             changeset=changed,
             contact=settings.open311.contact,
@@ -316,8 +319,10 @@ class Requests(Open311Handler):
         assert request.lat is not None and request.long is not None  # noqa: S101, PT018 - the model has seen to it
         once = self.once_by(key.key_id, _content(request, body))
         partner = Partner(key.key_id, key.name)
-        photos = [await self.services.photos.take(f.body, partner.owner, verdict="unchecked") for f in body.files]
-        report = await self.services.reports.submit(
+        photos = [
+            await self.services[PhotoService].take(f.body, partner.owner, verdict="unchecked") for f in body.files
+        ]
+        report = await self.services[ReportService].submit(
             NewReport(
                 description=request.description or category.name,
                 category=category.key,

@@ -7,12 +7,17 @@ from typing import Annotated, Any
 import orjson
 from pydantic import Field
 
+from accounts.citizens import CitizenService
 from accounts.models import ConsentSubject
+from accounts.sessions import SessionService
 from core.clock import shanghai
+from core.photos import PhotoService
 from core.pictures import SizeName
 from handlers.base import BaseHandler
 from handlers.models import Answer, Body, Moment, PlainText
 from handlers.operations import operation
+from notices.service import NoticeService
+from reports.people import ReportPeople
 
 
 class WeChatCode(Body):
@@ -85,11 +90,11 @@ class CitizenHandler(BaseHandler):
         return Citizen(
             citizen_id=citizen["_id"],
             nickname=citizen["nickname"],
-            phone=self.services.citizens.masked_phone(citizen),
+            phone=self.services[CitizenService].masked_phone(citizen),
             created_at=citizen["created_at"],
             consents=[ConsentView(**c) for c in latest.values()],
-            unused_accepts=dict(await self.services.notices.unused(citizen["_id"])),
-            templates=dict(self.services.notices.templates()),
+            unused_accepts=dict(await self.services[NoticeService].unused(citizen["_id"])),
+            templates=dict(self.services[NoticeService].templates()),
         )
 
 
@@ -106,13 +111,13 @@ class Session(CitizenHandler):
     )
     async def post(self, body: WeChatCode) -> SessionOpened:
         """Exchanges the code of ``wx.login``. The first time makes the account."""
-        token, seconds, citizen = await self.services.citizens.sign_in(body.code)
+        token, seconds, citizen = await self.services[CitizenService].sign_in(body.code)
         return SessionOpened(token=token, expires_in=seconds, citizen=await self.profile(citizen))
 
     @operation("Sign out", audience="citizen", limits=("write",))
     async def delete(self) -> None:
         """Ends this session alone; other phones stay signed in."""
-        await self.services.sessions.close(self.request.headers["Authorization"].partition(" ")[2].strip())
+        await self.services[SessionService].close(self.request.headers["Authorization"].partition(" ")[2].strip())
 
 
 class Me(CitizenHandler):
@@ -121,17 +126,17 @@ class Me(CitizenHandler):
     @operation("My profile", audience="citizen", answer=Citizen)
     async def get(self) -> Citizen:
         """The signed-in citizen."""
-        return await self.profile(await self.services.citizens.get(self.citizen.citizen_id))
+        return await self.profile(await self.services[CitizenService].get(self.citizen.citizen_id))
 
     @operation("Change my profile", audience="citizen", body=Profile, answer=Citizen, limits=("write",))
     async def patch(self, body: Profile) -> Citizen:
         """The nickname; it is shown to the citizen and to staff only."""
-        return await self.profile(await self.services.citizens.rename(self.citizen.citizen_id, body.nickname))
+        return await self.profile(await self.services[CitizenService].rename(self.citizen.citizen_id, body.nickname))
 
     @operation("Delete my account", audience="citizen", limits=("write",))
     async def delete(self) -> None:
         """At once and for good. Reports stay, without their person; every session ends."""
-        await self.services.citizens.delete(self.citizen.citizen_id)
+        await self.services[CitizenService].delete(self.citizen.citizen_id)
 
 
 class Phone(CitizenHandler):
@@ -140,7 +145,7 @@ class Phone(CitizenHandler):
     @operation("Set my phone", audience="citizen", body=WeChatCode, answer=Citizen, limits=("write",), errors=(502,))
     async def post(self, body: WeChatCode) -> Citizen:
         """Exchanges the code of the ``getPhoneNumber`` button; the number is stored encrypted."""
-        return await self.profile(await self.services.citizens.set_phone(self.citizen.citizen_id, body.code))
+        return await self.profile(await self.services[CitizenService].set_phone(self.citizen.citizen_id, body.code))
 
 
 class Consents(CitizenHandler):
@@ -150,7 +155,7 @@ class Consents(CitizenHandler):
     async def post(self, body: NewConsent) -> Citizen:
         """Adds a line to the consent log."""
         return await self.profile(
-            await self.services.citizens.consent(self.citizen.citizen_id, body.subject, body.version, body.given)
+            await self.services[CitizenService].consent(self.citizen.citizen_id, body.subject, body.version, body.given)
         )
 
 
@@ -162,14 +167,14 @@ class Export(CitizenHandler):
         """Account, consents, reports, follows, photos (with addresses to fetch them) and accepted messages, as JSON."""
         citizen_id = self.citizen.citizen_id
         services = self.services
-        photos = await services.photos.owned_by(citizen_id)
+        photos = await services[PhotoService].owned_by(citizen_id)
         size: SizeName = "large"
         document = {
-            "account": await services.citizens.export(citizen_id),
-            "reports": await services.people.export(citizen_id),
-            "follows": await services.people.followed(citizen_id),
-            "photos": [{**p, "address": services.photos.link(p["_id"], size, original=True)} for p in photos],
-            "messages": await services.notices.export(citizen_id),
+            "account": await services[CitizenService].export(citizen_id),
+            "reports": await services[ReportPeople].export(citizen_id),
+            "follows": await services[ReportPeople].followed(citizen_id),
+            "photos": [{**p, "address": services[PhotoService].link(p["_id"], size, original=True)} for p in photos],
+            "messages": await services[NoticeService].export(citizen_id),
         }
         self.set_header("Content-Type", "application/json; charset=utf-8")
         self.set_header("Content-Disposition", 'attachment; filename="gongzhi-my-data.json"')
@@ -188,5 +193,5 @@ class SubscriptionsHandler(CitizenHandler):
     @operation("Accept subscribe messages", audience="citizen", body=Accepts, answer=Subscriptions, limits=("write",))
     async def post(self, body: Accepts) -> Subscriptions:
         """One accept is one message of that template; accepts add up."""
-        unused = await self.services.notices.accept(self.citizen.citizen_id, body.template_ids)
+        unused = await self.services[NoticeService].accept(self.citizen.citizen_id, body.template_ids)
         return Subscriptions(unused_accepts=dict(unused))

@@ -7,6 +7,7 @@ from tornado.httputil import HTTPFile
 from core.clock import now
 from core.debts import Document
 from core.errors import Invalid
+from core.photos import PhotoService
 from core.pictures import MAX_BYTES
 from handlers.base import BaseHandler
 from handlers.operations import operation
@@ -49,12 +50,15 @@ from miniprogram_api.report_models import (
     Withdrawal,
 )
 from places.models import Position
-from reports.duplicates import Candidate
+from reports.catalogue import Catalogue
+from reports.duplicates import Candidate, Duplicates
 from reports.facts import suspended_until, units_of, wanted
 from reports.milestones import milestones
 from reports.models import Given, NewReport, Reporter
-from reports.queries import is_late
+from reports.people import ReportPeople
+from reports.queries import ReportQueries, is_late
 from reports.rules import NOTE_SHOWN, State
+from reports.service import ReportService
 from reports.timeline import to_citizens
 
 PAGE_SIZE = 20
@@ -69,7 +73,7 @@ class CategoriesHandler(BaseHandler):
         return Categories(
             categories=[
                 CategoryView.model_validate(c.model_dump(include=set(CategoryView.model_fields)))
-                for c in await self.services.catalogue.categories()
+                for c in await self.services[Catalogue].categories()
             ]
         )
 
@@ -89,7 +93,7 @@ class Photos(BaseHandler):
     async def post(self, file: HTTPFile) -> PhotoTaken:
         """JPEG, PNG, WebP or HEIC by its bytes, at most 10 MB and 50 megapixels. Position and time are read from it,
         then everything but the pixels is removed; three sizes are kept."""
-        taken = await self.services.photos.take(
+        taken = await self.services[PhotoService].take(
             file.body, {"kind": "citizen", "id": self.citizen.citizen_id}, openid=self.citizen.openid
         )
         self.services.wake("photos")
@@ -100,7 +104,7 @@ class Photos(BaseHandler):
             height=taken["height"],
             taken_at=taken["taken_at"],
             location=location_of(*where) if where else None,
-            photo=photo_view(self.services.photos, taken["_id"], taken["check"]["verdict"], original=True),
+            photo=photo_view(self.services[PhotoService], taken["_id"], taken["check"]["verdict"], original=True),
         )
 
 
@@ -125,13 +129,13 @@ class ReportHandler(BaseHandler):
             location=location_view(report),
             submitted_at=report["created_at"],
             mine=mine,
-            photo=first_photo(self.services.photos, report, eyes="own" if mine else "public"),
+            photo=first_photo(self.services[PhotoService], report, eyes="own" if mine else "public"),
             metres=round(report["metres"], 1) if "metres" in report else None,
         )
 
     async def act(self, number: str, action: str, given: Given) -> ActionDone:
         """Do one of the reporter's actions."""
-        _, entry = await self.services.reports.act(number, action, self.reporter, given, once=self.once)
+        _, entry = await self.services[ReportService].act(number, action, self.reporter, given, once=self.once)
         self.services.wake("reports")
         return ActionDone(
             number=number,
@@ -159,7 +163,7 @@ class Reports(ReportHandler):
         """Photos first (``POST /photos``), then this with their ids. The place must lie in the district."""
         stored = body.location.stored()
         longitude, latitude = stored.point.coordinates
-        report = await self.services.reports.submit(
+        report = await self.services[ReportService].submit(
             NewReport(
                 description=body.description,
                 category=body.category,
@@ -188,7 +192,7 @@ class Reports(ReportHandler):
         """The citizen's own, followed ones, those near a place, or the newest that everybody may see."""
         if sum((query.mine, query.followed, query.near is not None)) > 1:
             raise Invalid("mine、followed、near 只能选一个。", code="ONE_LIST_AT_A_TIME")
-        queries, states, me = self.services.queries, tuple(query.status), self.citizen.citizen_id
+        queries, states, me = self.services[ReportQueries], tuple(query.status), self.citizen.citizen_id
         following: str | None = None
         if query.near is not None:
             longitude, latitude = query.near.stored().point.coordinates
@@ -210,7 +214,7 @@ class Similar(ReportHandler):
         """Nearby and of late, the likest first: the citizen may follow one of them instead of reporting it again."""
         position = Position(longitude=query.longitude, latitude=query.latitude, crs=query.crs)
         longitude, latitude = position.stored().point.coordinates
-        found = await self.services.duplicates.for_citizen(
+        found = await self.services[Duplicates].for_citizen(
             self.citizen.citizen_id,
             longitude=longitude,
             latitude=latitude,
@@ -232,14 +236,14 @@ class Report(ReportHandler):
     @operation("A report", audience="citizen", answer=ReportDetail)
     async def get(self, number: str) -> ReportDetail:
         """With its timeline, responsible unit, time limit, and what the citizen may do now."""
-        report = await self.services.queries.for_citizen(number, self.citizen.citizen_id)
+        report = await self.services[ReportQueries].for_citizen(number, self.citizen.citizen_id)
         mine = report["reporter"]["citizen_id"] == self.citizen.citizen_id
-        photos = self.services.photos
+        photos = self.services[PhotoService]
         first = report["timeline"][0]
         rated = next((e for e in reversed(report["timeline"]) if e["action"] == "rate"), first)
         timeline = [self._step(report, e, mine) for e in report["timeline"] if e["shown"]]
         rating = report["rating"]
-        end = await self.services.queries.end_of(report)
+        end = await self.services[ReportQueries].end_of(report)
         return ReportDetail(
             number=report["_id"],
             state=report["state"],
@@ -276,7 +280,7 @@ class Report(ReportHandler):
             checked=report["public"],
             actions=[
                 ActionView(action=t.action, label=t.label, needs=list(t.needs), takes=[*t.takes, *t.some_of])
-                for t in self.services.reports.open_to(report, self.reporter)
+                for t in self.services[ReportService].open_to(report, self.reporter)
             ],
             merged=MergedView(number=end["_id"], state=end["state"], state_name=state_name(end))
             if end is not report
@@ -297,7 +301,7 @@ class Report(ReportHandler):
             says=to_citizens(entry),
             by=by or ("处置部门" if entry["by"].get("unit") else "指挥中心"),
             note=entry["note"] if (readable if own_words else entry["action"] in NOTE_SHOWN) else None,
-            photos=photo_views(self.services.photos, report, entry["photos"], eyes=eyes),
+            photos=photo_views(self.services[PhotoService], report, entry["photos"], eyes=eyes),
         )
 
 
@@ -307,13 +311,13 @@ class Follow(ReportHandler):
     @operation("Follow a report", audience="citizen", body=Empty, answer=Followed, limits=("write",), errors=(409,))
     async def post(self, number: str, body: Empty) -> Followed:
         """Instead of reporting the same problem again. Following twice changes nothing."""
-        report = await self.services.people.follow(number, self.citizen.citizen_id)
+        report = await self.services[ReportPeople].follow(number, self.citizen.citizen_id)
         return Followed(number=number, followers=len(report["followers"]))
 
     @operation("Stop following a report", audience="citizen", limits=("write",))
     async def delete(self, number: str) -> None:
         """Nothing more of it is told to this citizen."""
-        await self.services.people.unfollow(number, self.citizen.citizen_id)
+        await self.services[ReportPeople].unfollow(number, self.citizen.citizen_id)
 
 
 class Supplements(ReportHandler):

@@ -18,6 +18,7 @@ from rich.progress import Progress, TaskID
 from core import log
 from core.config import ConfigurationError, Settings, load_settings
 from core.errors import AppError
+from core.photos import PhotoService
 from server.backup.command_line import add_options, run
 from server.backup.manifest import BackupError
 from server.heap import keep_small
@@ -102,7 +103,7 @@ async def _seed(settings: Settings, file: Path | None) -> None:
     from server.services import open_services
 
     given = Responsibilities.read(file) if file is not None else None
-    async with open_services(settings) as (services, _):
+    async with open_services(settings) as services:
         roles, categories = await seed(services)
         print(f"Added {len(roles)} roles and {len(categories)} categories.")
         if given is not None:
@@ -116,14 +117,14 @@ async def blur(settings: Settings) -> None:
 
     from server.services import open_services
 
-    async with open_services(settings) as (services, _):
-        whole = done = await services.photos.not_blurred()
+    async with open_services(settings) as services:
+        whole = done = await services[PhotoService].not_blurred()
         for left in track(range(whole, 0, -1), "Blurring stored photos", total=whole):
             while done >= left:
-                await services.photos.owe_blurring(_BLURRED_AT_ONCE)
+                await services[PhotoService].owe_blurring(_BLURRED_AT_ONCE)
                 services.wake("photos")
                 await asyncio.sleep(1)
-                done = await services.photos.not_blurred()
+                done = await services[PhotoService].not_blurred()
         print(f"{whole} photos had no public picture; now all have one, or are withheld because they cannot be read.")
 
 

@@ -20,11 +20,11 @@ import miniprogram_api
 from admin.live import make_hub
 from core import metrics
 from core.config import Settings
+from core.services import Services
 from handlers import common, ingest, intake, open311, openapi
 from handlers.base import BaseHandler, UnknownAddress
 from handlers.not_yet import Living, NotYet
 from handlers.operations import Route
-from handlers.services import Services
 from server.start import open_once_there
 
 VERSION = "0.1.0"
@@ -102,7 +102,7 @@ async def serve(settings: Settings) -> None:
     async with AsyncExitStack() as stack:
         opened = await open_once_there(settings, stack, stop, waiting=say_so)
         if opened is not None:
-            services, _ = opened
+            services = opened
             application = make_application(services)
             server = start_server(services, settings, application=application)
         for each in waiting:

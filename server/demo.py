@@ -20,16 +20,22 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from rich.table import Table
 
+from accounts.citizens import CitizenService
 from accounts.models import NewStaff, StaffSession
 from accounts.roles import starting_roles
+from accounts.sessions import SessionService
+from accounts.sign_in import SignInService
+from accounts.staff import StaffService
 from core.clock import now
 from core.config import ConfigurationError, Settings
 from core.debts import Collector
 from core.errors import Conflict
-from handlers.services import Services
+from core.services import Services
+from notices.service import NoticeService
 from places.importer import import_areas
 from places.models import Level
-from reports.jobs import ReportJobs
+from places.service import PlaceService
+from reports.calendar import CalendarService
 from reports.models import Reporter
 from server.demo_cameras import put_cameras
 from server.demo_geography import DISTRICT, FILES, FOLDER, STREETS
@@ -79,7 +85,7 @@ async def load(settings: Settings, sandbox_url: str) -> None:
     """
     if not settings.demo or settings.environment == "production":
         raise ConfigurationError("demo: the settings do not allow the demo district")
-    async with open_services(settings) as (services, jobs):
+    async with open_services(settings) as services:
         loadings = services.database["demo"]
         loading = await loadings.find_one_and_update(
             {"_id": DISTRICT[0]},
@@ -98,7 +104,6 @@ async def load(settings: Settings, sandbox_url: str) -> None:
             task = bar.add_task("Loading the demo district", total=None)
             await _load(
                 services,
-                jobs,
                 sandbox_url,
                 began_at=loading["began_at"],
                 progress=lambda done, total: bar.update(task, completed=done, total=total),
@@ -109,7 +114,6 @@ async def load(settings: Settings, sandbox_url: str) -> None:
 
 async def _load(
     services: Services,
-    jobs: ReportJobs,
     sandbox_url: str,
     *,
     began_at: datetime,
@@ -120,13 +124,13 @@ async def _load(
     await seed(services)
     await put_responsibilities(services, district)
     # Nobody looks at photos yet: what waits for that is left to the worker, or it would be asked about at every step.
-    paid = {kind: payer for kind, payer in payers(services, jobs)["reports"].items() if kind != "suggest"}
+    paid = {kind: payer for kind, payer in payers(services)["reports"].items() if kind != "suggest"}
     collector = Collector(services.database["reports"], paid, lease=LEASE)
     staff = await _staff(services, district.staff, since=began_at - _PEOPLE_SINCE)
     player = Player(
         services,
         collector,
-        await services.calendar.current(),
+        await services[CalendarService].current(),
         reporters=await _citizens(services, district.citizens, sandbox_url, since=began_at - _PEOPLE_SINCE),
         staff=staff,
         until=began_at,
@@ -138,7 +142,7 @@ async def _load(
 async def _import_areas(services: Services) -> None:
     """Each level is imported whole or not at all: one that is there is complete."""
     for level in Level:
-        present = [area.code for area in await services.places.areas(level)]
+        present = [area.code for area in await services[PlaceService].areas(level)]
         if not present:
             await import_areas(services.database, FOLDER / FILES[level], level=level)
         elif not present[0].startswith(DISTRICT[0]):
@@ -160,15 +164,15 @@ async def _staff(services: Services, people: list[Person], *, since: datetime) -
                 unit_id=person.unit,
             )
             try:
-                await services.staff.create(account, PASSWORD)
+                await services[StaffService].create(account, PASSWORD)
             except Conflict:
                 continue  # an earlier loading made it
     found: dict[str, StaffSession] = {}
     for person in people:
-        token, _ = await services.sign_in.sign_in(person.username, PASSWORD)
+        token, _ = await services[SignInService].sign_in(person.username, PASSWORD)
         # The first of a role works; another one reaches less.
-        found.setdefault(person.unit or person.role, await services.sessions.staff(token, unready=True))
-        await services.sessions.close(token)
+        found.setdefault(person.unit or person.role, await services[SessionService].staff(token, unready=True))
+        await services[SessionService].close(token)
     return found
 
 
@@ -180,16 +184,16 @@ async def _citizens(services: Services, names: list[str], sandbox_url: str, *, s
             set_clock(since)
             for name in names:
                 answer = await sandbox.get("login-code", params={"user": name})
-                token, _, citizen = await services.citizens.sign_in(answer.raise_for_status().json()["code"])
-                await services.sessions.close(token)
+                token, _, citizen = await services[CitizenService].sign_in(answer.raise_for_status().json()["code"])
+                await services[SessionService].close(token)
                 if not citizen["consents"]:
-                    await services.citizens.consent(citizen["_id"], "privacy_policy", "1.0", True)
-                unused = await services.notices.unused(citizen["_id"])
-                for event, template in services.notices.templates().items():
+                    await services[CitizenService].consent(citizen["_id"], "privacy_policy", "1.0", True)
+                unused = await services[NoticeService].unused(citizen["_id"])
+                for event, template in services[NoticeService].templates().items():
                     # The sandbox keeps its counts in memory alone: every loading tells it anew.
                     accepts = {"user": name, "template_id": template, "count": _ACCEPTS}
                     (await sandbox.post("accepts", json=accepts)).raise_for_status()
-                    await services.notices.accept(citizen["_id"], [template] * (_ACCEPTS - unused[event]))
+                    await services[NoticeService].accept(citizen["_id"], [template] * (_ACCEPTS - unused[event]))
                 found.append(Reporter(citizen["_id"], citizen["openid"]))
     return found
 

@@ -17,11 +17,13 @@ from pydantic import BaseModel, ConfigDict, Field
 from accounts.models import StaffSession
 from core.clock import now
 from core.errors import Conflict
-from handlers.services import Services
+from core.services import Services
 from places.coordinates import CRS
 from places.models import Level, Position
+from places.service import PlaceService
 from reports.snapshots.camera_sheets import NewCamera
 from reports.snapshots.models import Box, NewSnapshot
+from reports.snapshots.services import SnapshotServices
 from server.demo_pictures import draw_scene
 
 CAMERAS = Path(__file__).parent / "demo_data" / "cameras.yaml"
@@ -83,13 +85,13 @@ async def put_cameras(services: Services, by: StaffSession) -> None:
     ``by``: the administrator. Nobody keeps the source's key: who wants to send in its name has another one made.
     """
     written = read_cameras()
-    cameras, intake = services.snapshots.cameras, services.snapshots.intake
+    cameras, intake = services[SnapshotServices].cameras, services[SnapshotServices].intake
     # Drawings are not what the classifier has learnt from, so less is asked of them than of photographs.
     sifting = {"per_minute": 600, "classes": [], "min_score": 0.4, "window_minutes": 60}
     with suppress(Conflict):
         await cameras.create_source(by, {**written.source.model_dump(), **sifting})
-    streets = {street.name: street.code for street in await services.places.areas(Level.STREET)}
-    grids = await services.places.areas(Level.GRID)
+    streets = {street.name: street.code for street in await services[PlaceService].areas(Level.STREET)}
+    grids = await services[PlaceService].areas(Level.GRID)
     for camera in written.cameras:
         grid = [grid for grid in grids if grid.code.startswith(streets[camera.street])][camera.grid - 1]
         longitude, latitude = grid.centre

@@ -17,12 +17,17 @@ from datetime import UTC, datetime, timedelta
 from accounts.models import StaffSession
 from core.clock import clock, shanghai
 from core.debts import Collector, Document
-from handlers.services import Services
+from core.photos import PhotoService
+from core.services import Services
 from places.coordinates import CRS, LonLat, convert
 from places.models import Area, Level
+from places.service import PlaceService
+from reports.catalogue import Catalogue
 from reports.deadlines import WorkCalendar
 from reports.models import Given, NewReport, Reporter
+from reports.queries import ReportQueries
 from reports.rules import Transition, rows
+from reports.service import ReportService
 from server.demo_cases import STORIES, Case, Step, moments, read_cases
 from server.demo_pictures import draw_scene
 
@@ -92,8 +97,8 @@ class Player:
         self._reporters = reporters
         self._staff = staff
         self._until = until
-        policy = replace(services.reports.policy, two_level=True)
-        self._two_level = services.reports.under(policy)
+        policy = replace(services[ReportService].policy, two_level=True)
+        self._two_level = services[ReportService].under(policy)
         self._numbers: dict[str, str] = {}  # of the cases played so far, by their addresses
         self._notes, self._cases = (cases := read_cases()).handling_notes, cases.cases
 
@@ -122,16 +127,16 @@ class Player:
         """Note what an earlier loading did: a person's step is one entry of the timeline."""
         by_text = {play.case.text: play for play in plays}
         for reporter in self._reporters:
-            mine, _ = await self._services.queries.mine(reporter.citizen_id, (), None, len(plays))
+            mine, _ = await self._services[ReportQueries].mine(reporter.citizen_id, (), None, len(plays))
             for listed in mine:
                 if play := by_text.get(listed["description"]):
-                    report = await self._services.reports.get(listed["_id"])
+                    report = await self._services[ReportService].get(listed["_id"])
                     play.number = report["_id"]
                     own = [e for e in report["timeline"] if e["action"] not in BROUGHT]
                     play.taken = sum(entry["by"]["kind"] != "system" for entry in own) - 1
 
     async def _plays(self) -> list[_Play]:
-        areas = self._services.places.areas
+        areas = self._services[PlaceService].areas
         streets = {street.name: street.code for street in await areas(Level.STREET)}
         grids = await areas(Level.GRID)
         return [
@@ -166,7 +171,7 @@ class Player:
             set_clock(moment)
             while await self._collector.settle_due():
                 pass
-            report = await self._services.reports.get(number)
+            report = await self._services[ReportService].get(number)
             if not any("claim" in debt for debt in report["owed"]):
                 return report
             moment += LEASE  # what a killed loading was paying falls due when its lease ends
@@ -174,7 +179,7 @@ class Player:
     async def _submit(self, play: _Play) -> Document:
         case, by = play.case, play.reporter
         owner = {"kind": "citizen", "id": by.citizen_id}
-        photo = await self._services.photos.take(await play.pictures[0], owner, openid=by.openid)
+        photo = await self._services[PhotoService].take(await play.pictures[0], owner, openid=by.openid)
         report = NewReport(
             description=case.text,
             category=case.category,
@@ -187,7 +192,7 @@ class Player:
             anonymous=play.index % 5 == 0,
             answers=case.answers,
         )
-        return await self._services.reports.submit(report, by)
+        return await self._services[ReportService].submit(report, by)
 
     async def _take(self, play: _Play, number: int, step: Step, report: Document) -> None:
         """Take one step of the story, giving what the table of transitions asks for."""
@@ -197,7 +202,7 @@ class Player:
             actor = play.reporter
         else:
             actor = self._staff[report["unit_id"] if step.by == "unit" else step.by]
-        service = self._two_level if step.two_level else self._services.reports
+        service = self._two_level if step.two_level else self._services[ReportService]
         row = service.row(step.action, report, actor) or _row(step)
         accepted = {*row.needs, *row.takes, *row.some_of}
         words = case.says.get(step.action)
@@ -206,7 +211,7 @@ class Player:
         photos: tuple[str, ...] = ()
         if number in play.pictures and isinstance(actor, StaffSession):
             owner = {"kind": "staff", "id": actor.staff_id}
-            photos = ((await self._services.photos.take(await play.pictures[number], owner))["_id"],)
+            photos = ((await self._services[PhotoService].take(await play.pictures[number], owner))["_id"],)
         rating = case.rating if "score" in row.needs else None
         category = case.becomes if "category" in row.needs else None
         given = Given(
@@ -226,7 +231,7 @@ class Player:
 
     async def _condition(self, category: str, report: Document) -> str:
         """The filing condition that staff choose: the one that a rule would take."""
-        return (await self._services.catalogue.category(category)).condition_for(report["answers"]).key
+        return (await self._services[Catalogue].category(category)).condition_for(report["answers"]).key
 
 
 def _row(step: Step) -> Transition:

@@ -10,9 +10,11 @@ from pydantic import BaseModel, ConfigDict
 
 from accounts.models import Unit
 from accounts.roles import add_starting_roles
+from accounts.staff import StaffService
 from core.errors import Invalid
-from handlers.services import Services
-from reports.catalogue import starting_categories
+from core.services import Services
+from places.service import PlaceService
+from reports.catalogue import Catalogue, starting_categories
 from reports.models import RoutingRule
 
 
@@ -37,11 +39,11 @@ async def seed(services: Services) -> tuple[list[str], list[str]]:
 
     May be repeated: what the district has changed since stays as it is.
     """
-    roles = await add_starting_roles(services.staff)
-    present = {category.key for category in await services.catalogue.categories()}
+    roles = await add_starting_roles(services[StaffService])
+    present = {category.key for category in await services[Catalogue].categories()}
     missing = [category for category in starting_categories() if category.key not in present]
     for category in missing:
-        await services.catalogue.put_category(category)
+        await services[Catalogue].put_category(category)
     return [role.key for role in roles], [category.key for category in missing]
 
 
@@ -50,9 +52,9 @@ async def put_responsibilities(services: Services, given: Responsibilities) -> N
 
     Raises :class:`Invalid` before anything is written when a rule names a unit, category or area that does not exist.
     """
-    units = {unit.key for unit in given.units} | {unit.key for unit in await services.staff.units()}
-    categories = {category.key for category in await services.catalogue.categories()}
-    areas = {area.code for area in await services.places.areas()}
+    units = {unit.key for unit in given.units} | {unit.key for unit in await services[StaffService].units()}
+    categories = {category.key for category in await services[Catalogue].categories()}
+    areas = {area.code for area in await services[PlaceService].areas()}
     problems = [
         f"{rule.key}: {what} {name}"
         for rule in given.rules
@@ -67,6 +69,6 @@ async def put_responsibilities(services: Services, given: Responsibilities) -> N
     if problems:
         raise Invalid(f"派遣规则引用了不存在的部门、类别或区域：{'；'.join(problems)}", code="RULE_UNKNOWN_NAME")
     for unit in given.units:
-        await services.staff.put_unit(unit)
+        await services[StaffService].put_unit(unit)
     for rule in given.rules:
-        await services.catalogue.put_rule(rule)
+        await services[Catalogue].put_rule(rule)

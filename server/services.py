@@ -46,9 +46,9 @@ from core.photo_marks import PhotoMarks
 from core.photo_store import PhotoStore
 from core.photos import PhotoService
 from core.serials import Serials
+from core.services import Services
 from core.timekeeper import Timekeeper
 from core.wechat import PushReceiver, WeChat
-from handlers.services import Services
 from inference import condition as condition_room
 from inference import drift as drift_room
 from inference import labels as labels_room
@@ -199,8 +199,8 @@ async def _prepare(database: Database, log: Database) -> None:
 
 
 @asynccontextmanager
-async def open_services(settings: Settings) -> AsyncIterator[tuple[Services, ReportJobs]]:
-    """The services of this process, and what its worker runs; closed on leaving."""
+async def open_services(settings: Settings) -> AsyncIterator[Services]:
+    """The services of this process; closed on leaving."""
     if settings.mongodb.url is None or settings.redis.url is None:
         raise ConfigurationError("MONGODB_URL and REDIS_URL must be set; `make run` sets them for its own servers")
     database = connect(settings.mongodb.url, settings.mongodb.database, pool_size=settings.mongodb.pool_size)
@@ -287,9 +287,13 @@ async def open_services(settings: Settings) -> AsyncIterator[tuple[Services, Rep
             database=database,
             cache=cache,
             audit=audit,
-            sessions=sessions,
-            citizens=CitizenService(database, sessions, wechat, vault),
-            sign_in=SignInService(
+            timekeeper=timekeeper,
+            jobs=long_jobs,
+        )
+        services.add(
+            sessions,
+            CitizenService(database, sessions, wechat, vault),
+            SignInService(
                 database,
                 sessions=sessions,
                 audit=audit,
@@ -297,30 +301,28 @@ async def open_services(settings: Settings) -> AsyncIterator[tuple[Services, Rep
                 failures=Failures(database, settings.sessions),
                 second_factor=SecondFactor(database["staff"], vault, _ISSUER),
             ),
-            delegations=DelegationService(database, sessions, demands=settings.sessions.second_factor == "by_role"),
-            staff=staff,
-            administration=StaffAdministration(
+            DelegationService(database, sessions, demands=settings.sessions.second_factor == "by_role"),
+            staff,
+            StaffAdministration(
                 database,
                 staff=staff,
                 passwords=passwords,
                 administrators=administrators,
                 known_areas=places.known,
             ),
-            roles=RoleAdministration(
+            RoleAdministration(
                 database,
                 administrators=administrators,
                 known=known_permissions(),
             ),
-            units=UnitAdministration(database),
-            api_keys=api_keys,
-            places=places,
-            photos=photos,
-            inference=inference,
-            condition=InferenceCondition(
-                database, inference, every=timedelta(seconds=settings.inference.check_seconds)
-            ),
-            seeing=PhotoSeeing(photos, inference),
-            suggestions=Suggestions(
+            UnitAdministration(database),
+            api_keys,
+            places,
+            photos,
+            inference,
+            InferenceCondition(database, inference, every=timedelta(seconds=settings.inference.check_seconds)),
+            PhotoSeeing(photos, inference),
+            Suggestions(
                 reports=reports,
                 queries=queries,
                 catalogue=catalogue,
@@ -329,57 +331,51 @@ async def open_services(settings: Settings) -> AsyncIterator[tuple[Services, Rep
                 inference=inference,
                 settings=settings.inference,
             ),
-            photo_marks=PhotoMarks(database),
-            hiding=PictureHider(photos, CONFIG_FILE.parent / settings.photos.detectors),
-            labels=LabelService(database),
-            promotions=Promotions(database),
-            drift=Drift(database),
-            lessons=ReportLessons(labels=LabelService(database), photos=photos),
-            notices=notices,
-            inbox=inbox,
-            catalogue=catalogue,
-            calendar=calendar,
-            categories=CategoryAdministration(database, catalogue=catalogue, library=library),
-            library=library,
-            areas=AreaOverview(database, places=places, catalogue=catalogue),
-            routing=RoutingAdministration(database, catalogue=catalogue, places=places),
-            time_limits=TimeLimits(
-                database, calendar=calendar, escalation=escalation, inbox=inbox, timekeeper=timekeeper
-            ),
-            timekeeper=timekeeper,
-            reports=reports,
-            queries=queries,
-            duplicates=Duplicates(
+            PhotoMarks(database),
+            PictureHider(photos, CONFIG_FILE.parent / settings.photos.detectors),
+            LabelService(database),
+            Promotions(database),
+            Drift(database),
+            ReportLessons(labels=LabelService(database), photos=photos),
+            notices,
+            inbox,
+            catalogue,
+            calendar,
+            CategoryAdministration(database, catalogue=catalogue, library=library),
+            library,
+            AreaOverview(database, places=places, catalogue=catalogue),
+            RoutingAdministration(database, catalogue=catalogue, places=places),
+            TimeLimits(database, calendar=calendar, escalation=escalation, inbox=inbox, timekeeper=timekeeper),
+            reports,
+            queries,
+            Duplicates(
                 database,
                 queries=queries,
                 photos=photos,
                 metres=settings.reports.similar_metres,
                 days=settings.reports.similar_days,
             ),
-            topics=Topics(database, queries),
-            people=people,
-            call_backs=CallBacks(database, queries=queries),
-            positions=StaffPositions(database, keep=timedelta(minutes=settings.side_tasks.position_minutes)),
-            side_tasks=SideTasks(database, photos=photos, settings=settings.side_tasks),
-            scheme=scheme,
-            statistics=statistics,
-            monthly_sheets=MonthlySheets(statistics=statistics, scheme=scheme, staff=staff, places=places),
-            webhooks=WebhookService(database, vault, sender.rules),
-            delivering=Delivering(database, vault, sender, settings.webhooks),
-            push=PushReceiver(
+            Topics(database, queries),
+            people,
+            CallBacks(database, queries=queries),
+            StaffPositions(database, keep=timedelta(minutes=settings.side_tasks.position_minutes)),
+            SideTasks(database, photos=photos, settings=settings.side_tasks),
+            scheme,
+            statistics,
+            MonthlySheets(statistics=statistics, scheme=scheme, staff=staff, places=places),
+            WebhookService(database, vault, sender.rules),
+            Delivering(database, vault, sender, settings.webhooks),
+            PushReceiver(
                 settings.wechat.push_token.get_secret_value(),
                 settings.wechat.push_aes_key.get_secret_value(),
                 settings.wechat.appid,
             ),
-            jobs=long_jobs,
-            exports=exports,
-            batches=ReportBatches(database, reports, idempotency),
-            intake=intake,
-            hotline_sheets=sheets,
-            findings=ReportFindings(
-                reports=reports, queries=queries, photos=photos, places=places, catalogue=catalogue
-            ),
-            snapshots=snapshot_services(
+            exports,
+            ReportBatches(database, reports, idempotency),
+            intake,
+            sheets,
+            ReportFindings(reports=reports, queries=queries, photos=photos, places=places, catalogue=catalogue),
+            snapshot_services(
                 database,
                 settings.snapshots,
                 labels=LabelService(database),
@@ -398,18 +394,20 @@ async def open_services(settings: Settings) -> AsyncIterator[tuple[Services, Rep
                 ),
             ),
         )
-        jobs = ReportJobs(
-            database,
-            reports=reports,
-            catalogue=catalogue,
-            photos=photos,
-            notices=notices,
-            wechat=wechat,
-            audit=audit,
+        services.add(
+            ReportJobs(
+                database,
+                reports=reports,
+                catalogue=catalogue,
+                photos=photos,
+                notices=notices,
+                wechat=wechat,
+                audit=audit,
+            )
         )
         # From here on the process has the database's time and the model in force, and follows both.
         async with timekeeper.kept(), following(settings, database, inference):
-            yield services, jobs
+            yield services
     finally:
         sender.close()
         inference.close()

@@ -10,9 +10,8 @@ import structlog
 from pymongo.errors import ConnectionFailure, WTimeoutError
 
 from core.config import Settings
+from core.services import Services
 from core.waiting import until_set
-from handlers.services import Services
-from reports.jobs import ReportJobs
 from server.services import open_services
 
 log = structlog.get_logger(__name__)
@@ -25,7 +24,7 @@ _TOLD_EVERY = 10
 
 async def open_once_there(
     settings: Settings, stack: AsyncExitStack, stop: asyncio.Event, waiting: Callable[[], None] = lambda: None
-) -> tuple[Services, ReportJobs] | None:
+) -> Services | None:
     """The services, opened in ``stack``, once MongoDB is there; None when told to stop before.
 
     ``waiting`` is called each time that it was not.

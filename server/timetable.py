@@ -24,7 +24,12 @@ from core.changes import ChangeLog
 from core.clock import now
 from core.config import Settings
 from core.metrics import QUEUED_JOBS
-from handlers.services import Services
+from core.photos import PhotoService
+from core.services import Services
+from inference.drift import Drift
+from reports.service import ReportService
+from reports.snapshots.services import SnapshotServices
+from reports.time_limits import TimeLimits
 
 log = structlog.get_logger(__name__)
 
@@ -34,7 +39,7 @@ _BLURRED_AT_ONCE = 100  # a minute at most: new photos wait for the same worker
 async def clear_unused_photos(context: dict[str, Any]) -> int:
     """Delete photos that nothing has used within a day."""
     services: Services = context["services"]
-    cleared = await services.photos.clear_unused()
+    cleared = await services[PhotoService].clear_unused()
     if cleared:
         log.info("photos.cleared", count=cleared)
     return cleared
@@ -43,7 +48,7 @@ async def clear_unused_photos(context: dict[str, Any]) -> int:
 async def blur_stored_photos(context: dict[str, Any]) -> int:
     """Have photos blurred that were stored before that was done."""
     services: Services = context["services"]
-    owed = await services.photos.owe_blurring(_BLURRED_AT_ONCE)
+    owed = await services[PhotoService].owe_blurring(_BLURRED_AT_ONCE)
     if owed:
         log.info("photos.blurring_owed", count=owed)
     return owed
@@ -52,10 +57,10 @@ async def blur_stored_photos(context: dict[str, Any]) -> int:
 async def mark_late_reports(context: dict[str, Any]) -> int:
     """Mark the cases whose time limit has passed, and take back what a clock that was ahead has marked."""
     services: Services = context["services"]
-    taken_back = await services.time_limits.take_back()
+    taken_back = await services[TimeLimits].take_back()
     if taken_back:
         log.warning("reports.not_late", count=taken_back)
-    return await services.reports.mark_late()
+    return await services[ReportService].mark_late()
 
 
 async def trim_changes(context: dict[str, Any]) -> int:
@@ -71,7 +76,7 @@ async def trim_changes(context: dict[str, Any]) -> int:
 async def remind_dormant_reports(context: dict[str, Any]) -> int:
     """Remind staff of the cases that nobody has touched for long."""
     services: Services = context["services"]
-    reminded = await services.reports.remind_dormant()
+    reminded = await services[ReportService].remind_dormant()
     if reminded:
         log.info("reports.reminded", count=reminded)
     return reminded
@@ -80,7 +85,10 @@ async def remind_dormant_reports(context: dict[str, Any]) -> int:
 async def clear_snapshots(context: dict[str, Any]) -> int:
     """Let go of snapshots that nobody reviewed in time, and of pictures whose time is over."""
     services: Services = context["services"]
-    expired, deleted = await services.snapshots.clearing.expire(), await services.snapshots.clearing.delete_files()
+    expired, deleted = (
+        await services[SnapshotServices].clearing.expire(),
+        await services[SnapshotServices].clearing.delete_files(),
+    )
     if expired or deleted:
         log.info("snapshots.cleared", expired=expired, deleted=deleted)
     return deleted
@@ -89,7 +97,7 @@ async def clear_snapshots(context: dict[str, Any]) -> int:
 async def measure_drift(context: dict[str, Any]) -> None:
     """Put how the models did on the last whole day into the figures."""
     services: Services = context["services"]
-    await services.drift.measure()
+    await services[Drift].measure()
 
 
 async def count_jobs(context: dict[str, Any]) -> None:

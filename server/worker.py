@@ -16,28 +16,43 @@ from pathlib import Path
 
 import structlog
 
+from accounts.positions import StaffPositions
+from accounts.sessions import SessionService
 from core.audit import Sealer, audit_payer
 from core.changes import CHANNEL
 from core.config import Settings
 from core.debts import PLACES_EACH, WAKE_CHANNEL, Collector, Document, Parties, Payer, Payment, Postponed
 from core.feed import Feed
 from core.jobs import JobService
+from core.photos import PhotoService
+from core.services import Services
 from handlers.common import ADMINISTERED
-from handlers.services import Services
+from inference.condition import InferenceCondition
+from inference.hiding import PictureHider
+from inference.seeing import PhotoSeeing
+from notices.service import NoticeService
 from reports import feed as reports_feed
+from reports.calendar import CalendarService
 from reports.day_changes import DayChanges
+from reports.duplicates import Duplicates
 from reports.jobs import ReportJobs
+from reports.learning import ReportLessons
 from reports.merging import Merging
+from reports.people import ReportPeople
 from reports.recount import Recount
+from reports.service import ReportService
 from reports.side_task_jobs import SideTaskJobs
+from reports.snapshots.services import SnapshotServices
 from reports.splitting import Splitting
+from reports.suggestions import Suggestions
+from reports.time_limits import TimeLimits
 from reports.topic_keeping import TopicKeeper
 from server.heap import until_over
 from server.relief import OUTSIDE, Relief, catch_up, urgent
 from server.services import policy
 from server.start import open_once_there
 from server.timetable import run_timetable
-from webhooks.deliveries import Planner, receivers
+from webhooks.deliveries import Delivering, Planner, receivers
 from webhooks.sending import CONNECTIONS
 
 log = structlog.get_logger(__name__)
@@ -49,15 +64,15 @@ _STOP_SECONDS = 4.0
 _CLAIMED_TOGETHER = {"snapshots": 8}
 
 
-def payers(services: Services, jobs: ReportJobs) -> dict[str, dict[str, Payer]]:
+def payers(services: Services) -> dict[str, dict[str, Payer]]:
     """Who pays which debt, by collection and kind."""
 
     async def forget(citizen: Document, _debt: Document) -> Payment:
         """Every room forgets the deleted citizen; each may be asked again."""
-        await services.sessions.close_all(citizen["_id"])
-        await services.people.forget(citizen["_id"])
-        await services.notices.forget(citizen["_id"])
-        await services.photos.forget_owner(citizen["_id"])
+        await services[SessionService].close_all(citizen["_id"])
+        await services[ReportPeople].forget(citizen["_id"])
+        await services[NoticeService].forget(citizen["_id"])
+        await services[PhotoService].forget_owner(citizen["_id"])
         return Payment()
 
     async def expire(job: Document, debt: Document) -> Payment:
@@ -67,15 +82,16 @@ def payers(services: Services, jobs: ReportJobs) -> dict[str, dict[str, Payer]]:
         return await services.jobs.pay_expire(job, debt)
 
     audit = {"audit": audit_payer(services.audit)}
+    jobs = services[ReportJobs]
     checks = SideTaskJobs(
         services.database,
-        reports=services.reports,
-        positions=services.positions,
+        reports=services[ReportService],
+        positions=services[StaffPositions],
         settings=services.settings.side_tasks,
     )
-    splitting = Splitting(services.database, services.reports)
-    days = DayChanges(services.database, calendar=services.calendar, policy=policy(services.settings))
-    merging = Merging(services.database, services.reports)
+    splitting = Splitting(services.database, services[ReportService])
+    days = DayChanges(services.database, calendar=services[CalendarService], policy=policy(services.settings))
+    merging = Merging(services.database, services[ReportService])
     return {
         **dict.fromkeys(ADMINISTERED, audit),
         "reports": {
@@ -85,16 +101,16 @@ def payers(services: Services, jobs: ReportJobs) -> dict[str, dict[str, Payer]]:
             "notify": jobs.pay_notify,
             "audit": jobs.pay_audit,
             "resume": jobs.pay_resume,
-            "warn": services.time_limits.pay_warn,
+            "warn": services[TimeLimits].pay_warn,
             "absorb": merging.pay_absorb,
-            "find_duplicates": services.duplicates.pay_find_duplicates,
+            "find_duplicates": services[Duplicates].pay_find_duplicates,
             "offer_check": checks.pay_offer_check,
             "cancel_checks": checks.pay_cancel_checks,
             "move_checks": checks.pay_move_checks,
             "create_children": splitting.pay_create_children,
             "tell_parent": splitting.pay_tell_parent,
-            "suggest": services.suggestions.pay_suggest,
-            "learn": services.lessons.pay_learn,
+            "suggest": services[Suggestions].pay_suggest,
+            "learn": services[ReportLessons].pay_learn,
         },
         "side_tasks": {
             "offer": checks.pay_offer,
@@ -104,32 +120,33 @@ def payers(services: Services, jobs: ReportJobs) -> dict[str, dict[str, Payer]]:
             **audit,
         },
         "photos": {
-            "check": services.photos.pay_check,
-            "await_verdict": services.photos.pay_await_verdict,
+            "check": services[PhotoService].pay_check,
+            "await_verdict": services[PhotoService].pay_await_verdict,
             "tell_verdict": jobs.pay_tell_verdict,
-            "see": services.seeing.pay_see,
-            "blur": services.hiding.pay_blur,
+            "see": services[PhotoSeeing].pay_see,
+            "blur": services[PictureHider].pay_blur,
             "tell_blurred": jobs.pay_tell_blurred,
             **audit,
         },
         "snapshots": {
-            "sift": services.snapshots.sifting.pay_sift,
-            "open_case": services.snapshots.cases.pay_open_case,
-            "label": services.snapshots.labels.pay_label,
+            "sift": services[SnapshotServices].sifting.pay_sift,
+            "open_case": services[SnapshotServices].cases.pay_open_case,
+            "label": services[SnapshotServices].labels.pay_label,
             **audit,
         },
         "citizens": {"forget": forget},
         "jobs": {"run": services.jobs.pay_run, "expire": expire},
         "calendar_days": {**audit, "recount": days.pay_recount},
         "webhooks": audit,
-        "webhook_deliveries": {"deliver": services.delivering.pay_deliver},
+        "webhook_deliveries": {"deliver": services[Delivering].pay_deliver},
     }
 
 
 class Worker:
     """Settles debts in every collection, woken by Redis and the clock; seals the audit log, counts, records changes."""
 
-    def __init__(self, services: Services, jobs: ReportJobs, settings: Settings) -> None:
+    def __init__(self, services: Services) -> None:
+        settings = services.settings
         self._services = services
         self._sweep = settings.worker.sweep_seconds
         self._sealer = Sealer.of(settings, services.database)
@@ -137,7 +154,7 @@ class Worker:
         self._gather_seconds = settings.worker.gather_seconds
         self._seal_seconds = settings.audit.seal_seconds
         lease = timedelta(seconds=settings.worker.lease_seconds)
-        by_collection = payers(services, jobs)
+        by_collection = payers(services)
         places = {
             "jobs": settings.worker.jobs,
             "webhook_deliveries": CONNECTIONS,  # those to one subscription are bounded: so many may be slow at once
@@ -184,7 +201,7 @@ class Worker:
             group.create_task(self._feed.run())
             group.create_task(self._topics.run(self._gather_seconds))
             if self._services.settings.inference.enabled:
-                group.create_task(self._services.condition.run())
+                group.create_task(self._services[InferenceCondition].run())
             group.create_task(self._planner.run(self._changed, self._sweep))
             for collector, woken in self._collectors:
                 group.create_task(collector.run(woken, self._sweep))
@@ -255,19 +272,19 @@ async def work(settings: Settings, *, catching_up: bool = False) -> None:
         opened = await open_once_there(settings, stack, stop)
         if opened is None:
             return
-        services, jobs = opened
+        services = opened
         if catching_up:
-            parts = [catch_up(services.database, payers(services, jobs), settings)]
+            parts = [catch_up(services.database, payers(services), settings)]
         else:
             parts = [
-                Worker(services, jobs, settings).run(),
+                Worker(services).run(),
                 run_timetable(services, settings),
-                services.time_limits.run(settings.worker.warn_seconds),
+                services[TimeLimits].run(settings.worker.warn_seconds),
                 stop_when_grown(settings.worker.memory_mb, services.jobs),
             ]
         if relief is not None:
             patience = timedelta(seconds=settings.worker.patience_seconds)
-            parts.append(relief.watch(services.database, urgent(payers(services, jobs)), patience))
+            parts.append(relief.watch(services.database, urgent(payers(services)), patience))
         tasks = [asyncio.create_task(part) for part in parts]
         stopped = asyncio.create_task(stop.wait())
         done, _ = await asyncio.wait([stopped, *tasks], return_when=asyncio.FIRST_COMPLETED)

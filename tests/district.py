@@ -17,8 +17,7 @@ from PIL import Image
 from tornado.netutil import bind_sockets
 
 from core.config import Settings
-from handlers.services import Services
-from reports.jobs import ReportJobs
+from core.services import Services
 from sandbox.application import Sandbox
 from sandbox.settings import Settings as SandboxSettings
 from server.application import start_server
@@ -84,7 +83,6 @@ class District:
 
     settings: Settings
     services: Services
-    jobs: ReportJobs
     sandbox: Sandbox
     http: httpx.AsyncClient
     url: str
@@ -206,11 +204,11 @@ async def open_district(
         }
     )
     await lay_district(settings)
-    async with open_services(settings) as (services, jobs):
+    async with open_services(settings) as services:
         server = start_server(services, settings, sockets=sockets)
         async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", trust_env=False, timeout=30) as http:
-            task = asyncio.create_task(Worker(services, jobs, settings).run()) if worker else None
-            yield District(settings, services, jobs, sandbox, http, f"http://127.0.0.1:{port}", {})
+            task = asyncio.create_task(Worker(services).run()) if worker else None
+            yield District(settings, services, sandbox, http, f"http://127.0.0.1:{port}", {})
             if task is not None:
                 task.cancel()
                 with contextlib.suppress(asyncio.CancelledError):

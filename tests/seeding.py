@@ -12,12 +12,14 @@ from pymongo import AsyncMongoClient, IndexModel
 
 from accounts.models import NewStaff, Unit
 from accounts.roles import starting_roles
+from accounts.staff import StaffService
 from core.clock import clock
 from core.config import Settings
-from handlers.services import Services
+from core.services import Services
 from places.importer import import_areas
 from places.models import Level
-from reports.catalogue import starting_categories
+from places.service import PlaceService
+from reports.catalogue import Catalogue, starting_categories
 from reports.models import RoutingRule
 from server.services import open_services
 from tests import ROOT
@@ -80,7 +82,7 @@ async def lay_district(settings: Settings) -> None:
     if (snapshot := _snapshots.get(division)) is None:
         with unmoved_clock():
             clock.offset = timedelta(0)  # whenever the one that opens it says it is: others copy it
-            async with open_services(settings) as (services, _):
+            async with open_services(settings) as services:
                 await _seed(services)
         _snapshots[division] = await Snapshot.of(url, name)
     else:
@@ -94,16 +96,16 @@ async def _seed(services: Services) -> None:
         await import_areas(services.database, DEMO_DATA / f"{name}.geojson", level=level)
     roles = starting_roles()
     for role in roles:
-        await services.staff.put_role(role)
+        await services[StaffService].put_role(role)
     for unit in UNITS:
-        await services.staff.put_unit(Unit(key=unit, name=f"{unit}所", short_name=unit))
+        await services[StaffService].put_unit(Unit(key=unit, name=f"{unit}所", short_name=unit))
     for category in starting_categories():
-        await services.catalogue.put_category(category)
+        await services[Catalogue].put_category(category)
     for order, (key, unit) in enumerate(RULES.items()):
         rule = RoutingRule(key=f"rule_{key}", order=order, name=f"{key} 归口", categories=(key,), unit=unit)
-        await services.catalogue.put_rule(rule)
+        await services[Catalogue].put_rule(rule)
     district = services.settings.reports.division
-    street = (await services.places.areas(Level.STREET))[0].code
+    street = (await services[PlaceService].areas(Level.STREET))[0].code
     centre = {role.key: role.name for role in roles if role.key != "unit"}
     people = [
         *(NewStaff(username=key, name=name, roles=[key], areas=[district]) for key, name in centre.items()),
@@ -112,4 +114,4 @@ async def _seed(services: Services) -> None:
         NewStaff(username="street-centre", name="街道中心", roles=["street_dispatcher"], areas=[street]),
     ]
     for person in people:
-        await services.staff.create(person, PASSWORD)
+        await services[StaffService].create(person, PASSWORD)

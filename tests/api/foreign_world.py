@@ -10,12 +10,18 @@ from typing import Any, ClassVar
 
 import openpyxl
 
+from accounts.api_keys import ApiKeyService
 from accounts.models import NewStaff, Role
+from accounts.staff import StaffService
 from core.clock import now, shanghai
 from core.ids import new_id
 from handlers.operations import PATH_PARAMETERS
+from notices.inbox import StaffInbox
 from places.models import Level
+from places.service import PlaceService
+from reports.indicator_scheme import IndicatorScheme
 from reports.recount import Recount
+from reports.service import ReportService
 from reports.topic_keeping import TopicKeeper
 from tests.api.support import collector
 from tests.api.test_intake import order, sender
@@ -73,7 +79,7 @@ class World:
 async def person(district: District, role: str, areas: list[str], unit: str | None = None) -> Client:
     """A new member of staff who has ``role`` alone."""
     username = f"p-{new_id()}"
-    await district.services.staff.create(
+    await district.services[StaffService].create(
         NewStaff(username=username, name="外区人员", roles=[role], areas=areas, unit_id=unit), PASSWORD
     )
     signed_in = await district.staff(username)
@@ -82,15 +88,15 @@ async def person(district: District, role: str, areas: list[str], unit: str | No
 
 async def give(district: District, role: str, permissions: frozenset[str]) -> None:
     """Have ``role`` hold ``permissions`` from now on."""
-    await district.services.staff.put_role(Role(key=role, name=role, permissions=sorted(permissions)))
+    await district.services[StaffService].put_role(Role(key=role, name=role, permissions=sorted(permissions)))
 
 
 async def open_world(district: District, everything: frozenset[str]) -> World:
     """``district``, whose worker is turned by hand, with one of everything in one street and of one unit."""
     services = district.services
-    located = await services.places.locate(*INSIDE)
+    located = await services[PlaceService].locate(*INSIDE)
     street = next(code for code in located.areas if len(code) == 9)
-    far_street = next(a.code for a in await services.places.areas(Level.STREET) if a.code != street)
+    far_street = next(a.code for a in await services[PlaceService].areas(Level.STREET) if a.code != street)
     await give(district, "everything", everything)
     owner, colleague = [await person(district, "everything", [street], UNIT) for _ in range(2)]
     staff = Client(district.http, "/admin/api/v1", owner.token)
@@ -110,10 +116,10 @@ async def open_world(district: District, everything: frozenset[str]) -> World:
     await settled(district, "reports")
     await district.action("dispatcher", number, "dispatch", unit=UNIT)
     await settled(district, "reports")
-    report = await services.reports.get(number)
+    report = await services[ReportService].get(number)
 
     hotline = await sender(district, "intake.hotline", "12345 热线")
-    body = order(await services.places.get(street))
+    body = order(await services[PlaceService].get(street))
     await hotline.post("/reports", body)
 
     source = await new_source(district)
@@ -136,7 +142,7 @@ async def open_world(district: District, everything: frozenset[str]) -> World:
     await settled(district, "jobs")
     notice = new_id()
     address = f"staff:{owner.facts['staff_id']}"
-    await services.inbox.tell(notice, [address], kind="warning", text="即将超时", report=number, at=now())
+    await services[StaffInbox].tell(notice, [address], kind="warning", text="即将超时", report=number, at=now())
     moment = now()
     lent = {"to": colleague.facts["staff_id"], "roles": ["everything"], "reason": "休假"}
     lent |= {"begins_at": moment.isoformat(), "ends_at": (moment + timedelta(days=3)).isoformat()}
@@ -144,7 +150,7 @@ async def open_world(district: District, everything: frozenset[str]) -> World:
     (session,) = (await staff.get("/me/sessions"))["sessions"]
     await TopicKeeper(services.database).rebuild(lambda _done, _total: None)
     await Recount(services.database).rebuild()
-    await services.scheme.read()  # written when it is read for the first time
+    await services[IndicatorScheme].read()  # written when it is read for the first time
     # Citizens may follow what is public; what is not is nobody else's.
     await services.database["reports"].update_many({}, {"$set": {"public": False}})
 
@@ -169,7 +175,7 @@ async def open_world(district: District, everything: frozenset[str]) -> World:
     assert objects.keys() | SHARED.keys() == PATH_PARAMETERS.keys(), "say here what a new path parameter may be"
     for name, value in {**SHARED, **objects, "source_key": source.key}.items():
         assert re.fullmatch(PATH_PARAMETERS[name][0], value), name
-    kept, key = await services.api_keys.create("别的部门", ["intake.department"], "test")
+    kept, key = await services[ApiKeyService].create("别的部门", ["intake.department"], "test")
     return World(district, street, far_street, objects, Client(district.http, "", key, partner_id=kept.key_id))
 
 

@@ -9,6 +9,7 @@ from xml.etree import ElementTree as ET
 
 import httpx
 
+from reports.service import ReportService
 from tests.api.support import blurred
 from tests.district import INSIDE, District, good
 from tests.effort import until
@@ -83,7 +84,7 @@ async def public_report(here: District, **fields: Any) -> str:
     assert (await here.settled(number))["public"]
 
     async def passed() -> bool:
-        return set((await here.services.reports.get(number))["photo_verdicts"].values()) == {"pass"}
+        return set((await here.services[ReportService].get(number))["photo_verdicts"].values()) == {"pass"}
 
     await until(passed)
     await blurred(here, number)

@@ -11,6 +11,7 @@ import httpx
 
 from core.database import Collection
 from core.debts import Collector, Document
+from reports.service import ReportService
 from sandbox.pushes import sealed
 from server.worker import payers
 from tests.district import Client, District, location
@@ -40,7 +41,7 @@ def problem(answer: httpx.Response, status: int, code: str) -> dict[str, Any]:
 
 async def seen(district: District, number: str) -> int:
     """The version of the case that a screen shows now."""
-    return int((await district.services.reports.get(number))["version"])
+    return int((await district.services[ReportService].get(number))["version"])
 
 
 class Rows:
@@ -87,7 +88,7 @@ async def blurred(district: District, number: str) -> None:
 
 def collector(district: District, name: str, *, concurrency: int = 8, kinds: Container[str] | None = None) -> Collector:
     """What the worker settles the collection ``name`` with, to be turned by hand; ``kinds`` are the debts it pays."""
-    by_kind = payers(district.services, district.jobs)[name]
+    by_kind = payers(district.services)[name]
     by_kind = {kind: payer for kind, payer in by_kind.items() if kinds is None or kind in kinds}
     return Collector(district.services.database[name], by_kind, lease=timedelta(seconds=30), concurrency=concurrency)
 

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
+from accounts.citizens import CitizenService
 from core.debts import owe
 from tests.api.support import accept_all, fields, holding, new_report, problem
 from tests.clock import later
@@ -107,7 +108,7 @@ async def test_a_phone_is_shown_masked_and_lies_in_no_collection_in_clear(distri
     assert case.json()["contact_phone"] == f"139****{number[-4:]}"
     assert await holding(district, number) == []
     stored = await district.services.database["citizens"].find_one({"_id": citizen.facts["citizen_id"]})
-    assert district.services.citizens.masked_phone(stored) == after["phone"]
+    assert district.services[CitizenService].masked_phone(stored) == after["phone"]
     used = await citizen.call("POST", "/me/phone", json={"code": code["code"]})
     problem(used, 422, "WECHAT_CODE_INVALID")
 

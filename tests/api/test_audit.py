@@ -15,6 +15,7 @@ from core.audit.verification import verify
 from core.clock import now
 from core.ids import new_id
 from reports.rules import STATE_NAMES
+from reports.service import ReportService
 from tests.api.support import collector, problem
 from tests.clock import unmoved_clock, wait
 from tests.crash.mortal import Mortal
@@ -106,7 +107,7 @@ async def test_whatever_call_a_worker_dies_at_an_action_is_recorded_once(place, 
         number: str = await place.submit(await place.citizen())
         await settle(place)
         await place.action("intake", number, "note", note="看看")
-        assert [d["kind"] for d in (await place.services.reports.get(number))["owed"]] == ["audit"]
+        assert [d["kind"] for d in (await place.services[ReportService].get(number))["owed"]] == ["audit"]
         return number
 
     number = await noted()
@@ -122,7 +123,7 @@ async def test_whatever_call_a_worker_dies_at_an_action_is_recorded_once(place, 
                 await settle(place)
             wait(seconds=LEASE.total_seconds() + 1)
             await settle(place)
-        assert (await place.services.reports.get(number))["owed"] == []
+        assert (await place.services[ReportService].get(number))["owed"] == []
         assert len(await on_record(place, number)) == 1, f"death {moment} call {at}"
     assert await is_whole(place)
     assert await Sealer.of(place.settings, place.services.database).seal() > 0

@@ -7,6 +7,7 @@ from typing import Any
 
 from core.errors import Unavailable
 from core.ids import new_id
+from reports.service import ReportService
 from tests.api.support import fields, problem
 
 
@@ -86,7 +87,7 @@ async def test_a_batch_that_was_cut_off_is_finished_by_sending_it_again(district
 async def test_what_failed_for_want_of_a_part_is_tried_again_under_the_same_key(district, monkeypatch):
     numbers = await filed(district, 2)
     dispatcher, key = await district.staff("dispatcher"), new_id()
-    reports = district.services.reports
+    reports = district.services[ReportService]
     act = type(reports).act
 
     async def out_of_order(self, number, *arguments, **more):

@@ -51,7 +51,7 @@ def test_the_published_days_are_those_of_the_state_councils_notices():
 
 
 async def test_the_calendar_counts_published_days_and_beyond_them_plain_weekdays(place):
-    calendar = await place.services.calendar.current()
+    calendar = await place.services[CalendarService].current()
     one_day = Limit(value=1, unit="work_day")
 
     def due(text: str) -> str:
@@ -76,9 +76,9 @@ async def test_a_year_without_published_days_is_warned_of_in_time_and_answers_al
     assert report["due_at"] > now()
     assert (await place.nobody("").get("/readyz"))["status"] == "ready"
     year = LAST_PUBLISHED + 5
-    assert await place.services.calendar.year(year) == []
+    assert await place.services[CalendarService].year(year) == []
     # Over HTTP nobody could: years later every password has run out.
-    await place.services.calendar.put(date(year, 5, 1), "holiday", "劳动节", SOMEBODY)
+    await place.services[CalendarService].put(date(year, 5, 1), "holiday", "劳动节", SOMEBODY)
     assert (await place.nobody("").get("/readyz"))["warnings"] == []
 
 
@@ -145,18 +145,18 @@ async def test_a_change_is_in_force_at_once_here_and_within_seconds_in_other_pro
     while day.weekday() >= 5 or day in PUBLISHED:
         day += timedelta(days=1)
     noon = datetime.combine(day, datetime.min.time(), SHANGHAI) + timedelta(hours=10)
-    async with open_services(place.settings) as (other, _):
-        assert (await other.calendar.current()).is_working(noon)
+    async with open_services(place.settings) as other:
+        assert (await other[CalendarService].current()).is_working(noon)
         admin = await place.staff("admin")
         await admin.call("PUT", f"/calendar/{day}", json={"kind": "holiday", "name": "停工"})
-        assert not (await place.services.calendar.current()).is_working(noon)
+        assert not (await place.services[CalendarService].current()).is_working(noon)
 
         async def heard():
-            return not (await other.calendar.current()).is_working(noon)
+            return not (await other[CalendarService].current()).is_working(noon)
 
         await until(heard)
         await admin.call("DELETE", f"/calendar/{day}")
-        assert (await place.services.calendar.current()).is_working(noon)
+        assert (await place.services[CalendarService].current()).is_working(noon)
 
 
 async def test_changes_at_once_are_each_made_or_refused_and_none_is_lost_unseen(place):

@@ -13,7 +13,8 @@ import pytest
 import pytest_asyncio
 
 from core.ids import new_id
-from reports.catalogue import starting_categories
+from reports.catalogue import Catalogue, starting_categories
+from reports.standard_library import StandardLibrary
 from reports.standards import CATALOGUE, STANDARDS
 from tests.api.support import problem
 from tests.api.test_staff_administration import STREET, on_record, somebody
@@ -266,7 +267,7 @@ async def test_a_retired_category_takes_no_new_report_and_keeps_its_cases(distri
 
 async def test_a_change_to_a_category_is_seen_at_once_here_and_within_seconds_elsewhere(district, admin):
     made = await admin.post("/categories", new_category())
-    catalogue = district.services.catalogue
+    catalogue = district.services[Catalogue]
     assert (await catalogue.category(made["key"])).name == "共享单车乱放"
     changed = good(await admin.call("PATCH", f"/categories/{made['key']}", json={"version": 1, "name": "单车乱放"}))
     assert (changed["version"], changed["questions"]) == (2, made["questions"])
@@ -360,4 +361,4 @@ async def test_the_published_tables_import_whole(district, admin):
     assert {s["limit"]["unit"] for s in found} >= {"urgent_hour", "work_hour", "work_day"}
     # The starting categories name types that are there.
     for category in starting_categories():
-        await district.services.library.check_codes(category)
+        await district.services[StandardLibrary].check_codes(category)

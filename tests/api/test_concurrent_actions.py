@@ -12,6 +12,7 @@ import pytest
 
 from core.idempotency import Idempotency
 from core.ids import new_id
+from reports.service import ReportService
 from tests.api.support import new_report, problem
 from tests.district import Client
 from tests.effort import PATIENCE
@@ -50,7 +51,7 @@ class Gate:
 @pytest.fixture
 def gate(district, monkeypatch):
     """Puts a gate before the writes of fifty requests."""
-    service = district.services.reports
+    service = district.services[ReportService]
     reports = service._reports
 
     def put(*, condition: bool = True) -> None:

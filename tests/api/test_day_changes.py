@@ -9,7 +9,7 @@ import pytest
 import pytest_asyncio
 
 from core.clock import SHANGHAI, now, shanghai
-from reports.calendar import RECOUNT_AFTER
+from reports.calendar import RECOUNT_AFTER, CalendarService
 from reports.running_limit import RunningLimit
 from tests.api.time_limits_support import (
     act_as,
@@ -41,7 +41,7 @@ async def test_a_day_that_is_declared_off_moves_the_due_times_of_running_cases_a
     reports = place.services.database["reports"]
     # Thursday 10:00, by four hours of working time that begin on Wednesday.
     begun = datetime.fromisoformat("2026-11-25 16:30").replace(tzinfo=SHANGHAI)
-    calendar = await place.services.calendar.current()
+    calendar = await place.services[CalendarService].current()
     for number in (moved, handled, late):
         report = {**await stored(place, number), "limit": {"value": 4, "unit": "work_hour"}}
         report["clock"] = {"started_at": begun, "extensions": 0}
@@ -129,7 +129,7 @@ async def test_a_new_count_of_many_cases_goes_on_in_pieces_and_passes_none_over(
     monkeypatch.setattr("reports.day_changes._PIECE", 2)
     numbers = [await dispatched(place) for _ in range(5)]
     reports = place.services.database["reports"]
-    calendar = await place.services.calendar.current()
+    calendar = await place.services[CalendarService].current()
     begun = datetime.fromisoformat("2026-12-02 16:30").replace(tzinfo=SHANGHAI)
     running = RunningLimit(begun, (await limit_of(place, numbers[0]))[0], ())
     fields = {"limit": running.limit.model_dump(), "clock": {"started_at": begun, "extensions": 0}}
@@ -142,7 +142,7 @@ async def test_a_new_count_of_many_cases_goes_on_in_pieces_and_passes_none_over(
     move_to(now() + RECOUNT_AFTER + timedelta(seconds=1))
     await settle(place, "calendar_days")
     after = {(await stored(place, n))["due_at"] for n in numbers}
-    assert after == {running.due_at(await place.services.calendar.current())}
+    assert after == {running.due_at(await place.services[CalendarService].current())}
     assert after != {running.due_at(calendar)}
 
 

@@ -8,8 +8,10 @@ from datetime import timedelta
 import pytest_asyncio
 
 from accounts.models import NewStaff
+from accounts.staff import StaffService
 from core.clock import now
 from core.ids import new_id
+from places.service import PlaceService
 from tests.api.support import problem
 from tests.api.test_staff_administration import DISTRICT, OTHER_STREET, STREET, on_record, somebody
 from tests.clock import later
@@ -211,7 +213,7 @@ async def test_a_role_that_demands_a_second_factor_is_used_only_by_who_has_shown
     ) as strict:
         name = f"away{random.randrange(10**9)}"
         person = NewStaff(username=name, name="出差人", roles=["admin"], areas=[DISTRICT])
-        staff_id = await strict.services.staff.create(person, PASSWORD)
+        staff_id = await strict.services[StaffService].create(person, PASSWORD)
         delegate = await somebody(strict, "assessor")
         moment = now()
         delegation = new_id()
@@ -250,7 +252,7 @@ async def test_areas_are_listed_level_by_level_with_what_is_in_each(district):
         page = answer["next_page"]
         if page is None:
             break
-    assert grids == [a.code for a in await district.services.places.areas() if a.level == "grid"]
+    assert grids == [a.code for a in await district.services[PlaceService].areas() if a.level == "grid"]
     citizen = await district.citizen()
     before = (await admin.get(f"/areas/{DISTRICT}"))["open_cases"]
     await district.settled(await district.submit(citizen))

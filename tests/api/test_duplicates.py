@@ -16,7 +16,7 @@ from PIL import Image, ImageFilter
 
 from core.clock import now, shanghai
 from core.ids import new_id
-from reports.duplicates import INDEX, MOST
+from reports.duplicates import INDEX, MOST, Duplicates
 from reports.search import grams
 from reports.similarity import Traits, words_of
 from tests.api.support import cost, problem, seen
@@ -227,7 +227,7 @@ async def test_the_open_cases_alone_are_read_from_their_index(place):
     await reports.insert_many(closed)
     longitude, latitude = whole["location"]["coordinates"]
     sought = Traits(longitude, latitude, now(), whole["category"], words_of(WORDS))
-    read = await cost(reports, place.services.duplicates.nearest(sought, {}), INDEX)
+    read = await cost(reports, place.services[Duplicates].nearest(sought, {}), INDEX)
     assert INDEX in read["plan"]
     assert read["documents"] < 20
     await reports.delete_many({"_id": {"$in": [c["_id"] for c in closed]}})
@@ -268,7 +268,7 @@ async def test_what_is_written_down_is_the_five_likest_and_writing_it_twice_chan
     assert len(stored) == 5
     assert [d["score"] for d in stored] == sorted((d["score"] for d in stored), reverse=True)
     assert {d["number"] for d in stored} == set(numbers[1:6]), "the nearest of those that are alike in all else"
-    again = await place.services.duplicates.pay_find_duplicates(last, {})
+    again = await place.services[Duplicates].pay_find_duplicates(last, {})
     assert [d["number"] for d in again.amendment.set["likely_duplicates"]] == [d["number"] for d in stored]
 
 

@@ -10,6 +10,7 @@ import pytest_asyncio
 
 from reports.duplicates import _order
 from reports.relations import is_earlier
+from reports.service import ReportService
 from reports.similarity import Likeness
 from tests.api.support import problem
 from tests.district import INSIDE, location
@@ -63,7 +64,7 @@ async def test_staff_are_told_which_of_two_alike_is_the_earlier(district, crosse
 
 async def test_of_two_equally_alike_the_earlier_comes_first(district, crossed):
     _, earlier, later = crossed
-    one, other = [await district.services.reports.get(number) for number in (earlier, later)]
+    one, other = [await district.services[ReportService].get(number) for number in (earlier, later)]
     alike = Likeness(0.5, 0.0, ())
     assert sorted([(other, alike), (one, alike)], key=_order)[0][0]["_id"] == earlier
     assert is_earlier(one, other)

@@ -11,7 +11,9 @@ import httpx
 import openpyxl
 import pytest_asyncio
 
+from accounts.staff import StaffService
 from core.ids import new_id
+from reports.exports import ReportExports
 from tests.api.support import problem
 from tests.clock import later
 from tests.district import Client, good
@@ -83,7 +85,7 @@ async def test_an_export_holds_what_the_list_with_the_same_conditions_shows(dist
 
 
 async def test_a_unit_and_a_street_export_no_more_than_they_see(district, numbers):
-    staff = district.services.staff
+    staff = district.services[StaffService]
     role = next(r for r in await staff.roles() if r.key == "unit")
     unit = await district.staff("unit-roads")
     problem(await unit.call("POST", "/exports", json={}), 403, "NO_PERMISSION")
@@ -134,7 +136,7 @@ async def test_every_part_of_an_export_says_who_made_it(district, numbers):
     assert book.properties.creator == name
     row = table(worksheet)[0]
     assert row["导出编号"] == code
-    marks = district.services.exports._marks
+    marks = district.services[ReportExports]._marks
     assert marks.read(row["问题描述"]) == code, "a text that is copied alone still tells"
     assert marks.read("人行道上有一堆垃圾没人清理") is None
     assert worksheet.freeze_panes == "B3"
@@ -232,7 +234,7 @@ async def test_a_file_is_deleted_after_its_days_and_the_job_still_told_of(distri
 
 
 async def test_an_export_that_would_be_too_large_says_what_to_do(district, numbers):
-    exports = district.services.exports
+    exports = district.services[ReportExports]
     chief = await district.staff("duty_chief")
     limit, exports._max_rows = exports._max_rows, 1
     try:

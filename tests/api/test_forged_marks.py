@@ -6,6 +6,8 @@ import pytest_asyncio
 
 from core.ids import new_id
 from core.plain_text import without_unseen
+from reports.exports import ReportExports
+from reports.service import ReportService
 from tests.api.support import problem
 from tests.api.test_exports import finished, sheet, table
 
@@ -15,7 +17,7 @@ WORDS = "人行道上有一堆垃圾没人清理"
 @pytest_asyncio.fixture
 async def forged(district):
     """A true mark of somebody's export, as one has it who was given a part of it."""
-    return district.services.exports._marks.write(new_id()[-8:].upper())
+    return district.services[ReportExports]._marks.write(new_id()[-8:].upper())
 
 
 async def test_what_people_write_is_freed_of_marks(district, forged):
@@ -24,7 +26,7 @@ async def test_what_people_write_is_freed_of_marks(district, forged):
     report = await district.settled(number)
     assert report["description"] == WORDS
     await chief.post(f"/reports/{number}/actions/note", {"note": f"{forged}看过{forged}"})
-    assert (await district.services.reports.get(number))["timeline"][-1]["note"] == "看过"
+    assert (await district.services[ReportService].get(number))["timeline"][-1]["note"] == "看过"
     blank = await citizen.call(
         "POST", "/reports", json={"description": forged, "location": {}, "category": "other", "photo_ids": []}
     )

@@ -10,6 +10,10 @@ import pytest
 import pytest_asyncio
 
 from core.ids import new_id
+from core.photos import PhotoService
+from inference.hiding import PictureHider
+from reports.jobs import ReportJobs
+from reports.service import ReportService
 from tests.api.support import collector, fields, problem
 from tests.api.test_public_pictures import SHARP, SMOOTH, fetched, ready, reported
 from tests.district import Client, District, location, open_district, picture
@@ -135,7 +139,7 @@ async def test_nothing_is_shown_until_the_new_picture_is_made(mongodb_url, redis
 
         problem(await district.http.get(before["large"]), 404, "PHOTO_NOT_READY")
         problem(await district.http.get(before["thumb"]), 404, "PHOTO_NOT_READY")
-        assert not await district.services.photos.blurring_is_late(), "it waits since now"
+        assert not await district.services[PhotoService].blurring_is_late(), "it waits since now"
         await settle()
         await ready_again(district, number, photo_id, 1)
         [shown] = (await other.get(f"/reports/{number}"))["photos"]
@@ -159,18 +163,20 @@ async def test_a_worker_who_is_late_with_the_picture_of_before_shows_nothing_of_
         await verifier.post(path(number, photo_id), {"regions": [drawn()], "reason": "漏了一处"})
         while await photos.settle_due():
             pass
-        await district.services.hiding.pay_blur(held_up, {"attempts": 1})
-        await district.jobs.pay_tell_blurred({**held_up, "marks": {"revision": 1}, "attached_to": [{"id": number}]}, {})
-        link = district.services.photos.link(photo_id, "large")
+        await district.services[PictureHider].pay_blur(held_up, {"attempts": 1})
+        await district.services[ReportJobs].pay_tell_blurred(
+            {**held_up, "marks": {"revision": 1}, "attached_to": [{"id": number}]}, {}
+        )
+        link = district.services[PhotoService].link(photo_id, "large")
         assert detail(await fetched(district, link), SUIT) < SMOOTH
         photo = await stored.find_one({"_id": photo_id})
         assert photo is not None
         assert photo["blurred"]["revision"] == 1
-        report = await district.services.reports.get(number)
+        report = await district.services[ReportService].get(number)
         assert report["photos_blurred"] == {photo_id: 1}, "who is late with the withdrawal takes nothing away"
         first = {**photo, "blurred": {**photo["blurred"], "revision": 0}}
-        await district.jobs.pay_tell_blurred(first, {})
-        report = await district.services.reports.get(number)
+        await district.services[ReportJobs].pay_tell_blurred(first, {})
+        report = await district.services[ReportService].get(number)
         assert report["photos_blurred"][photo_id] is not True, "who is late with the picture of before tells of none"
 
 

@@ -11,7 +11,9 @@ from typing import Any
 import openpyxl
 import pytest
 
+from accounts.staff import StaffService
 from core.clock import now, shanghai
+from reports.service import ReportService
 from tests.api.support import problem
 from tests.district import Client, District, good, location
 from tests.effort import PATIENCE
@@ -141,10 +143,10 @@ async def test_a_unit_sees_its_own_and_may_not_ask_for_another(district, cases):
 
 
 async def test_who_works_for_a_street_sees_that_street(district, cases):
-    roles = await district.services.staff.roles()
+    roles = await district.services[StaffService].roles()
     dispatcher = next(r for r in roles if r.key == "dispatcher")
     more = dispatcher.model_copy(update={"permissions": [*dispatcher.permissions, "indicators.view"]})
-    await district.services.staff.put_role(more)
+    await district.services[StaffService].put_role(more)
     try:
         client = await district.staff("street-dispatcher")
         street = client.facts["staff"]["areas"][0]
@@ -155,7 +157,7 @@ async def test_who_works_for_a_street_sees_that_street(district, cases):
             report = await district.services.database["reports"].find_one({"_id": number})
             assert street in report["areas"]
     finally:
-        await district.services.staff.put_role(dispatcher)
+        await district.services[StaffService].put_role(dispatcher)
 
 
 async def test_what_cannot_be_judged_is_not_rated(district, cases):
@@ -265,7 +267,7 @@ async def test_each_unit_of_a_case_is_judged_on_its_own_part_and_the_case_counts
     assessor = await district.staff("assessor")
     number = await district.submit(await district.citizen(), location=location(*ALONE))
     await district.settled(number)
-    street = (await district.services.reports.get(number))["areas"][1]
+    street = (await district.services[ReportService].get(number))["areas"][1]
     asked = {"area": street, "category": "other", **period()}
 
     async def figures(**more: str) -> Any:

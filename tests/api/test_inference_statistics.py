@@ -10,9 +10,10 @@ import pytest
 from core.clock import now, shanghai
 from core.ids import new_id
 from core.metrics import render
-from inference.drift import JudgementCounts, stability
+from inference.drift import Drift, JudgementCounts, stability
 from inference.judgement import Judgement
 from inference.labels import LabelService
+from inference.promotions import Promotions
 from tests.api.support import problem
 from tests.clock import later
 from tests.district import District
@@ -72,7 +73,7 @@ async def test_confidence_the_mix_and_what_people_said_are_told_of_each_day(dist
                 judged={"label": "street_light", "confidence": 0.4}, model=model,
             )  # fmt: skip
     with away(41):
-        await district.services.drift.measure()
+        await district.services[Drift].measure()
     first, last = await rows(district, model)
     assert (first["judged"], first["confidence"], first["stability"]) == (10, pytest.approx(0.86), None)
     assert (last["confidence"], last["labels"]) == (pytest.approx(0.4), {"street_light": 10})
@@ -105,7 +106,7 @@ async def test_periods_that_are_none_or_too_long_are_refused(district):
 
 async def test_the_history_of_models_is_told_in_pages_and_audited(district):
     # The district's processes follow the history: what is promoted here is not there, so the old ones go on judging.
-    promotions, analyst = district.services.promotions, await district.staff("assessor")
+    promotions, analyst = district.services[Promotions], await district.staff("assessor")
     name = "f" * 16
     await promotions.promote(name, by=BY, force=True, reason="试验")
     try:

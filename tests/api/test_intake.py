@@ -10,8 +10,11 @@ from typing import Any
 import openpyxl
 import pytest_asyncio
 
+from accounts.api_keys import ApiKeyService
 from core.ids import new_id
 from places.models import Level
+from places.service import PlaceService
+from reports.service import ReportService
 from tests.api.support import fields, problem
 from tests.api.test_exports import download, finished, sheet, table
 from tests.district import Client, location
@@ -23,11 +26,11 @@ HEADINGS = "工单编号 诉求内容 诉求地址 属地街道 来电人 来电
 @pytest_asyncio.fixture(scope="module")
 async def street(district):
     """A street of the district."""
-    return (await district.services.places.areas(Level.STREET))[0]
+    return (await district.services[PlaceService].areas(Level.STREET))[0]
 
 
 async def sender(district, scope: str, name: str = "测试部门") -> Client:
-    _, key = await district.services.api_keys.create(name, [scope], "test")
+    _, key = await district.services[ApiKeyService].create(name, [scope], "test")
     return Client(district.http, "/intake/v1", key)
 
 
@@ -115,7 +118,7 @@ async def test_each_sender_has_numbers_of_its_own_and_sees_no_others(district, h
     body = order(street, external_number=f"A-{new_id()}")
     numbers = [(await client.post("/reports", body))["number"] for client in (hotline, one, other)]
     assert len(set(numbers)) == 3
-    report = await district.services.reports.get(numbers[1])
+    report = await district.services[ReportService].get(numbers[1])
     assert (report["channel"], report["reporter"]["name"]) == ("department", "交通局")
     own = order(street)
     await one.post("/reports", own)
@@ -132,7 +135,7 @@ async def test_an_order_has_to_say_where_it_is(district, hotline, street):
     outside = await hotline.call("POST", "/reports", json=order(street, location=location(100.0, 30.0)))
     problem(outside, 422, "OUTSIDE_DISTRICT")
     exact = await hotline.post("/reports", order(street, area=..., location=location()))
-    report = await district.services.reports.get(exact["number"])
+    report = await district.services[ReportService].get(exact["number"])
     assert (report["place_precision"], len(report["areas"])) == ("exact", 4)
 
 
@@ -149,7 +152,7 @@ async def test_what_a_sender_calls_something_is_data_that_staff_keep(district, h
     admin, theirs = await district.staff("admin"), f"市政设施/路面{new_id()}"
     before = await hotline.post("/reports", order(street, category=theirs))
     assert before["category"] is None
-    assert theirs in (await district.services.reports.get(before["number"]))["timeline"][0]["note"]
+    assert theirs in (await district.services[ReportService].get(before["number"]))["timeline"][0]["note"]
     said = {"channel": "hotline", "theirs": theirs, "category": "road_damage"}
     assert said in (await admin.call("PUT", "/intake/categories", json=said)).json()["categories"]
     assert (await hotline.post("/reports", order(street, category=f"城建 ／ {theirs}")))["category"] == "道路破损"
@@ -219,7 +222,7 @@ async def test_a_sheet_is_loaded_row_by_row_and_says_what_is_wrong_with_which(di
     assert "要求回复时间" in reasons[1], "everything that is wrong at once"
     assert "第 3 行重复" in reasons[3]
     assert "没有的街道" in reasons[4]
-    report = await district.services.reports.get(lines[0]["案件编号"])
+    report = await district.services[ReportService].get(lines[0]["案件编号"])
     assert (report["channel"], report["category"], report["external"]["number"]) == (
         "hotline",
         "waterlogging",
@@ -228,7 +231,7 @@ async def test_a_sheet_is_loaded_row_by_row_and_says_what_is_wrong_with_which(di
     assert report["external"]["reply_by"].isoformat() == "2026-12-01T10:00:00+00:00"
     assert report["created_at"] > report["external"]["received_at"]
     assert (await intake.get(f"/reports/{lines[0]['案件编号']}"))["contact_phone"] == "137****5678"
-    assert (await district.services.reports.get(lines[5]["案件编号"]))["reporter"]["anonymous"]
+    assert (await district.services[ReportService].get(lines[5]["案件编号"]))["reporter"]["anonymous"]
     assert "13712345678" not in str(lines)
 
 

@@ -7,6 +7,7 @@ from typing import Any
 import pytest_asyncio
 
 from accounts.models import Role
+from accounts.staff import StaffService
 from core.ids import new_id
 from tests.api.support import problem
 from tests.api.test_exports import download, finished
@@ -21,7 +22,7 @@ GRID = f"{STREET}001001"
 async def keeper(district):
     """The key of a role that exports and sees others' jobs."""
     permissions = ["report.view", "report.export", "job.view"]
-    await district.services.staff.put_role(Role(key="job_keeper", name="任务管理", permissions=permissions))
+    await district.services[StaffService].put_role(Role(key="job_keeper", name="任务管理", permissions=permissions))
     return "job_keeper"
 
 

@@ -11,6 +11,7 @@ from core.ids import new_id
 from inference.candidates import Candidates
 from inference.examples import Examples
 from inference.model_store import ModelStore
+from inference.promotions import Promotions
 from tests.district import District, open_district
 from tests.effort import until
 
@@ -47,7 +48,7 @@ async def test_corrections_change_what_the_running_district_suggests_and_are_tak
             await corrected(district, citizen, n)
         labels = district.services.database["labels"]
         assert await labels.count_documents({"kind": "text", "source": "staff_corrected"}) == 36
-        promotions, store = district.services.promotions, ModelStore.of(district.settings)
+        promotions, store = district.services[Promotions], ModelStore.of(district.settings)
         examples = Examples(district.services.database, district.settings)
         candidates = Candidates(store, promotions, examples, threshold=0.9)
         about = await candidates.train("category", by=BY, seed=0, progress=lambda what, done, total: None)

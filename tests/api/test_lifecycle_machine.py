@@ -19,7 +19,9 @@ import httpx
 import pytest
 
 from core.ids import new_id
+from reports.calendar import CalendarService
 from reports.rules import Transition
+from reports.service import ReportService
 from tests.api.support import collector, problem
 from tests.clock import move_to, unmoved_clock
 from tests.district import Client, District, location, open_district
@@ -48,7 +50,7 @@ class WalkOverHTTP(Walk):
         self.two_level = district.settings.reports.two_level
         self.permissions = {name: frozenset(people[name].facts["staff"]["permissions"]) for name in STAFF}
         self.citizen_ids = {name: people[name].facts["citizen_id"] for name in (REPORTER, OTHER)}
-        self.reports, self.calendar = district.services.reports, district.services.calendar
+        self.reports, self.calendar = district.services[ReportService], district.services[CalendarService]
 
     def foretell(self, call: Call) -> Refusal | None:
         return self.model.at_the_door(call) or self.model.foretell(call)

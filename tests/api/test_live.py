@@ -14,6 +14,7 @@ import pytest_asyncio
 from tornado.httpclient import HTTPClientError
 
 from accounts.models import NewStaff
+from accounts.staff import StaffService
 from core.changes import ChangeLog
 from core.clock import now
 from core.ids import new_id
@@ -231,7 +232,7 @@ async def _closed(shown: Screen, code: int) -> bool:
 async def someone(town: District, name: str, role: str = "dispatcher") -> Client:
     username = f"{name}-{random.randrange(10**6)}"
     person = NewStaff(username=username, name="某人", roles=[role], areas=[town.settings.reports.division])
-    await town.services.staff.create(person, PASSWORD)
+    await town.services[StaffService].create(person, PASSWORD)
     return await town.staff(username)
 
 

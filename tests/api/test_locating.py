@@ -6,10 +6,14 @@ from typing import Any
 
 import pytest_asyncio
 
+from accounts.api_keys import ApiKeyService
 from core.ids import new_id
 from places.coordinates import CRS, convert
 from places.models import Level
+from places.service import PlaceService
+from reports.catalogue import Catalogue
 from reports.models import RoutingRule
+from reports.service import ReportService
 from tests.api.support import collector, problem
 from tests.api.test_indicators import counted
 from tests.api.test_side_tasks import new_collector
@@ -25,27 +29,27 @@ async def place(mongodb_url, redis_url, tmp_path_factory):
     """A district with a rule for one grid alone: the one that INSIDE lies in."""
     folder = tmp_path_factory.mktemp("locating")
     async with open_district(mongodb_url, redis_url, folder, database=f"test_{new_id()}") as opened:
-        grid = (await opened.services.places.locate(*INSIDE)).areas[-1]
+        grid = (await opened.services[PlaceService].locate(*INSIDE)).areas[-1]
         rule = RoutingRule(key="one_grid", order=9, name="网格归口", categories=("other",), areas=(grid,), unit="roads")
-        await opened.services.catalogue.put_rule(rule)
+        await opened.services[Catalogue].put_rule(rule)
         yield opened
 
 
 @pytest_asyncio.fixture(scope="module")
 async def hotline(place):
-    _, key = await place.services.api_keys.create("12345 热线", ["intake.hotline"], "test")
+    _, key = await place.services[ApiKeyService].create("12345 热线", ["intake.hotline"], "test")
     return Client(place.http, "/intake/v1", key)
 
 
 async def by_street(district: District, hotline: Client, at: tuple[float, float] = ELSEWHERE) -> str:
     """A case of the hotline's in the middle of the street that ``at`` lies in."""
-    street = (await district.services.places.locate(*at)).areas[1]
+    street = (await district.services[PlaceService].locate(*at)).areas[1]
     order = {"external_number": new_id(), "description": "路口有一堆垃圾没有人清理", "area": street}
     return str((await hotline.post("/reports", {**order, "address": "某路口"}))["number"])
 
 
 async def stored(district: District, number: str) -> dict[str, Any]:
-    return dict(await district.services.reports.get(number))
+    return dict(await district.services[ReportService].get(number))
 
 
 async def test_a_case_known_by_its_street_gets_its_point_and_goes_by_it(place, hotline):
@@ -55,7 +59,7 @@ async def test_a_case_known_by_its_street_gets_its_point_and_goes_by_it(place, h
     assert (before["state"], before["place_precision"], len(before["areas"])) == ("filed", "street", 2)
     near = await place.staff("street-dispatcher")
     assert (await near.get(f"/reports/{number}"))["number"] == number
-    wanted = await place.services.places.locate(*INSIDE)
+    wanted = await place.services[PlaceService].locate(*INSIDE)
     sent = convert(INSIDE, CRS.WGS84, CRS.GCJ02)  # what a phone's map gives
     body = {"location": location(*sent, crs="gcj02"), "address": "云溪路 8 号北门"}
     answer = await (await place.staff("dispatcher")).post(f"/reports/{number}/actions/locate", body)
@@ -118,7 +122,7 @@ async def test_a_point_that_is_known_is_changed_with_a_reason_and_until_it_is_ha
     await dispatcher.post(path, {"location": location(*ELSEWHERE), "reason": "现场在另一侧"})
     report = await place.settled(number)
     assert (report["state"], report["unit_id"]) == ("dispatched", "roads")
-    assert report["areas"] == (await place.services.places.locate(*ELSEWHERE)).areas
+    assert report["areas"] == (await place.services[PlaceService].locate(*ELSEWHERE)).areas
     unit = await place.staff("unit-roads")
     await unit.post(f"/reports/{number}/actions/accept", {})
     await unit.post(f"/reports/{number}/actions/handle", {"note": "已清理", "photo_ids": [await unit.photo()]})
@@ -155,8 +159,8 @@ async def test_a_case_moved_while_the_rules_look_at_it_is_looked_at_again(place,
 
 async def test_a_check_on_site_goes_with_its_case(place, hotline):
     number = await by_street(place, hotline)
-    there = (await place.services.places.locate(*ELSEWHERE)).areas
-    here = (await place.services.places.locate(*INSIDE)).areas
+    there = (await place.services[PlaceService].locate(*ELSEWHERE)).areas
+    here = (await place.services[PlaceService].locate(*INSIDE)).areas
     await place.services.database["staff"].update_one({"username": "collector"}, {"$set": {"disabled": True}})
     far, near = await new_collector(place, [there[1]]), await new_collector(place, [here[1]], at=INSIDE)
     await place.action("intake", number, "ask_check")
@@ -196,8 +200,8 @@ async def test_the_street_that_a_case_comes_to_passes_it_on(mongodb_url, redis_u
     """On two levels: it was sent to one street, and lies in another."""
     two_level = {"two_level": True}
     async with open_district(mongodb_url, redis_url, tmp_path, database=f"test_{new_id()}", reports=two_level) as place:
-        streets = await place.services.places.areas(Level.STREET)
-        assert streets[0].code in (await place.services.places.locate(*ELSEWHERE)).areas
+        streets = await place.services[PlaceService].areas(Level.STREET)
+        assert streets[0].code in (await place.services[PlaceService].locate(*ELSEWHERE)).areas
         number = await place.submit(await place.citizen(), location=location(*INSIDE))
         assert (await place.settled(number))["state"] == "at_street"
         centre = await place.staff("street-centre")

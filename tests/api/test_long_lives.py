@@ -12,8 +12,12 @@ import pytest_asyncio
 from accounts.models import StaffSession
 from core.clock import now, shanghai
 from core.ids import new_id
+from reports.calendar import CalendarService
+from reports.catalogue import Catalogue
 from reports.deadlines import Limit, due_at
+from reports.people import ReportPeople
 from reports.queries import Filters, staff_query
+from reports.service import ReportService
 from reports.time_limits import EPOCH
 from tests.api.support import collector, problem
 from tests.clock import later
@@ -38,7 +42,7 @@ async def paid(place: District, number: str) -> dict[str, Any]:
     reports = collector(place, "reports")
     while await reports.settle_due():
         pass
-    return await place.services.reports.get(number)
+    return await place.services[ReportService].get(number)
 
 
 async def accepted(place: District, citizen: Client | None = None, **dispatch: Any) -> str:
@@ -64,14 +68,14 @@ async def refused(place: District, who: str, number: str, action: str, code: str
 
 async def test_each_extension_adds_the_original_limit_and_there_are_two(place):
     number = await accepted(place)
-    calendar = await place.services.calendar.current()
-    first = await place.services.reports.get(number)
+    calendar = await place.services[CalendarService].current()
+    first = await place.services[ReportService].get(number)
     limit = Limit(**first["limit"])
     for times in (2, 3):
         await place.action("unit-sanitation", number, "request_extension", reason="需等雨停")
         await refused(place, "unit-sanitation", number, "request_extension", "REQUEST_PENDING", reason="再等")
         await place.action("duty_chief", number, "approve_extension")
-        case = await place.services.reports.get(number)
+        case = await place.services[ReportService].get(number)
         whole = limit.model_copy(update={"value": limit.value * times})
         assert case["due_at"] == due_at(first["clock"]["started_at"], whole, calendar)
         assert case["milestones"]["extensions"] == times - 1
@@ -91,16 +95,16 @@ async def test_what_is_overdue_is_neither_extended_nor_suspended(place):
 
 async def test_a_suspended_case_is_due_later_by_as_much_and_not_late_meanwhile(place):
     number = await accepted(place)
-    before = await place.services.reports.get(number)
+    before = await place.services[ReportService].get(number)
     until = shanghai(now()).date() + timedelta(days=30)
     await place.action("unit-sanitation", number, "request_suspension", reason="等材料", until=until.isoformat())
     standing = (await place.action("duty_chief", number, "approve_suspension"))["standing"]
     assert standing["request"] is None
     assert standing["milestones"]["suspensions"] == 1
-    case = await place.services.reports.get(number)
+    case = await place.services[ReportService].get(number)
     assert case["due_at"] > before["due_at"] + timedelta(days=25)
     with later(days=29):
-        await place.services.reports.mark_late()
+        await place.services[ReportService].mark_late()
         case = await paid(place, number)
         assert (case["state"], case["late"]) == ("suspended", False)
     with later(days=32):
@@ -124,7 +128,7 @@ async def test_being_late_is_appealed_against_once_and_stays_a_fact(place):
     await place.action("unit-sanitation", number, "appeal", reason="连日暴雨，现场无法作业")
     await refused(place, "unit-sanitation", number, "appeal", "APPEALED_BEFORE", reason="再申诉")
     await place.action("assessor", number, "approve_appeal")
-    case = await place.services.reports.get(number)
+    case = await place.services[ReportService].get(number)
     assert (case["milestones"]["exempt"], case["late"]) == (True, True)
     await refused(place, "unit-sanitation", number, "appeal", "APPEALED_BEFORE", reason="再申诉")
 
@@ -169,15 +173,15 @@ async def test_who_deletes_their_account_is_forgotten_where_they_urged_too(place
     await neighbour.post(f"/reports/{number}/follow")
     await neighbour.post(f"/reports/{number}/urge", {})
     assert (await neighbour.call("DELETE", f"/reports/{number}/follow")).is_success
-    await place.services.people.forget(neighbour.facts["citizen_id"])
-    stored = await place.services.reports.get(number)
+    await place.services[ReportPeople].forget(neighbour.facts["citizen_id"])
+    stored = await place.services[ReportService].get(number)
     assert neighbour.facts["citizen_id"] not in str(stored)
 
 
 async def test_a_case_is_opened_again_within_fifteen_days_and_verified_anew(place):
     citizen = await place.citizen()
     number = await accepted(place, citizen)
-    evidence = await place.services.reports.get(number)
+    evidence = await place.services[ReportService].get(number)
     await closed(place, number)
     await citizen.post(f"/reports/{number}/rating", {"resolved": "no", "score": 1})
     with later(days=15, minutes=1):
@@ -186,7 +190,7 @@ async def test_a_case_is_opened_again_within_fifteen_days_and_verified_anew(plac
     done = await citizen.post(f"/reports/{number}/reopening", {"resolved": "partly", "reason": "只清了一半"})
     assert done["state"] == "handled"
     await place.action("verifier", number, "rework", reason="现场确有残留")
-    case = await place.services.reports.get(number)
+    case = await place.services[ReportService].get(number)
     assert (case["rating"], case["unit_id"], case["milestones"]["reopenings"]) == (None, "sanitation", 1)
     assert next(e["photos"] for e in case["timeline"] if e["action"] == "handle"), "earlier evidence stays"
     assert case["timeline"][: len(evidence["timeline"])] == evidence["timeline"]
@@ -216,14 +220,14 @@ async def test_a_units_list_is_read_from_its_indexes(place):
 
 
 async def test_on_two_levels_a_case_goes_by_its_street_and_back_there(place):
-    service = place.services.reports
+    service = place.services[ReportService]
     service._policy = replace(service._policy, two_level=True)
     try:
         number = await place.submit(await place.citizen())
         assert (await paid(place, number))["state"] == "at_street"
         await place.action("street_dispatcher", number, "pass_on", unit="roads")
         await place.action("unit-roads", number, "refuse", reason="不归我们管")
-        case = await place.services.reports.get(number)
+        case = await place.services[ReportService].get(number)
         assert (case["state"], case["milestones"]["refusals"]) == ("at_street", 1)
         await place.action("street_dispatcher", number, "return_to_district", reason="不在本街道")
         done = await place.action("dispatcher", number, "dispatch", unit="sanitation", reason="改派环卫所")
@@ -235,7 +239,7 @@ async def test_on_two_levels_a_case_goes_by_its_street_and_back_there(place):
 @pytest.mark.parametrize("weeks", [1, 2])
 async def test_staff_are_reminded_of_what_nobody_touches_once_a_period(place, weeks):
     number = await accepted(place)
-    service = place.services.reports
+    service = place.services[ReportService]
     reminders = []
     for days in (6, *(7 * week for week in range(1, weeks + 1))):
         with later(days=days, minutes=5):
@@ -250,13 +254,13 @@ async def test_staff_are_reminded_of_what_nobody_touches_once_a_period(place, we
 async def test_staff_choose_the_filing_condition_and_rework_keeps_it(place):
     number = await place.submit(await place.citizen(), category=None, answers={})
     await paid(place, number)
-    category = await place.services.catalogue.category("manhole")
+    category = await place.services[Catalogue].category("manhole")
     chosen = category.conditions[-1]
     await place.action("intake", number, "file", category="manhole", condition=chosen.key)
-    case = await place.services.reports.get(number)
+    case = await place.services[ReportService].get(number)
     assert (case["condition"], case["limit"]) == (chosen.key, chosen.limit.model_dump())
     await place.action("dispatcher", number, "dispatch", unit="sanitation")
     await place.action("unit-sanitation", number, "accept")
     await closed(place, number)
     await place.action("verifier", number, "rework", reason="没修好")
-    assert (await place.services.reports.get(number))["condition"] == chosen.key
+    assert (await place.services[ReportService].get(number))["condition"] == chosen.key

@@ -14,7 +14,9 @@ from core.clock import now
 from core.debts import owe
 from core.ids import new_id
 from reports import planning, relations
+from reports.queries import ReportQueries
 from reports.rules import State
+from reports.service import ReportService
 from tests.api.support import accept_all, collector, problem, seen
 from tests.district import Client, District, open_district
 from tests.effort import until
@@ -91,11 +93,11 @@ async def test_its_reporter_its_followers_and_its_evidence_come_along(district):
 
 
 async def _passed(district: District, number: str, photo_id: str) -> bool:
-    return bool((await district.services.reports.get(number))["photo_verdicts"][photo_id] == "pass")
+    return bool((await district.services[ReportService].get(number))["photo_verdicts"][photo_id] == "pass")
 
 
 async def _public(district: District, number: str) -> bool:
-    return bool((await district.services.reports.get(number))["public"])
+    return bool((await district.services[ReportService].get(number))["public"])
 
 
 async def test_what_becomes_of_the_case_is_told_to_all_of_them(district):
@@ -114,13 +116,13 @@ async def test_whoever_comes_when_it_has_just_been_closed_is_told_so(district):
     _, earlier, second, later = await pair(district)
     await accept_all(district, second, 1)
     await district.drive(earlier, "handled")
-    case = await district.services.reports.get(later)
-    target = await district.services.reports.get(earlier)
+    case = await district.services[ReportService].get(later)
+    target = await district.services[ReportService].get(earlier)
     await district.action("verifier", earlier, "close")
     await district.action("verifier", earlier, "note", note="电话告知过")  # which is not what they have missed
     # Decided on while the other was still open, written when it was closed.
     change = relations.merged_into(case, target)
-    step, _ = await district.services.reports.plan(*await _merging_step(district, case, earlier))
+    step, _ = await district.services[ReportService].plan(*await _merging_step(district, case, earlier))
     await district.services.database["reports"].update_one({"_id": later}, step.also(change).pipeline())
     closed = await absorbed(district, later, earlier)
     mine = [(n["event"], n["result"]) for n in closed["notices"] if n["citizen_id"] == second.facts["citizen_id"]]
@@ -150,7 +152,7 @@ async def test_only_into_an_earlier_case_that_is_open_and_within_reach(district)
     street = await district.staff("street-dispatcher")
     answer = await street.call("POST", f"/reports/{later}/actions/merge", json={"reason": "同一处", "into": earlier})
     problem(answer, 404, "NO_SUCH_REPORT")
-    assert (await district.services.reports.get(later))["state"] == "filed"
+    assert (await district.services[ReportService].get(later))["state"] == "filed"
 
 
 async def test_what_is_merged_already_is_merged_into_no_more_but_leads_on(district):
@@ -188,7 +190,7 @@ async def test_what_its_citizen_adds_later_is_passed_on_along_the_chain(district
     # Whoever stops following the case that was merged stops following what it has become.
     answer = await citizens[2].call("DELETE", f"/reports/{c}/follow")
     assert answer.status_code == 204
-    assert (await district.services.reports.get(a))["followers"] == [citizens[1].facts["citizen_id"]]
+    assert (await district.services[ReportService].get(a))["followers"] == [citizens[1].facts["citizen_id"]]
 
 
 async def test_a_case_whose_earlier_one_is_given_up_before_it_arrives_goes_its_own_way_again(
@@ -217,12 +219,12 @@ async def test_a_case_whose_earlier_one_is_given_up_before_it_arrives_goes_its_o
         mine = await second.get(f"/reports/{later}")
         assert mine["merged"] is None
         assert earlier in next(e["says"] for e in mine["timeline"] if e["action"] == "unmerge")
-        gone = await place.services.reports.get(earlier)
+        gone = await place.services[ReportService].get(earlier)
         assert (gone["state"], gone.get("absorbed", []), gone["followers"]) == ("withdrawn", [], [])
         # Paid again, as after a crash, nothing changes.
         await place.services.database["reports"].update_one({"_id": later}, {"$push": {"owed": owe("absorb")}})
         await paid()
-        assert [e["action"] for e in (await place.services.reports.get(later))["timeline"]] == steps
+        assert [e["action"] for e in (await place.services[ReportService].get(later))["timeline"]] == steps
 
 
 async def test_staff_see_of_each_case_how_those_that_belong_to_it_stand(district):
@@ -279,7 +281,7 @@ async def test_a_merge_asked_twice_is_one(district, repeated):
 
 async def lost(district: District, numbers: list[str], people: dict[str, set[str]]) -> list[str]:
     """Who follows neither the case that theirs has become nor reported it."""
-    reports = {n: await district.services.reports.get(n) for n in numbers}
+    reports = {n: await district.services[ReportService].get(n) for n in numbers}
     found = []
     for number, wanted in people.items():
         end = reports[number]
@@ -322,7 +324,7 @@ async def test_fifty_merges_at_once_make_no_circle_and_lose_nobody(district, see
     for number in numbers:  # what was passed on along a chain arrives later
         await district.settled(number)
     assert not await lost(district, numbers, people)
-    reports = [await district.services.reports.get(n) for n in numbers]
+    reports = [await district.services[ReportService].get(n) for n in numbers]
     assert sum(r["state"] == "merged" for r in reports) == answers.count(200)
     for report in reports:
         assert len({e["id"] for e in report["timeline"]}) == len(report["timeline"]) == report["version"]
@@ -333,14 +335,14 @@ async def test_fifty_merges_at_once_make_no_circle_and_lose_nobody(district, see
 
 
 async def _end(district: District, number: str) -> str:
-    report = await district.services.reports.get(number)
-    return str((await district.services.queries.end_of(report))["_id"])
+    report = await district.services[ReportService].get(number)
+    return str((await district.services[ReportQueries].end_of(report))["_id"])
 
 
 async def test_without_the_rule_two_merges_at_once_make_a_circle(district, monkeypatch):
     """The control: if a case could be merged into a later one, A into B and B into A would both be done."""
     _, earlier, _, later = await pair(district)
-    reports = district.services.reports
+    reports = district.services[ReportService]
     both = asyncio.Barrier(2)
     gathered = reports._within_reach
 

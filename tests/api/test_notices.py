@@ -12,6 +12,7 @@ import pytest_asyncio
 from core.clock import clock, now
 from core.ids import new_id
 from reports.models import Given, System
+from reports.service import ReportService
 from tests.api.support import accept_all, collector, problem
 from tests.clock import unmoved_clock, wait
 from tests.district import VAGUE, open_district
@@ -214,7 +215,7 @@ async def asked_for_more(place, *, followed_by: Any = None) -> Desk:
     assert case["state"] == "submitted"
     if followed_by is not None:
         await followed_by.post(f"/reports/{desk.number}/follow")
-    reports = place.services.reports
+    reports = place.services[ReportService]
     step = await reports.step(
         "ask_supplement", await desk.report(), System("照片中未识别出问题"), Given(reason="能看清的照片")
     )

@@ -13,9 +13,11 @@ from xml.etree import ElementTree as ET
 import pytest
 import pytest_asyncio
 
+from accounts.api_keys import ApiKeyService
 from core.clock import shanghai
 from core.ids import new_id
-from reports.catalogue import starting_categories
+from reports.catalogue import Catalogue, starting_categories
+from reports.service import ReportService
 from tests.api.open311_support import HERE, ask, form, hand_in, plain, public_report, refused, spark
 from tests.api.support import problem
 from tests.clock import later
@@ -39,7 +41,7 @@ async def here(mongodb_url, redis_url, tmp_path_factory):
 
 @pytest_asyncio.fixture
 async def api_key(here):
-    _, key = await here.services.api_keys.create("邻区热线", ["open311.write"], "test")
+    _, key = await here.services[ApiKeyService].create("邻区热线", ["open311.write"], "test")
     return key
 
 
@@ -104,7 +106,7 @@ async def test_discovery_names_the_endpoint_and_moves_on_when_a_category_changes
     }
     assert all((before["contact"], before["key_service"], W3C.fullmatch(before["changeset"])))
     with later(hours=1):
-        await here.services.catalogue.put_category(starting_categories()[0])
+        await here.services[Catalogue].put_category(starting_categories()[0])
     assert (await ask(here, "discovery"))["changeset"] > before["changeset"]
 
 
@@ -164,7 +166,7 @@ async def test_a_case_is_shown_as_every_citizen_may_see_it_through_its_life(here
     assert case["address_id"] is case["zipcode"] is None
     for name in ("requested_datetime", "updated_datetime", "expected_datetime"):
         assert W3C.fullmatch(case[name]), case[name]
-    report = await here.services.reports.get(number)
+    report = await here.services[ReportService].get(number)
     assert datetime.fromisoformat(case["expected_datetime"]) == report["due_at"].replace(microsecond=0)
     image = await here.http.get(case["media_url"])
     assert (image.status_code, image.headers["Content-Type"]) == (200, "image/jpeg")
@@ -173,7 +175,7 @@ async def test_a_case_is_shown_as_every_citizen_may_see_it_through_its_life(here
     photo = await (await here.staff("unit-sanitation")).photo()
     await here.action("unit-sanitation", number, "handle", note="已清运", photo_ids=[photo])
     await here.action("verifier", number, "close")
-    closed = (await here.services.reports.get(number))["timeline"][-1]["at"]
+    closed = (await here.services[ReportService].get(number))["timeline"][-1]["at"]
     with later(minutes=5):
         await here.action("verifier", number, "note", note="内部的话不外传")
     [case] = await ask(here, f"requests/{number}")
@@ -199,7 +201,7 @@ async def test_what_citizens_do_not_see_is_not_there(here):
     await reports.update_one({"_id": unchecked}, {"$set": {"public": False}})
     await reports.update_one({"_id": withdrawn}, {"$set": {"state": "withdrawn"}})
     await here.action("intake", void, "void", reason="不属于受理范围")
-    photo = (await here.services.reports.get(blurred))["photos"][0]
+    photo = (await here.services[ReportService].get(blurred))["photos"][0]
     await reports.update_one({"_id": blurred}, {"$set": {f"photo_verdicts.{photo}": "risky"}})
     listed = {case["service_request_id"]: case for case in await ask(here, "requests")}
     for number in (unchecked, withdrawn, void):
@@ -213,7 +215,7 @@ async def test_what_citizens_do_not_see_is_not_there(here):
 async def shelf(here: District, **fields: Any) -> str:
     """A copy of a public report with other ``fields``, straight into the collection."""
     reports = here.services.database["reports"]
-    model = await here.services.reports.get(await public_report(here))
+    model = await here.services[ReportService].get(await public_report(here))
     number = f"{random.randrange(10**20):020d}"
     await reports.insert_one({**model, "_id": number, "owed": [], **fields})
     return number
@@ -287,7 +289,7 @@ async def test_ids_override_everything_else(here):
 
 async def test_a_list_holds_a_thousand_at_most_the_newest(mongodb_url, redis_url, tmp_path):
     async with open_district(mongodb_url, redis_url, tmp_path, database=f"t_{new_id()}") as here:
-        model = await here.services.reports.get(await public_report(here))
+        model = await here.services[ReportService].get(await public_report(here))
         moment = datetime.now(UTC)
         copies = [
             {**model, "_id": f"{n:020d}", "owed": [], "created_at": moment - timedelta(minutes=n)}

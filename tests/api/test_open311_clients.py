@@ -11,6 +11,7 @@ from urllib.parse import urlencode
 import pytest
 import pytest_asyncio
 
+from accounts.api_keys import ApiKeyService
 from core.ids import new_id
 from reports.catalogue import starting_categories
 from tests.api.open311_support import HERE, form, public_report, refused
@@ -27,7 +28,7 @@ async def here(mongodb_url, redis_url, tmp_path_factory):
 
 @pytest_asyncio.fixture
 async def api_key(here):
-    _, key = await here.services.api_keys.create("邻区热线", ["open311.write"], "test")
+    _, key = await here.services[ApiKeyService].create("邻区热线", ["open311.write"], "test")
     return key
 
 

@@ -12,7 +12,9 @@ from tornado.httpserver import HTTPServer
 from tornado.netutil import bind_sockets
 from tornado.web import Application, RequestHandler
 
+from accounts.api_keys import ApiKeyService
 from core.ids import new_id
+from reports.service import ReportService
 from tests.api.open311_support import HERE, ask, form, hand_in, refused, spark
 from tests.api.support import Rows, blurred, collector, holding
 from tests.district import INSIDE, good, open_district, picture
@@ -28,7 +30,7 @@ async def here(mongodb_url, redis_url, tmp_path_factory):
 
 @pytest_asyncio.fixture
 async def api_key(here):
-    _, key = await here.services.api_keys.create("邻区热线", ["open311.write"], "test")
+    _, key = await here.services[ApiKeyService].create("邻区热线", ["open311.write"], "test")
     return key
 
 
@@ -44,9 +46,9 @@ async def test_without_a_right_key_nothing_is_taken(here, sent):
 
 
 async def test_a_disabled_key_is_refused_at_once(here):
-    made, key = await here.services.api_keys.create("已退出的合作方", ["open311.write"], "test")
+    made, key = await here.services[ApiKeyService].create("已退出的合作方", ["open311.write"], "test")
     await hand_in(here, form(key))
-    await here.services.api_keys.disable(made.key_id)
+    await here.services[ApiKeyService].disable(made.key_id)
     refused(await here.http.post(f"{HERE}/requests.xml", data=form(key)), 403)
     refused(await here.http.get(f"{HERE}/requests.xml?api_key={key}"), 403)
 
@@ -163,13 +165,13 @@ async def test_a_partners_report_becomes_public_when_staff_file_it_and_not_befor
 
 async def test_a_photo_that_staff_passed_stays_passed_when_the_worker_comes_late(mongodb_url, redis_url, tmp_path):
     async with open_district(mongodb_url, redis_url, tmp_path, database=f"t_{new_id()}", worker=False) as here:
-        _, key = await here.services.api_keys.create("邻区热线", ["open311.write"], "test")
+        _, key = await here.services[ApiKeyService].create("邻区热线", ["open311.write"], "test")
         number = await hand_in(here, form(key), files={"media": ("p.jpg", picture(), "image/jpeg")})
         await here.action("intake", number, "file", category="exposed_garbage", condition="household")
         for name in ("reports", "photos"):
             while await collector(here, name).settle_due():
                 pass
-        report = await here.services.reports.get(number)
+        report = await here.services[ReportService].get(number)
         assert report["owed"] == []
         assert set(report["photo_verdicts"].values()) == {"pass"}
         [case] = await ask(here, f"requests/{number}")
@@ -177,7 +179,7 @@ async def test_a_photo_that_staff_passed_stays_passed_when_the_worker_comes_late
 
 
 async def test_a_partner_reads_their_own_at_once_and_learns_why_it_was_refused(here, api_key):
-    _, other = await here.services.api_keys.create("另一个合作方", ["open311.write"], "test")
+    _, other = await here.services[ApiKeyService].create("另一个合作方", ["open311.write"], "test")
     number = await hand_in(here, form(api_key), files={"media": ("p.jpg", picture(), "image/jpeg")})
     [mine] = await ask(here, f"requests/{number}", api_key=api_key)
     assert (mine["status"], mine["description"], mine["media_url"]) == ("open", "路口堆着垃圾", None)
@@ -213,7 +215,7 @@ async def test_what_is_no_photo_is_refused_and_seven_are_too_many(here, api_key)
     seven = [("media", (f"{n}.jpg", picture(n, (64, 64)), "image/jpeg")) for n in range(7)]
     refused(await here.http.post(f"{HERE}/requests.json", data=form(api_key), files=seven), 400)
     number = await hand_in(here, form(api_key), files=seven[:6])
-    assert len((await here.services.reports.get(number))["photos"]) == 6
+    assert len((await here.services[ReportService].get(number))["photos"]) == 6
 
 
 async def test_an_address_given_for_a_photo_is_shown_to_staff_and_never_fetched(here, api_key):
@@ -248,7 +250,9 @@ async def test_each_partner_has_a_limit_of_their_own(mongodb_url, redis_url, tmp
     roomy = {"count": 1000, "seconds": 600}
     limits: Any = {"enabled": True, "read": roomy, "write": roomy, "partner": {"count": 3, "seconds": 600}}
     async with open_district(mongodb_url, redis_url, tmp_path, database=f"t_{new_id()}", limits=limits) as here:
-        (_, one), (_, other) = [await here.services.api_keys.create(n, ["open311.write"], "t") for n in ("甲", "乙")]
+        (_, one), (_, other) = [
+            await here.services[ApiKeyService].create(n, ["open311.write"], "t") for n in ("甲", "乙")
+        ]
         for _ in range(3):
             await hand_in(here, form(one))
         answer = await here.http.post(f"{HERE}/requests.xml", data=form(one))

@@ -19,6 +19,7 @@ from accounts.models import StaffSession
 from core.clock import now, shanghai
 from core.errors import AppError
 from core.ids import new_id
+from core.photos import PhotoService
 from places.coordinates import CRS
 from places.models import Position
 from reports.checks import RequiredChecks
@@ -26,6 +27,7 @@ from reports.facts import MAX_CHILDREN, MAX_TIMELINE
 from reports.milestones import no_milestones
 from reports.models import Child, Given, Reporter
 from reports.rules import TRANSITIONS, State, Transition
+from reports.service import ReportService
 from tests.api.support import problem
 from tests.district import INSIDE, District, picture
 
@@ -87,7 +89,7 @@ async def room(district):
     await reports.update_one({"_id": earlier}, {"$set": {"unit_id": LEAD, "unit_name": LEAD, "units": units}})
     number = await district.submit(citizen)
     await district.settled(number)
-    base = {**await district.services.reports.get(number), "public": True, "notices": []}
+    base = {**await district.services[ReportService].get(number), "public": True, "notices": []}
     base["followers"] = [other.facts["citizen_id"]]
     area = (district.services.settings.reports.division,)
     people: dict[str, StaffSession | Reporter] = {
@@ -100,7 +102,7 @@ async def room(district):
     photos = {}
     for who, actor in people.items():
         owner = actor.owner if isinstance(actor, Reporter) else {"kind": "staff", "id": actor.staff_id}
-        photos[who] = (await district.services.photos.take(picture(), owner))["_id"]
+        photos[who] = (await district.services[PhotoService].take(picture(), owner))["_id"]
     assignee = (await district.staff(f"unit-{LEAD}")).facts["staff"]["staff_id"]
     return Room(district, base, earlier, people, photos, assignee)
 
@@ -191,7 +193,7 @@ async def tried(room: Room, case: Document, who: str, refusals: Counter[str], re
 async def walk(room: Room, seeds: range) -> Counter[str]:
     """Made-up cases of every state, and a plain one; how often each refusal came."""
     refusals: Counter[str] = Counter()
-    own = room.district.services.reports
+    own = room.district.services[ReportService]
     finder = room.people["centre"]
     assert isinstance(finder, StaffSession)
     for seed in [None, *seeds]:

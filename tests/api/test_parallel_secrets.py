@@ -18,7 +18,9 @@ from accounts.failures import Attempt, Failures
 from accounts.models import NewStaff
 from accounts.passwords import Passwords
 from accounts.second_factor import SecondFactor
+from accounts.sessions import SessionService
 from accounts.sign_in import SignInService
+from accounts.staff import StaffService
 from core.clock import now
 from core.encryption import Vault
 from core.errors import AppError, NotSignedIn, TooManyRequests
@@ -91,7 +93,7 @@ def signing_in(
     vault = Vault(settings.keys.data.get_secret_value(), settings.keys.index.get_secret_value())
     return SignInService(
         services.database,
-        sessions=services.sessions,
+        sessions=services[SessionService],
         audit=services.audit,
         passwords=passwords or Passwords(settings.passwords),
         failures=failures(services.database, settings.sessions),
@@ -111,7 +113,7 @@ async def said(work: Any) -> str:
 async def person(district: District) -> str:
     """The name of a new account."""
     username = f"tried{random.randrange(10**9)}"
-    await district.services.staff.create(
+    await district.services[StaffService].create(
         NewStaff(username=username, name="某人", roles=["dispatcher"], areas=["990101"]), PASSWORD
     )
     return username

@@ -15,6 +15,7 @@ import structlog
 
 from accounts.models import Role
 from accounts.roles import starting_roles
+from accounts.staff import StaffService
 from core.ids import new_id, new_token
 from handlers.operations import METHODS, PATH_PARAMETERS, Operation, Route
 from reports.rules import ACTIONS, TRANSITIONS, rows
@@ -39,7 +40,7 @@ def role_accounts(roles) -> dict[str, str]:
 async def roles_with_accounts(district: District) -> list[Role]:
     """Those that a district starts with; other tests may have made more, which nobody has."""
     known = {role.key for role in starting_roles()}
-    return [role for role in await district.services.staff.roles() if role.key in known]
+    return [role for role in await district.services[StaffService].roles() if role.key in known]
 
 
 async def citizen_with_phone(district: District) -> Client:
@@ -230,7 +231,7 @@ async def test_every_action_is_open_to_exactly_the_roles_that_hold_it(district, 
 
 
 async def test_a_role_that_is_changed_in_the_database_counts_at_once(district, victim):
-    staff = district.services.staff
+    staff = district.services[StaffService]
     assessor = next(r for r in await staff.roles() if r.key == "assessor")
     client = await district.staff("assessor")
     path = f"/reports/{victim.facts['number']}/actions/note"

@@ -10,6 +10,7 @@ import pytest
 import pytest_asyncio
 
 from core.ids import new_id
+from core.photos import PhotoService
 from places.coordinates import CRS, convert
 from tests.api.support import blurred, collector, new_report, problem, push
 from tests.clock import later
@@ -139,7 +140,7 @@ async def test_a_link_is_good_for_its_time_and_no_longer(district, citizen):
 
 
 async def test_a_link_to_what_is_gone_is_not_found(district):
-    photos = district.services.photos
+    photos = district.services[PhotoService]
     link = photos.link(new_id(), "large")
     answer = await district.http.get(link)
     assert answer.status_code == 404
@@ -290,7 +291,7 @@ async def test_a_push_that_overtakes_its_note_is_repeated_until_it_counts(mongod
         photo = await citizen.photo()
         photos: Any = district.services.database["photos"]
         row = await photos.find_one({"_id": photo})
-        payment = await district.services.photos.pay_check(row, row["owed"][0])
+        payment = await district.services[PhotoService].pay_check(row, row["owed"][0])
 
         async def refused():
             (record,) = (await district.control("GET", "/received", kind="pushes"))["pushes"] or ({"attempts": []},)
@@ -315,7 +316,7 @@ async def test_unused_photos_go_after_a_day_and_used_ones_stay(mongodb_url, redi
         def stored(photo: str) -> bool:
             return any(photo in str(path) for path in files[photo].rglob("*"))
 
-        clear = district.services.photos.clear_unused
+        clear = district.services[PhotoService].clear_unused
         with later(hours=23, minutes=59):
             assert await clear() == 0
             late = await citizen.call("POST", "/reports", json=new_report(unused))

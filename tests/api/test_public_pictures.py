@@ -11,8 +11,11 @@ from urllib.parse import urlsplit
 import pytest
 import pytest_asyncio
 
+from accounts.api_keys import ApiKeyService
 from core.clock import now
 from core.ids import new_id
+from core.photos import PhotoService
+from inference.hiding import PictureHider
 from inference.model_files import MODELS
 from server.__main__ import blur
 from tests.api.open311_support import ask, form, hand_in
@@ -100,7 +103,7 @@ async def test_open_data_have_the_blurred_photo_alone_and_partners_their_own_too
     _, number, _ = with_a_face
     [case] = await ask(district, f"requests/{number}")
     assert detail(await fetched(district, case["media_url"]), FACE) < SMOOTH
-    _, key = await district.services.api_keys.create("邻区热线", ["open311.write"], "test")
+    _, key = await district.services[ApiKeyService].create("邻区热线", ["open311.write"], "test")
     theirs = await hand_in(district, form(key), files={"media": ("p.jpg", jpeg(with_face()), "image/jpeg")})
 
     async def with_photo() -> Any:
@@ -225,7 +228,7 @@ async def test_without_detectors_others_see_no_photo_until_they_are_mended(mongo
 async def test_photos_of_before_are_withheld_and_blurred_by_and_by(mongodb_url, redis_url, tmp_path):
     async with open_district(mongodb_url, redis_url, tmp_path, database=f"t_{new_id()}") as district:
         _, number, photo_id = await reported(district, jpeg(with_face()))
-        database, photos = district.services.database, district.services.photos
+        database, photos = district.services.database, district.services[PhotoService]
         await database["photos"].update_one({"_id": photo_id}, {"$unset": {"blurred": ""}})
         await database["reports"].update_one({"_id": number}, {"$unset": {"photos_blurred": ""}})
         other = await district.citizen()
@@ -246,10 +249,10 @@ async def test_a_photo_whose_file_is_damaged_stays_withheld(mongodb_url, redis_u
         large.write_bytes(large.read_bytes()[:2000])
         number = await district.submit(citizen, photo_ids=[photo_id], location=location())
         photo = dict(await district.services.database["photos"].find_one({"_id": photo_id}) or {})
-        payment = await district.services.hiding.pay_blur(photo, {"attempts": 1})
+        payment = await district.services[PictureHider].pay_blur(photo, {"attempts": 1})
         assert payment.amendment.set["blurred"]["problem"] == "PHOTO_DAMAGED"
         await district.services.database["photos"].update_one({"_id": photo_id}, payment.amendment.pipeline())
-        link = district.services.photos.link(photo_id, "large")
+        link = district.services[PhotoService].link(photo_id, "large")
         problem(await district.http.get(link), 404, "PHOTO_NOT_READY")
         assert good(await citizen.call("GET", f"/reports/{number}"))["photos"]
 
@@ -261,7 +264,7 @@ async def test_the_command_has_stored_photos_blurred_and_says_when_it_is_done(mo
         await blur(district.settings)
         assert "1 photos had no public picture" in capsys.readouterr().out
         await ready(district, number, photo_id)
-        link = district.services.photos.link(photo_id, "large")
+        link = district.services[PhotoService].link(photo_id, "large")
         assert detail(await fetched(district, link), FACE) < SMOOTH
 
 

@@ -11,9 +11,13 @@ import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
+from accounts.administration import StaffAdministration
+from accounts.delegation import DelegationService
 from accounts.models import NewStaff, Role, StaffSession
 from accounts.reach import POWERS
-from accounts.staff import new_account
+from accounts.role_administration import RoleAdministration
+from accounts.sessions import SessionService
+from accounts.staff import StaffService, new_account
 from core.clock import now
 from core.errors import AppError
 from core.ids import new_id
@@ -68,7 +72,7 @@ class World:
     async def role(self, permissions: frozenset[str]) -> str:
         """The key of a new role."""
         key = new_key()
-        await self.district.services.staff.put_role(
+        await self.district.services[StaffService].put_role(
             Role(key=key, name=NAME, permissions=sorted(permissions), requires_totp=True)
         )
         return key
@@ -157,7 +161,7 @@ def changes(**wanted: Callable[[World], Any]) -> Callable[[World], Awaitable[Any
 
     async def act(world: World) -> Any:
         given = {name: value(world) for name, value in wanted.items()}
-        return await world.district.services.administration.change(world.by, world.ids["target"], 1, given)
+        return await world.district.services[StaffAdministration].change(world.by, world.ids["target"], 1, given)
 
     return act
 
@@ -172,26 +176,28 @@ async def creates(world: World) -> Any:
         areas=list(wanted.areas),
         unit_id=wanted.unit,
     )
-    return await world.district.services.administration.create(world.by, person)
+    return await world.district.services[StaffAdministration].create(world.by, person)
 
 
 async def ends_session(world: World) -> Any:
     """As the endpoint does it."""
     services, target = world.district.services, world.ids["target"]
-    await services.administration.administered(world.by, target)
-    return await services.sessions.end(world.by, target, world.ids[f"session of {target}"])
+    await services[StaffAdministration].administered(world.by, target)
+    return await services[SessionService].end(world.by, target, world.ids[f"session of {target}"])
 
 
 def on_account(name: str, *arguments: Any) -> Callable[[World], Awaitable[Any]]:
     """Call a method of the service of accounts on the target."""
-    return lambda world: getattr(world.district.services.administration, name)(
+    return lambda world: getattr(world.district.services[StaffAdministration], name)(
         world.by, world.ids["target"], 1, *arguments
     )
 
 
 def on_role(name: str, *arguments: Any) -> Callable[[World], Awaitable[Any]]:
     """Call a method of the service of roles on the wanted role, which nobody has."""
-    return lambda world: getattr(world.district.services.roles, name)(world.by, world.ids["wanted role"], 1, *arguments)
+    return lambda world: getattr(world.district.services[RoleAdministration], name)(
+        world.by, world.ids["wanted role"], 1, *arguments
+    )
 
 
 async def widens_role(world: World) -> Any:
@@ -209,7 +215,7 @@ async def creates_role(world: World) -> Any:
     """Make a role that permits what is wanted."""
     made = Role(key=new_key(), name=NAME, permissions=sorted(world.wanted.permissions))
     world.ids["made role"] = made.key
-    return await world.district.services.roles.create(world.by, made)
+    return await world.district.services[RoleAdministration].create(world.by, made)
 
 
 TARGET = strengths_of_target
@@ -237,7 +243,7 @@ ACTS: tuple[Act, ...] = (
     ("staff: create", creates, lambda w: [w.wanted]),
     (
         "staff: end delegation",
-        lambda w: w.district.services.delegations.end(w.by, w.ids["delegation"], 1),
+        lambda w: w.district.services[DelegationService].end(w.by, w.ids["delegation"], 1),
         lambda w: [w.lender],
     ),
     ("role: create", creates_role, lambda w: [district_wide(w.wanted.permissions)]),

@@ -9,6 +9,7 @@ import httpx
 import pytest
 
 from core.ids import new_id
+from reports.service import ReportService
 from tests.api.support import problem
 from tests.district import Client, location, picture
 from tests.effort import until
@@ -78,7 +79,7 @@ async def test_a_unit_sees_and_acts_on_its_own_cases_only(district):
     await district.drive(number, "dispatched")
     await assert_out_of_reach(roads, number, "accept", {})
     for other in await listed(roads, unit="sanitation"):  # that unit's cases, as far as this one helps with them
-        assert "roads" in {unit["unit_id"] for unit in (await district.services.reports.get(other))["units"]}
+        assert "roads" in {unit["unit_id"] for unit in (await district.services[ReportService].get(other))["units"]}
         assert other != number
     assert number in await listed(sanitation)
     assert (await sanitation.get(f"/reports/{number}"))["contact_phone"] == "139****5678"

@@ -13,7 +13,9 @@ import pytest_asyncio
 
 from core.clock import now, shanghai
 from core.ids import new_id
+from places.service import PlaceService
 from reports.search import grams
+from reports.service import ReportService
 from tests.api.support import accept_all, problem
 from tests.clock import later
 from tests.district import INSIDE, location, open_district
@@ -215,9 +217,11 @@ async def test_followers_are_told_of_what_happens(place):
 # What staff filter by: what the report has to be, and a query that finds it and not the others.
 @pytest_asyncio.fixture
 async def varied(place, shelf):
-    streets = [a.code for a in await place.services.places.areas() if len(a.code) == 9]
+    streets = [a.code for a in await place.services[PlaceService].areas() if len(a.code) == 9]
     grid = next(
-        a.code for a in await place.services.places.areas() if a.code.startswith(streets[1]) and len(a.code) == 15
+        a.code
+        for a in await place.services[PlaceService].areas()
+        if a.code.startswith(streets[1]) and len(a.code) == 15
     )
     elsewhere = ["990101", streets[1], grid[:12], grid]
     moment = now()
@@ -361,7 +365,7 @@ async def test_late_counts_from_the_moment_that_the_limit_has_passed(place):
     assert await walk(staff, "/reports", late="true") == []
     seconds = (report["due_at"] - now()).total_seconds()
     with later(seconds=seconds + 1):
-        await place.services.reports.mark_late()
+        await place.services[ReportService].mark_late()
         token = (await place.nobody("/admin/api/v1").post("/session", CREDENTIALS))["token"]
         headers = {"Authorization": f"Bearer {token}"}
         answer = await staff.call("GET", "/reports", params={"late": "true"}, headers=headers)
@@ -375,7 +379,7 @@ CREDENTIALS = {"username": "dispatcher", "password": "Right-Password-1"}
 
 
 async def test_staff_see_their_own_areas_and_unit_only(place, shelf):
-    streets = [a.code for a in await place.services.places.areas() if len(a.code) == 9]
+    streets = [a.code for a in await place.services[PlaceService].areas() if len(a.code) == 9]
     here, there = await shelf.put(areas=["990101", streets[0]]), await shelf.put(areas=["990101", streets[1]])
     swept = await shelf.put(areas=["990101", streets[1]], unit_id="sanitation", state="dispatched")
     other_district = await shelf.put(areas=["990102", "990102001"])

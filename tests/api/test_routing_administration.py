@@ -7,6 +7,7 @@ import random
 
 import pytest_asyncio
 
+from places.service import PlaceService
 from tests.api.support import problem
 from tests.api.test_categories_administration import new_category
 from tests.api.test_staff_administration import STREET, on_record, somebody
@@ -161,7 +162,7 @@ async def test_the_check_finds_gaps_shadows_and_names_that_lead_nowhere(district
     await admin.post(f"/routing/rules/{shadowed['key']}/move", {"version": 1, "before": "rule_road_damage"})
     assert (await admin.get("/routing/check"))["shadows"] == []
     # A rule for a part of a street leaves the rest of it open.
-    community = (await district.services.places.areas(parent=STREET))[0].code
+    community = (await district.services[PlaceService].areas(parent=STREET))[0].code
     await admin.post("/routing/rules", new_rule(areas=[community]))
     (gap,) = [
         g for g in (await admin.get("/routing/check"))["gaps"] if (g["category"], g["street"]) == ("other", STREET)

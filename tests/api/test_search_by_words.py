@@ -7,6 +7,7 @@ import random
 
 from core.ids import new_id
 from places.models import Level
+from places.service import PlaceService
 from reports.__main__ import main
 from reports.search_rebuild import rebuild
 from tests.api.test_intake import order, sender
@@ -24,7 +25,7 @@ async def found(staff, text: str) -> list[str]:
 
 
 async def taken(district, **changes) -> str:
-    street = (await district.services.places.areas(Level.STREET))[0]
+    street = (await district.services[PlaceService].areas(Level.STREET))[0]
     hotline = await sender(district, "intake.hotline")
     return str((await hotline.post("/reports", order(street, **changes)))["number"])
 

@@ -11,6 +11,7 @@ import pytest
 from core.ids import new_id
 from reports.models import System
 from reports.rules import TRANSITIONS, Transition
+from reports.service import ReportService
 from reports.timeline import new_entry
 from tests.api.support import problem, seen
 from tests.district import Client, District
@@ -60,7 +61,7 @@ async def standing(district: District, action: str) -> tuple[Client, str, str, d
 
 
 async def done(district: District, number: str, action: str) -> int:
-    report = await district.services.reports.get(number)
+    report = await district.services[ReportService].get(number)
     return sum(entry["action"] == action for entry in report["timeline"])
 
 

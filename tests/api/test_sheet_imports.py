@@ -12,6 +12,8 @@ import pytest_asyncio
 from core.clock import now
 from core.ids import new_id
 from places.models import Level
+from places.service import PlaceService
+from reports.service import ReportService
 from tests.api.support import fields, problem
 from tests.api.test_exports import finished, sheet, table
 from tests.api.test_intake import HEADINGS, imported, order, sender
@@ -27,7 +29,7 @@ CAMERAS = ("code", "name", "longitude", "latitude", "crs", "address")
 @pytest_asyncio.fixture(scope="module")
 async def streets(district):
     """The streets of the district."""
-    return await district.services.places.areas(Level.STREET)
+    return await district.services[PlaceService].areas(Level.STREET)
 
 
 async def outcome(district, content: bytes) -> tuple[dict[str, Any], list[dict[str, Any]]]:
@@ -57,7 +59,7 @@ async def test_an_empty_column_of_the_same_meaning_replaces_nothing_and_another_
     )
     job, lines = await outcome(district, content)
     assert (job["result"]["loaded"], job["result"]["refused"]) == (1, 1)
-    report = await district.services.reports.get(lines[0]["案件编号"])
+    report = await district.services[ReportService].get(lines[0]["案件编号"])
     assert report["place"]["street"]["code"] == one.code
     assert lines[1]["原因"] == "「属地街道」与同义的列「街道」内容不一致，请只保留一列"
 

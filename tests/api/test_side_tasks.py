@@ -10,9 +10,14 @@ import pytest
 import pytest_asyncio
 
 from accounts.models import NewStaff
+from accounts.positions import StaffPositions
+from accounts.staff import StaffService
 from core.debts import Amendment
 from core.ids import new_id
+from places.service import PlaceService
 from reports.checks import RequiredChecks
+from reports.service import ReportService
+from reports.side_tasks import SideTasks
 from tests.api.support import collector, problem
 from tests.clock import later
 from tests.district import INSIDE, Client, District, good, location, open_district
@@ -36,7 +41,7 @@ async def place(mongodb_url, redis_url, tmp_path_factory):
 async def new_collector(district: District, areas: list[str], at: tuple[float, float] | None = None) -> Client:
     """A collector of ``areas``, who says where they are if ``at`` is given."""
     username = f"patrol-{next(_names)}"
-    await district.services.staff.create(
+    await district.services[StaffService].create(
         NewStaff(username=username, name=f"采集员{username}", roles=["collector"], areas=areas), PASSWORD
     )
     client = await district.staff(username)
@@ -87,11 +92,11 @@ def staff_id(who: Client) -> str:
 
 
 async def waiting(district: District, number: str) -> list[str]:
-    return list((await district.services.reports.get(number))["open_checks"])
+    return list((await district.services[ReportService].get(number))["open_checks"])
 
 
 async def test_a_check_goes_to_the_nearest_collectors_and_its_answer_into_the_timeline(place):
-    grid = await place.services.places.locate(*INSIDE)
+    grid = await place.services[PlaceService].locate(*INSIDE)
     near = [await new_collector(place, [grid.district.code], (INSIDE[0] + i / 2000, INSIDE[1])) for i in range(4)]
     number = await submitted(place)
     task = await asked(place, number)
@@ -127,7 +132,7 @@ async def _no_longer(found: Any) -> bool:
 
 
 async def test_without_positions_it_goes_to_the_grid_then_the_street_then_everybody(place):
-    located = await place.services.places.locate(*INSIDE)
+    located = await place.services[PlaceService].locate(*INSIDE)
     of_grid = await new_collector(place, [located.grid.code])
     of_street = await new_collector(place, [located.street.code])
     of_district = await new_collector(place, [located.district.code])
@@ -157,9 +162,9 @@ async def _offered_to(district: District, number: str, count: int) -> bool:
 
 
 async def test_a_position_is_kept_for_minutes_or_until_it_is_taken_back(place):
-    located = await place.services.places.locate(*INSIDE)
+    located = await place.services[PlaceService].locate(*INSIDE)
     who = await new_collector(place, [located.district.code], INSIDE)
-    positions = place.services.positions
+    positions = place.services[StaffPositions]
     point = {"type": "Point", "coordinates": list(INSIDE)}
 
     async def nearest() -> list[str]:
@@ -179,7 +184,7 @@ async def test_a_position_is_kept_for_minutes_or_until_it_is_taken_back(place):
 
 
 async def test_an_answer_has_to_come_from_the_place_with_a_photo_and_a_verdict_of_its_kind(place):
-    located = await place.services.places.locate(*INSIDE)
+    located = await place.services[PlaceService].locate(*INSIDE)
     who = await new_collector(place, [located.district.code], INSIDE)
     number = await submitted(place)
     task = await asked(place, number)
@@ -200,7 +205,7 @@ async def test_an_answer_has_to_come_from_the_place_with_a_photo_and_a_verdict_o
 
 
 async def test_while_a_check_is_open_the_case_is_neither_filed_nor_closed(place):
-    located = await place.services.places.locate(*INSIDE)
+    located = await place.services[PlaceService].locate(*INSIDE)
     who = await new_collector(place, [located.district.code], INSIDE)
     chief = await place.staff("duty_chief")
     number = await submitted(place)
@@ -236,7 +241,7 @@ async def _is(district: District, number: str, state: str) -> bool:
 
 
 async def test_a_case_that_goes_another_way_calls_its_check_off(place):
-    located = await place.services.places.locate(*INSIDE)
+    located = await place.services[PlaceService].locate(*INSIDE)
     who = await new_collector(place, [located.district.code], INSIDE)
     number = await submitted(place)
     await asked(place, number)
@@ -248,7 +253,7 @@ async def test_a_case_that_goes_another_way_calls_its_check_off(place):
 
 
 async def test_whoever_takes_it_and_does_not_answer_loses_it_and_nobody_at_all_lets_it_expire(place):
-    located = await place.services.places.locate(*INSIDE)
+    located = await place.services[PlaceService].locate(*INSIDE)
     first = await new_collector(place, [located.district.code], INSIDE)
     number = await submitted(place)
     task = await asked(place, number)
@@ -266,7 +271,7 @@ async def test_whoever_takes_it_and_does_not_answer_loses_it_and_nobody_at_all_l
     with later(hours=5):
         await until(lambda: _after(side_tasks.settle_due(), lambda: _is(place, number, "expired")))
         await until(lambda: _after(side_tasks.settle_due(), lambda: _no_longer(waiting(place, number))))
-    case = await place.services.reports.get(number)
+    case = await place.services[ReportService].get(number)
     assert case["timeline"][-1]["says"] == "现场核实：超时无人完成"
     assert case["checks"][-1]["verdict"] == "expired"
     await dismissed(place, first, second)
@@ -275,7 +280,7 @@ async def test_whoever_takes_it_and_does_not_answer_loses_it_and_nobody_at_all_l
 async def fifty(district: District) -> tuple[list[Client], dict[str, Any]]:
     """Fifty people to whom one check is offered."""
     number = await submitted(district)
-    located = await district.services.places.locate(*INSIDE)
+    located = await district.services[PlaceService].locate(*INSIDE)
     who = await new_collector(district, [located.district.code], INSIDE)
     task = await asked(district, number)
     others = [await new_collector(district, [located.district.code]) for _ in range(4)]
@@ -307,7 +312,7 @@ class Gate:
 async def test_of_fifty_who_take_it_at_once_one_has_it(place, monkeypatch, condition):
     """And the control: without the condition in the update, each of them would."""
     callers, task = await fifty(place)
-    service = place.services.side_tasks
+    service = place.services[SideTasks]
     monkeypatch.setattr(service, "_tasks", Gate(service._tasks, condition=condition))
     answers = await asyncio.gather(*(who.call("POST", f"/side-tasks/{task['_id']}/take", json={}) for who in callers))
     winners = {staff_id(who) for who, answer in zip(callers, answers, strict=True) if answer.is_success}
@@ -326,7 +331,7 @@ async def test_of_fifty_who_take_it_at_once_one_has_it(place, monkeypatch, condi
 
 
 async def test_what_is_done_with_a_task_is_on_record(place):
-    located = await place.services.places.locate(*INSIDE)
+    located = await place.services[PlaceService].locate(*INSIDE)
     who = await new_collector(place, [located.district.code], INSIDE)
     number = await submitted(place)
     task = await asked(place, number)
@@ -376,7 +381,7 @@ async def test_a_category_that_requires_a_check_is_filed_and_closed_only_after_i
 
 
 async def _stands(district: District, number: str, state: str) -> bool:
-    return bool((await district.services.reports.get(number))["state"] == state)
+    return bool((await district.services[ReportService].get(number))["state"] == state)
 
 
 async def _closing(district: District, number: str) -> Any:

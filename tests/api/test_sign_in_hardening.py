@@ -11,6 +11,8 @@ import pytest
 import pytest_asyncio
 
 from accounts.models import NewStaff
+from accounts.sessions import SessionService
+from accounts.staff import StaffService
 from core.clock import now
 from core.ids import new_id
 from tests.api.support import problem
@@ -47,7 +49,7 @@ async def account(district, *roles, must_change=False) -> str:
     """The name of a new account."""
     username = f"person{random.randrange(10**9)}"
     person = NewStaff(username=username, name="某人", roles=list(roles) or ["dispatcher"], areas=["990101"])
-    await district.services.staff.create(person, PASSWORD, must_change=must_change)
+    await district.services[StaffService].create(person, PASSWORD, must_change=must_change)
     return username
 
 
@@ -117,7 +119,7 @@ async def test_an_idle_session_ends_and_is_not_listed_any_more(strict):
     username = await account(strict)
     person = client_of(strict, await sign_in(strict, username))
     with later(minutes=strict.settings.sessions.staff_idle_minutes + 1):
-        assert await strict.services.sessions.open_sessions(person.facts["staff_id"]) == []
+        assert await strict.services[SessionService].open_sessions(person.facts["staff_id"]) == []
         problem(await person.call("GET", "/me"), 401, "SESSION_IDLE")
 
 

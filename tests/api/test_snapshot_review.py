@@ -11,8 +11,12 @@ import pytest
 from PIL import Image
 
 from accounts.models import NewStaff
+from accounts.staff import StaffService
 from core.ids import new_id
+from core.photos import PhotoService
 from places.models import Level
+from places.service import PlaceService
+from reports.snapshots.services import SnapshotServices
 from tests.api.support import collector, fields, problem
 from tests.api.test_snapshot_sifting import SEEN, saw, sifted
 from tests.api.test_snapshots import Source, new_source
@@ -38,7 +42,7 @@ async def waiting(source: Source, label: str = "exposed_garbage", **about: Any) 
 async def reviewer(district: District, areas: list[str], unit: str | None = None) -> Client:
     """Somebody of the intake who works in ``areas``."""
     name = f"reviewer-{new_id()}"
-    await district.services.staff.create(
+    await district.services[StaffService].create(
         NewStaff(username=name, name="审核员", roles=["intake"], areas=areas, unit_id=unit), PASSWORD
     )
     return await district.staff(name)
@@ -172,8 +176,8 @@ async def test_what_reviewers_decide_becomes_labels_with_the_picture_to_train_on
     photo = await photos.find_one({"_id": label["subject"]["photo_id"]})
     assert (photo["sha256"], photo["attached_to"]) == (sent["sha256"], [{"kind": "snapshot", "id": rejected}])
     with later(days=31):
-        await district.services.snapshots.clearing.delete_files()
-        await district.services.photos.clear_unused()
+        await district.services[SnapshotServices].clearing.delete_files()
+        await district.services[PhotoService].clear_unused()
     assert (await source.document(rejected))["file"] is None
     assert await photos.find_one({"_id": photo["_id"]}), "what is trained on stays when the snapshot's picture goes"
 
@@ -196,7 +200,7 @@ async def test_what_reviewers_decide_becomes_labels_with_the_picture_to_train_on
 async def test_a_reviewer_sees_and_decides_in_their_own_areas_alone(district, source):
     snapshot_id = await waiting(source)
     areas = (await source.document(snapshot_id))["areas"]
-    streets = [a.code for a in await district.services.places.areas(Level.STREET)]
+    streets = [a.code for a in await district.services[PlaceService].areas(Level.STREET)]
     here, elsewhere = areas[1], next(code for code in streets if code != areas[1])
     near, far = await reviewer(district, [here]), await reviewer(district, [elsewhere])
     unit = await reviewer(district, [district.settings.reports.division], "sanitation")
@@ -255,7 +259,7 @@ async def cut_off(district: District, source: Source, label: str) -> str:
         raise RuntimeError("the process died here")
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(district.services.snapshots.cases, "open", dies)
+        patch.setattr(district.services[SnapshotServices].cases, "open", dies)
         intake = await district.staff("intake")
         assert (await intake.call("POST", f"/snapshots/{snapshot_id}/confirmation", json={})).status_code == 500
     assert (await source.document(snapshot_id))["state"] == "confirmed"

@@ -15,7 +15,10 @@ from core.debts import Postponed
 from inference.judgement import NO_PROBLEM
 from inference.photos import PhotoClassifier
 from inference.service import InferenceService
+from reports.queries import ReportQueries
+from reports.service import ReportService
 from reports.snapshots.rules import CAMERA_WEIGHT, named_by_camera, sieve, weigh
+from reports.snapshots.services import SnapshotServices
 from reports.snapshots.sifting import Sifting
 from tests.api.support import collector, problem
 from tests.api.test_snapshots import Source, kept_files, new_source
@@ -105,7 +108,7 @@ async def test_each_reason_filters_and_says_so_and_the_picture_goes_after_its_ti
     assert kept_files(district, found["_id"])
     assert kept_files(district, repeat["_id"])
     with later(hours=25):
-        await district.services.snapshots.clearing.delete_files()
+        await district.services[SnapshotServices].clearing.delete_files()
     gone = await source.document(repeat["_id"])
     assert (gone["file"], kept_files(district, repeat["_id"])) == (None, [])
     assert gone["expires_at"] > now(), "what is known of it stays for some time yet"
@@ -141,10 +144,10 @@ async def test_a_snapshot_is_counted_once_though_its_workers_die_over_it(distric
     waiting = await sifted(source, await source.taken(boxes=saw("graffiti")), "waiting")
     again = await sifted(source, await source.taken(boxes=saw("graffiti")), "filtered")
     for _ in range(3):  # the payments of three workers, none of which gets to write it down
-        payment = await district.services.snapshots.sifting.pay_sift({**again, "state": "received"}, {})
+        payment = await district.services[SnapshotServices].sifting.pay_sift({**again, "state": "received"}, {})
         assert payment.amendment.set["repeat_of"] == waiting["_id"]
     assert (await source.document(waiting["_id"]))["repeats"] == 1
-    own = await district.services.snapshots.sifting.pay_sift({**waiting, "state": "received"}, {})
+    own = await district.services[SnapshotServices].sifting.pay_sift({**waiting, "state": "received"}, {})
     assert own.amendment.set["state"] == "waiting", "the one that stands is no repeat of itself"
 
 
@@ -166,7 +169,7 @@ async def test_what_waits_stands_for_its_class_beyond_the_window_until_it_expire
     with later(minutes=10):
         assert (await sifted(source, await source.taken(boxes=saw("graffiti"))))["reason"] == "repeat"
     with later(hours=73):
-        await district.services.snapshots.clearing.expire()
+        await district.services[SnapshotServices].clearing.expire()
         assert (await source.document(first["_id"]))["state"] == "expired"
         second = await sifted(source, await source.taken(boxes=saw("graffiti")), "waiting")
         assert second["_id"] != first["_id"]
@@ -179,14 +182,14 @@ async def test_while_the_weights_are_missing_a_snapshot_waits(district, tmp_path
     source = await new_source(district, min_score=SEEN)
     found = await sifted(source, await source.taken(boxes=saw("graffiti")), "waiting")
     blind = InferenceService(tmp_path)
-    snapshots = district.services.snapshots
+    snapshots = district.services[SnapshotServices]
     sifting = Sifting(
         district.services.database,
         files=snapshots.intake.files,
         inference=blind,
         cameras=snapshots.cameras,
-        reports=district.services.reports,
-        queries=district.services.queries,
+        reports=district.services[ReportService],
+        queries=district.services[ReportQueries],
         settings=district.settings.snapshots,
     )
     with pytest.raises(Postponed, match="the model is not available"):
@@ -197,8 +200,8 @@ async def test_while_the_weights_are_missing_a_snapshot_waits(district, tmp_path
 async def test_a_picture_that_has_gone_from_the_disk_is_filtered_and_holds_nothing_up(district):
     source = await new_source(district, min_score=SEEN)
     found = await sifted(source, await source.taken(boxes=saw("graffiti")), "waiting")
-    await district.services.snapshots.intake.files.delete(found["_id"], found["file"])
-    payment = await district.services.snapshots.sifting.pay_sift({**found, "state": "received"}, {})
+    await district.services[SnapshotServices].intake.files.delete(found["_id"], found["file"])
+    payment = await district.services[SnapshotServices].sifting.pay_sift({**found, "state": "received"}, {})
     assert payment.amendment.set["reason"] == "unreadable"
 
 

@@ -13,14 +13,19 @@ import httpx
 import pytest
 import pytest_asyncio
 
+from accounts.api_keys import ApiKeyService
 from accounts.models import NewStaff, Role
+from accounts.sessions import SessionService
+from accounts.staff import StaffService
 from core.clock import now
 from core.config_sections import Snapshots
 from core.errors import TooManyRequests
 from core.ids import new_id
 from core.paging import key_mark
 from places.models import Level
+from places.service import PlaceService
 from reports.snapshots.intake import SnapshotIntake
+from reports.snapshots.services import SnapshotServices
 from tests.api.support import fields, problem
 from tests.district import INSIDE, Client, District, good, location, picture
 from tests.effort import until
@@ -165,9 +170,9 @@ async def test_only_a_sources_own_key_opens_and_only_for_its_own_cameras(distric
     problem(await source.send(camera="second"), 422, "NO_SUCH_CAMERA")
     wrong = Source(district, source.key, "not-a-key", source.camera)
     problem(await wrong.send(), 401, "API_KEY_INVALID")
-    _, hotline = await district.services.api_keys.create("热线", ["intake.hotline"], "test")
+    _, hotline = await district.services[ApiKeyService].create("热线", ["intake.hotline"], "test")
     problem(await Source(district, source.key, hotline, source.camera).send(), 403, "API_KEY_SCOPE")
-    _, nobodys = await district.services.api_keys.create("散钥匙", ["ingest.snapshots"], "test")
+    _, nobodys = await district.services[ApiKeyService].create("散钥匙", ["ingest.snapshots"], "test")
     problem(await Source(district, source.key, nobodys, source.camera).send(), 403, "SOURCE_PAUSED")
 
 
@@ -199,9 +204,9 @@ async def test_a_paused_source_and_an_old_key_are_refused_and_all_of_it_is_on_re
 
 async def test_a_unit_sees_no_camera_whatever_page_it_asks_for(district, source):
     """As the district's administrator, but of a unit."""
-    session = await district.services.sessions.staff(str((await district.staff("admin")).token))
+    session = await district.services[SessionService].staff(str((await district.staff("admin")).token))
     of_unit = replace(session, unit_id="roads")
-    cameras = district.services.snapshots.cameras.cameras
+    cameras = district.services[SnapshotServices].cameras.cameras
     assert (await cameras(session, None, None, 5))[0]
     for page in (None, key_mark("")):
         assert await cameras(of_unit, None, page, 5) == ([], None)
@@ -249,7 +254,7 @@ async def test_cameras_are_listed_changed_and_loaded_from_a_file_all_or_none(dis
 async def cameras_role(district):
     """A role that keeps cameras and does nothing else. Nobody has such a one at first; a district may make it."""
     key = f"cameras_{''.join(filter(str.isalpha, new_id()))}"
-    await district.services.staff.put_role(Role(key=key, name="摄像机管理", permissions=["cameras.manage"]))
+    await district.services[StaffService].put_role(Role(key=key, name="摄像机管理", permissions=["cameras.manage"]))
     yield key
     await district.services.database["staff"].delete_many({"roles": key})
     await district.services.database["roles"].delete_one({"_id": key})
@@ -257,12 +262,14 @@ async def cameras_role(district):
 
 async def test_who_keeps_the_cameras_of_a_street_keeps_no_others(district, source, cameras_role):
     services = district.services
-    streets = [area.code for area in await services.places.areas(Level.STREET)]
+    streets = [area.code for area in await services[PlaceService].areas(Level.STREET)]
     admin = await district.staff("admin")
     (camera,) = (await admin.get("/cameras", source=source.key))["cameras"]
     elsewhere = next(code for code in streets if code != camera["areas"][1])
     name = f"keeper-{new_id()}"
-    await services.staff.create(NewStaff(username=name, name="管理", roles=[cameras_role], areas=[elsewhere]), PASSWORD)
+    await services[StaffService].create(
+        NewStaff(username=name, name="管理", roles=[cameras_role], areas=[elsewhere]), PASSWORD
+    )
     keeper = await district.staff(name)
     assert (await keeper.get("/cameras", source=source.key))["cameras"] == []
     change = {"version": camera["version"], "active": False}
@@ -270,7 +277,7 @@ async def test_who_keeps_the_cameras_of_a_street_keeps_no_others(district, sourc
     new = {"source": source.key, "code": "mine", "name": "路口", "location": location()}
     problem(await keeper.call("POST", "/cameras", json=new), 422, "AREA_OUT_OF_REACH")
     problem(await keeper.call("PATCH", f"/camera-sources/{source.key}", json={"version": 1}), 403, "DISTRICT_WIDE")
-    longitude, latitude = (await services.places.get(elsewhere)).centre
+    longitude, latitude = (await services[PlaceService].get(elsewhere)).centre
     rows = f"code,name,longitude,latitude,crs,address\n{camera['code']},搬走,{longitude},{latitude},wgs84,\n"
     moved = await keeper.call(
         "POST", f"/camera-sources/{source.key}/cameras", files={"file": ("cameras.csv", rows.encode())}
@@ -293,8 +300,8 @@ def intake_with(district: District, **settings: Any) -> SnapshotIntake:
     services = district.services
     return SnapshotIntake(
         services.database,
-        cameras=services.snapshots.cameras,
-        files=services.snapshots.intake.files,
+        cameras=services[SnapshotServices].cameras,
+        files=services[SnapshotServices].intake.files,
         cache=services.cache,
         settings=Snapshots(**settings),
     )
@@ -302,7 +309,7 @@ def intake_with(district: District, **settings: Any) -> SnapshotIntake:
 
 async def test_while_too_much_is_being_received_at_once_no_more_is_let_in(district, source):
     intake = intake_with(district, receiving_mb=11)
-    key = await district.services.api_keys.check(source.client.token, "ingest.snapshots")
+    key = await district.services[ApiKeyService].check(source.client.token, "ingest.snapshots")
     first = await intake.admit(key, None)
     second = await intake.admit(key, 1024 * 1024)
     with pytest.raises(TooManyRequests, match="正在接收的抓拍太多") as refused:

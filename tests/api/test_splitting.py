@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from core.ids import new_id
+from reports.service import ReportService
 from tests.api.support import problem, seen
 from tests.district import Client, District
 from tests.effort import until
@@ -43,7 +44,7 @@ async def handle(district: District, number: str, unit: str) -> None:
 
 
 async def open_children(district: District, number: str) -> list[str]:
-    return list((await district.services.reports.get(number))["open_children"])
+    return list((await district.services[ReportService].get(number))["open_children"])
 
 
 async def told(district: District, number: str, expected: list[str]) -> None:
@@ -158,7 +159,7 @@ async def test_a_split_that_is_not_in_order_is_refused_and_makes_nothing(distric
     problem(await attempt([{**PARTS[0], "category": "no_such"}]), 422, "NO_SUCH_CATEGORY")
     problem(await attempt([{**PARTS[0], "unit": "no_such"}]), 422, "NO_SUCH_UNIT")
     problem(await attempt([{"description": "短"}]), 422, "INVALID")
-    assert (await district.services.reports.get(number))["version"] == before["version"]
+    assert (await district.services[ReportService].get(number))["version"] == before["version"]
 
 
 async def test_a_split_asked_twice_with_one_key_is_one(district):
@@ -177,19 +178,19 @@ async def test_what_a_part_tells_late_or_twice_does_not_undo_what_is_known(distr
     """The worker may be told in any order: an old state of the child changes nothing."""
     number, one, other = await divided(district)
     payers = _splitting(district)
-    old = await district.services.reports.get(one)
+    old = await district.services[ReportService].get(one)
     await district.action("unit-sanitation", one, "accept")
     await handle(district, one, "sanitation")
     await district.action("verifier", one, "close")
     await told(district, number, [other])
     known = await district.settled(number)
-    closed = await district.services.reports.get(one)
+    closed = await district.services[ReportService].get(one)
     for report in [old, closed] * rounds:
         await payers.pay_tell_parent(report, {})
-    assert await district.services.reports.get(number) == known
+    assert await district.services[ReportService].get(number) == known
 
 
 def _splitting(district: District) -> Any:
     from reports.splitting import Splitting
 
-    return Splitting(district.services.database, district.services.reports)
+    return Splitting(district.services.database, district.services[ReportService])

@@ -8,6 +8,7 @@ import random
 import pytest_asyncio
 
 from accounts.models import NewStaff
+from accounts.staff import StaffService
 from tests.api.support import problem
 from tests.district import INSIDE, Client, good
 from tests.effort import PATIENCE
@@ -43,7 +44,7 @@ async def somebody(district, *roles, areas=(DISTRICT,), unit=None) -> Client:
     person = NewStaff(
         username=username, name=f"某人{username[-3:]}", roles=list(roles), areas=list(areas), unit_id=unit
     )
-    staff_id = await district.services.staff.create(person, PASSWORD)
+    staff_id = await district.services[StaffService].create(person, PASSWORD)
     opened = good(await sign_in(district, username, PASSWORD))
     return Client(district.http, "/admin/api/v1", opened["token"], username=username, staff_id=staff_id)
 
@@ -261,7 +262,7 @@ async def only_two(district):
     pair = [await somebody(district, *WHOLE) for _ in range(2)]
     ids = [one.facts["staff_id"] for one in pair]
     administering = {"staff.manage", "role.manage"}
-    roles = [r.key for r in await district.services.staff.roles() if administering.intersection(r.permissions)]
+    roles = [r.key for r in await district.services[StaffService].roles() if administering.intersection(r.permissions)]
     others = {"roles": {"$in": roles}, "disabled": False, "_id": {"$nin": ids}}
     hidden = [a["_id"] async for a in accounts.find(others)]
     await accounts.update_many({"_id": {"$in": hidden}}, {"$set": {"disabled": True}})

@@ -8,6 +8,7 @@ import pytest
 import pytest_asyncio
 
 from accounts.models import NewStaff
+from accounts.staff import StaffService
 from core.errors import AppError
 from tests.api.support import problem
 from tests.clock import later
@@ -25,7 +26,7 @@ async def username(district):
     """The name of a new member of staff, so that locking it locks nobody else out."""
     name = f"person{random.randrange(10**9)}"
     person = NewStaff(username=name, name="新人", roles=["dispatcher"], areas=["990101"])
-    await district.services.staff.create(person, PASSWORD)
+    await district.services[StaffService].create(person, PASSWORD)
     return name
 
 
@@ -127,7 +128,7 @@ async def test_a_weak_password_is_not_taken(district, password):
     username = "username"
     person = NewStaff(username=username, name="新人", roles=["dispatcher"], areas=["990101"])
     with pytest.raises(AppError) as refusal:
-        await district.services.staff.create(person, password)
+        await district.services[StaffService].create(person, password)
     assert (refusal.value.status, refusal.value.code) == (422, "WEAK_PASSWORD")
     assert await district.services.database["staff"].find_one({"username": username}) is None
 

@@ -9,6 +9,7 @@ import pytest
 from accounts.models import Role
 from accounts.reach import POWERS
 from accounts.roles import starting_roles
+from accounts.staff import StaffService
 from core.clock import now
 from tests.api.support import problem
 from tests.api.test_delegation import act, lent
@@ -29,7 +30,7 @@ REASON = {"version": 1, "reason": "试试看"}
 async def role(district: District, *permissions: str, **more: bool) -> str:
     """The key of a new role."""
     key = f"made_{''.join(random.choices('abcdefghij', k=10))}"
-    await district.services.staff.put_role(Role(key=key, name=key, permissions=list(permissions), **more))
+    await district.services[StaffService].put_role(Role(key=key, name=key, permissions=list(permissions), **more))
     return key
 
 

@@ -19,8 +19,11 @@ from core.ids import new_id
 from inference.condition import WAITING
 from inference.model_files import MODELS
 from places.models import Level
+from places.service import PlaceService
+from reports.catalogue import Catalogue
 from reports.models import RoutingRule
 from reports.queries import CLOSED_IN_GRID, closed_by_category
+from reports.service import ReportService
 from server.services import open_services
 from server.worker import Worker
 from tests.api.support import accept_all, cost, seen
@@ -40,7 +43,7 @@ GARBAGE = "楼下垃圾堆成山了，苍蝇到处飞，两天没人收"
 async def lamps_go_to_the_roads(place: District) -> None:
     """Have a rule send street lamps to the unit for roads."""
     rule = RoutingRule(key="rule_lamps", order=9, name="路灯归口", categories=("street_light",), unit="roads")
-    await place.services.catalogue.put_rule(rule)
+    await place.services[Catalogue].put_rule(rule)
 
 
 async def photo_of(district: District, photo_id: str) -> dict[str, Any]:
@@ -164,7 +167,7 @@ async def test_what_is_checked_on_site_first_is_not_filed_by_itself(mongodb_url,
 
 async def test_an_order_of_the_hotline_is_read_by_people_however_sure_its_words_are(place):
     hotline = await sender(place, "intake.hotline", "12345 热线")
-    street = (await place.services.places.areas(Level.STREET))[0]
+    street = (await place.services[PlaceService].areas(Level.STREET))[0]
     case = await place.settled((await hotline.post("/reports", order(street, description=LAMPS)))["number"])
     assert was_sure(case)
     assert (case["state"], case["suggestion"]["automatic"]) == ("submitted", False)
@@ -211,7 +214,7 @@ async def test_people_who_lead_a_case_elsewhere_are_counted(place):
     await place.action("dispatcher", moved, "redispatch", **to_others)
     the_same = {"unit": "roads", "reason": "请加快", "version": await seen(place, kept)}
     await place.action("dispatcher", kept, "redispatch", co_units=["sanitation"], **the_same)
-    found = {n: (await place.services.reports.get(n))["routing"] for n in (refused, moved, kept)}
+    found = {n: (await place.services[ReportService].get(n))["routing"] for n in (refused, moved, kept)}
     assert {n: r["rerouted"] for n, r in found.items()} == {refused: "refuse", moved: "redispatch", kept: None}
     becomes = {"category": "exposed_garbage", "condition": "household"}
     await place.action("dispatcher", refused, "recategorise", **becomes, reason="其实是垃圾")
@@ -282,8 +285,8 @@ def weights(tmp_path):
 @asynccontextmanager
 async def another_worker(district: District) -> AsyncIterator[None]:
     """A worker with services of its own beside the district's application, as after a restart."""
-    async with open_services(district.settings) as (services, jobs):
-        task = asyncio.create_task(Worker(services, jobs, district.settings).run())
+    async with open_services(district.settings) as services:
+        task = asyncio.create_task(Worker(services).run())
         try:
             yield
         finally:
@@ -338,7 +341,7 @@ async def test_without_weights_reports_arrive_and_wait_and_are_judged_once_they_
             await district.action("intake", by_hand, "file", category="exposed_garbage", condition="household")
 
             async def dispatched() -> bool:
-                states = [(await district.services.reports.get(n))["state"] for n in (by_hand, picked)]
+                states = [(await district.services[ReportService].get(n))["state"] for n in (by_hand, picked)]
                 return states == ["dispatched", "dispatched"]
 
             await until(dispatched)

@@ -16,13 +16,16 @@ import pytest
 import pytest_asyncio
 
 from accounts.models import NewStaff
+from accounts.staff import StaffService
 from core.clock import now, shanghai
 from core.ids import new_id
 from places.models import Level
+from places.service import PlaceService
 from reports.facts import FACTS, Situation, missing
 from reports.milestones import no_milestones
 from reports.models import Reporter
 from reports.rules import TRANSITIONS, Need, State, Transition
+from reports.service import ReportService
 from reports.vocabulary import Fact
 from tests.api.support import fields, problem, seen
 from tests.district import Client, District, location, open_district
@@ -160,7 +163,7 @@ class Stage:
 
     async def store(self, case: Document) -> None:
         """The case is ``case``; how the district dispatches comes along with it."""
-        service = self.district.services.reports
+        service = self.district.services[ReportService]
         service._policy = replace(service._policy, two_level=case.get("two_level", False))
         kept = {name: value for name, value in case.items() if name != "two_level"}
         await self.reports.replace_one({"_id": self.number}, kept)
@@ -171,7 +174,7 @@ class Stage:
             return self.citizen
         if "by_part" in row.only:
             return await self.district.staff(f"unit-{BESIDE}")
-        roles = await self.district.services.staff.roles()
+        roles = await self.district.services[StaffService].roles()
         role = next(r.key for r in roles if row.permission in r.permissions and r.key != "street_admin")
         return await self.district.staff(f"unit-{LEAD}" if role == "unit" else role)
 
@@ -217,13 +220,13 @@ class Stage:
 async def stage(mongodb_url, redis_url, tmp_path_factory):
     folder = tmp_path_factory.mktemp("table")
     async with open_district(mongodb_url, redis_url, folder, database=f"test_{new_id()}", worker=False) as district:
-        streets = await district.services.places.areas(Level.STREET)
+        streets = await district.services[PlaceService].areas(Level.STREET)
         citizen, stranger = await district.citizen(), await district.citizen()
         earlier = await district.submit(await district.citizen())
         number = await district.submit(citizen, location=location())
-        base = await district.services.reports.get(number)
+        base = await district.services[ReportService].get(number)
         far = next(street.code for street in streets if street.code not in base["areas"])
-        for role in await district.services.staff.roles():
+        for role in await district.services[StaffService].roles():
             unit = LEAD if role.key == "unit" else None
             person = NewStaff(
                 username=f"far-{role.key.replace('_', '-')}",
@@ -232,7 +235,7 @@ async def stage(mongodb_url, redis_url, tmp_path_factory):
                 areas=[far],
                 unit_id=unit,
             )
-            await district.services.staff.create(person, PASSWORD)
+            await district.services[StaffService].create(person, PASSWORD)
         yield Stage(district, citizen, stranger, number, earlier, base)
 
 
@@ -270,7 +273,7 @@ async def wrong_people(stage: Stage, row: Transition, given: Document) -> None:
         problem(await stage.try_(stage.stranger, row, given), 404, "NO_SUCH_REPORT")
         return
     problem(await stage.try_(district.nobody("/admin/api/v1"), row, given), 401, "NOT_SIGNED_IN")
-    for role in await district.services.staff.roles():
+    for role in await district.services[StaffService].roles():
         if role.key == "street_admin":
             continue
         account = f"unit-{LEAD}" if role.key == "unit" else role.key
@@ -321,7 +324,7 @@ async def wrong_facts(stage: Stage, row: Transition, case: Document, who: Client
 
 def another_row_is_open(stage: Stage, row: Transition, case: Document) -> bool:
     """Whether what was broken for ``row`` is what another row of its action asks for."""
-    situation = Situation(case, Reporter("nobody", ""), now(), stage.district.services.reports._policy)
+    situation = Situation(case, Reporter("nobody", ""), now(), stage.district.services[ReportService]._policy)
     others = [r for r in TRANSITIONS if r.action == row.action and r is not row and case["state"] in r.origins]
     asks = [replace(r, only=tuple(f for f in r.only if f not in ("by_lead", "by_part"))) for r in others]
     return any(missing(r, situation) is None for r in asks)

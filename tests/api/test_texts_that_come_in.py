@@ -7,13 +7,16 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
+from accounts.api_keys import ApiKeyService
 from core.errors import Invalid
 from core.ids import new_id
 from places.coordinates import CRS
 from places.geojson import read_feature
 from places.models import Level
-from reports.catalogue import check_answers
+from places.service import PlaceService
+from reports.catalogue import Catalogue, check_answers
 from reports.models import Category
+from reports.service import ReportService
 from tests.api.open311_support import form, hand_in
 from tests.api.support import fields, problem
 from tests.api.test_exports import sheet, table
@@ -30,7 +33,7 @@ KEPT = "路灯坏了\n很黑\n请派人来"
 @pytest_asyncio.fixture(scope="module")
 async def street(district):
     """A street of the district."""
-    return (await district.services.places.areas(Level.STREET))[0]
+    return (await district.services[PlaceService].areas(Level.STREET))[0]
 
 
 @pytest_asyncio.fixture(scope="module")
@@ -65,7 +68,7 @@ async def test_a_blank_description_is_refused_and_the_lines_of_a_good_one_are_ke
         assert fields(details) == {"description"}, (text, details)
     answer = await send(ways[name], GIVEN)
     assert answer.status_code == 201, answer.text
-    report = await district.services.reports.get(answer.json()["number"])
+    report = await district.services[ReportService].get(answer.json()["number"])
     assert report["description"] == KEPT
 
 
@@ -78,11 +81,11 @@ async def test_an_order_sent_with_other_line_ends_is_the_same_order(district, wa
 
 
 async def test_open311_keeps_what_is_said_and_takes_a_blank_text_for_none(district):
-    _, key = await district.services.api_keys.create("合作方", ["open311.write"], "test")
-    category = (await district.services.catalogue.category("exposed_garbage")).name
+    _, key = await district.services[ApiKeyService].create("合作方", ["open311.write"], "test")
+    category = (await district.services[Catalogue].category("exposed_garbage")).name
     for given, kept in ((GIVEN, KEPT), ("\u3164\u3164\u00ad", category)):
         number = await hand_in(district, form(key, description=given))
-        assert (await district.services.reports.get(number))["description"] == kept
+        assert (await district.services[ReportService].get(number))["description"] == kept
 
 
 async def test_a_sheet_of_orders_is_held_to_the_same(district, street):
@@ -97,7 +100,7 @@ async def test_a_sheet_of_orders_is_held_to_the_same(district, street):
     job = await imported(intake, content)
     assert (job["result"]["loaded"], job["result"]["refused"]) == (1, 3)
     lines = table(await sheet(intake, job["job_id"]))
-    assert (await district.services.reports.get(lines[0]["案件编号"]))["description"] == KEPT
+    assert (await district.services[ReportService].get(lines[0]["案件编号"]))["description"] == KEPT
     assert {line["原因"] for line in lines[1:]} == {"「诉求内容」不能为空"}
 
 
@@ -111,7 +114,7 @@ async def test_what_staff_and_citizens_write_elsewhere_has_to_say_something(dist
         )
         assert fields(details) == {"note"}
     await chief.post(f"/reports/{number}/actions/note", {"note": "看过\r\n\u2067没人"})
-    assert (await district.services.reports.get(number))["timeline"][-1]["note"] == "看过\n没人"
+    assert (await district.services[ReportService].get(number))["timeline"][-1]["note"] == "看过\n没人"
     admin = await district.staff("admin")
     unit = {"key": "blank_named", "name": "\u3164\u3164", "short_name": "\u00ad"}
     assert {"name", "short_name"} <= fields(problem(await admin.call("POST", "/units", json=unit), 422, "INVALID"))
@@ -119,7 +122,7 @@ async def test_what_staff_and_citizens_write_elsewhere_has_to_say_something(dist
 
 async def test_a_partner_has_a_name_that_is_seen(district):
     with pytest.raises(Exception, match="1 到 40 个字"):
-        await district.services.api_keys.create("\u3164\u3164", ["intake.hotline"], "test")
+        await district.services[ApiKeyService].create("\u3164\u3164", ["intake.hotline"], "test")
 
 
 @pytest.mark.parametrize("name", ["\u3164", "\u200b\u00ad", "——", "\x00街道", "名" * 101, 7, None])
@@ -132,7 +135,7 @@ def test_an_area_needs_a_name_that_is_seen(name):
 
 
 async def test_a_question_that_has_to_be_answered_is_not_by_signs(district):
-    known = (await district.services.catalogue.category("other")).model_dump()
+    known = (await district.services[Catalogue].category("other")).model_dump()
     asked = {"key": "what", "text": "是什么", "kind": "text", "required": True}
     category = Category.model_validate({**known, "questions": [asked]})
     check_answers(category, {"what": "塑料袋"})

@@ -10,10 +10,11 @@ import pytest
 import pytest_asyncio
 
 from accounts.models import NewStaff
+from accounts.staff import StaffService
 from core.clock import SHANGHAI, now, shanghai
 from core.ids import new_id
 from reports.running_limit import Escalation, WarningStep
-from reports.time_limits import EPOCH
+from reports.time_limits import EPOCH, TimeLimits
 from server.services import open_services
 from tests.api.support import problem
 from tests.api.time_limits_support import (
@@ -56,10 +57,10 @@ async def test_the_first_warning_waits_from_the_update_that_starts_the_limit(pla
 
 async def test_each_share_is_warned_of_when_it_is_reached_and_reaches_those_it_is_meant_for(place):
     number = await dispatched(place)
-    assert await place.services.time_limits.warn() == 0
+    assert await place.services[TimeLimits].warn() == 0
     street = (await stored(place, number))["place"]["street"]["code"]
     person = NewStaff(username="this-street", name="本街派遣员", roles=["dispatcher"], areas=[street])
-    await place.services.staff.create(person, PASSWORD)
+    await place.services[StaffService].create(person, PASSWORD)
     everybody = ("unit-sanitation", "unit-roads", "dispatcher", "this-street", "street-dispatcher", "duty_chief")
     told = {}
     for percent in (50, 80, 100):
@@ -153,7 +154,7 @@ async def test_a_case_that_is_handled_is_warned_of_no_more_and_a_rework_anew(pla
     await settle(place)
     assert (await stored(place, number))["warn_at"] is None
     move_to(now() + timedelta(days=3))
-    assert await place.services.time_limits.warn() == 0
+    assert await place.services[TimeLimits].warn() == 0
     verifier = await signed_in(place, "verifier")
     await verifier.post(f"/reports/{number}/actions/rework", {"reason": "还有残留"})
     assert (await stored(place, number))["warn_percent"] == 50
@@ -196,7 +197,7 @@ async def test_a_suspended_case_is_warned_of_when_it_is_taken_up_again(place):
     await unit.post(f"/reports/{number}/actions/request_suspension", {"reason": "等材料", "until": until_day})
     await chief.post(f"/reports/{number}/actions/approve_suspension")
     move_to(before["due_at"] + timedelta(days=3))
-    assert await place.services.time_limits.warn() == 0
+    assert await place.services[TimeLimits].warn() == 0
     due = (await (await signed_in(place, "dispatcher")).get(f"/reports/{number}"))["due"]
     assert (due["elapsed_percent"], due["paused"], due["late"]) == (50, True, False)
     unit = await signed_in(place, "unit-sanitation")
@@ -212,7 +213,7 @@ async def test_a_suspended_case_is_warned_of_when_it_is_taken_up_again(place):
 async def test_what_was_missed_is_made_up_for_once_each_and_in_order(place):
     number = await dispatched(place)
     move_to(await reached(place, number, 100) + timedelta(days=1))
-    await asyncio.gather(*(place.services.time_limits.warn() for _ in range(3)))
+    await asyncio.gather(*(place.services[TimeLimits].warn() for _ in range(3)))
     await settle(place)
     report = await stored(place, number)
     assert [e["given"]["percent"] for e in report["timeline"] if e["action"] == "warn"] == ["50", "80", "100"]
@@ -223,8 +224,8 @@ async def test_what_was_missed_is_made_up_for_once_each_and_in_order(place):
 async def test_many_workers_at_once_give_each_warning_once(place):
     numbers = [await dispatched(place) for _ in range(6)]
     move_to(max([await reached(place, n, 50) for n in numbers]) + timedelta(seconds=1))
-    async with open_services(place.settings) as (other, _):
-        rounds = await asyncio.gather(*(s.time_limits.warn() for s in (place.services, other) * 4))
+    async with open_services(place.settings) as other:
+        rounds = await asyncio.gather(*(s[TimeLimits].warn() for s in (place.services, other) * 4))
     reports = [await stored(place, n) for n in numbers]
     assert [[e["action"] for e in r["timeline"]].count("warn") for r in reports] == [1] * 6
     assert sum(rounds) >= 6
@@ -239,7 +240,7 @@ async def test_a_warning_whose_turn_is_later_after_all_is_put_off(place):
     # As a suspension leaves it that was planned while a warning was given: the moment is too early for the share.
     await reports.update_one({"_id": number}, {"$set": {"warn_percent": 80}})
     move_to((await stored(place, number))["warn_at"])
-    assert await place.services.time_limits.warn() == 0
+    assert await place.services[TimeLimits].warn() == 0
     report = await stored(place, number)
     assert report["warn_at"] == await reached(place, number, 80)
     assert "warn" not in [e["action"] for e in report["timeline"]]
@@ -253,7 +254,7 @@ async def test_a_case_that_cannot_be_counted_keeps_no_other_from_being_warned_of
         {"_id": broken}, {"$set": {"limit": {"value": 1, "unit": "fortnight"}, "warn_at": at - timedelta(hours=1)}}
     )
     move_to(at + timedelta(seconds=1))
-    assert await place.services.time_limits.warn() >= 1
+    assert await place.services[TimeLimits].warn() >= 1
     assert (await stored(place, sound))["warn_percent"] == 80
     assert (await stored(place, broken))["warn_at"] > now()
 
@@ -265,10 +266,10 @@ async def test_a_worker_that_dies_anywhere_leaves_each_warning_given_once(place,
         move_to(await reached(place, number, 50) + timedelta(seconds=1))
         mortal = Mortal(at, moment)
         with mortal.lifetime():
-            await place.services.time_limits.warn()
+            await place.services[TimeLimits].warn()
             await settle(place)
         move_to(now() + timedelta(minutes=1))  # the dead one's lease runs out
-        await place.services.time_limits.warn()
+        await place.services[TimeLimits].warn()
         await settle(place)
         report = await stored(place, number)
         assert [e["action"] for e in report["timeline"]].count("warn") == 1, (at, moment, mortal.calls)
@@ -334,7 +335,7 @@ def test_warnings_that_do_not_rise_are_refused():
 async def test_a_warning_taken_by_the_sweep_of_a_worker_is_seen_without_a_hand(place):
     number = await dispatched(place)
     move_to(await reached(place, number, 50) + timedelta(seconds=1))
-    sweep = asyncio.create_task(place.services.time_limits.run(0.05))
+    sweep = asyncio.create_task(place.services[TimeLimits].run(0.05))
 
     async def given() -> bool:
         return bool((await stored(place, number))["warn_percent"] == 80)

@@ -21,8 +21,10 @@ from core.ids import new_id
 from core.leadership import Leadership
 from core.paging import number_mark
 from places.models import Level
+from places.service import PlaceService
 from reports.__main__ import main
 from reports.feed import SOURCE
+from reports.service import ReportService
 from reports.topic_keeping import STATE, STATE_ID, TopicKeeper, collections
 from reports.topics import RANKING, Period, ranking
 from tests.api.support import cost, problem, seen
@@ -133,7 +135,7 @@ async def test_a_case_whose_point_is_set_counts_where_it_lies_then(place):
         return found if found["area"] != before["area"] else None
 
     after = await until(moved)
-    report = await place.services.reports.get(number)
+    report = await place.services[ReportService].get(number)
     assert (after["area"], after["location"]) == (report["areas"][-1], report["location"]["coordinates"])
     assert after["topic"] == before["topic"]
 
@@ -152,7 +154,7 @@ async def test_the_trend_is_the_last_day_against_the_seven_before(place, templat
 
 
 async def test_staff_of_a_street_see_their_own_figures_and_units_see_none(place, template):
-    one, two = (a.code for a in (await place.services.places.areas(Level.STREET))[:2])
+    one, two = (a.code for a in (await place.services[PlaceService].areas(Level.STREET))[:2])
     district = one[:6]
 
     async def at(street: str, **changes: Any) -> str:

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from accounts.citizens import CitizenService
 from core.clock import now
 from core.wechat.push import FRESH_SECONDS
 from sandbox.pushes import sealed
@@ -129,7 +130,7 @@ async def test_a_push_is_remembered_for_longer_than_it_is_accepted(district):
 
 @pytest.mark.parametrize("moment", ["before", "after"])
 async def test_broken_off_anywhere_it_is_gone_through_with_and_reaches_nothing_newer(district, moment):
-    citizens = district.services.citizens
+    citizens = district.services[CitizenService]
     calls = Mortal(0, moment)
     with calls.lifetime():
         await citizens.withdraw((await district.citizen()).facts["openid"], "account", f"cancelled-{moment}")

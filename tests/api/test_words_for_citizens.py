@@ -10,6 +10,7 @@ import orjson
 
 from core.clock import now, shanghai
 from reports.rules import TRANSITIONS
+from reports.service import ReportService
 from tests.api.support import accept_all, seen
 from tests.district import VAGUE, Client, District, location
 from tests.effort import until
@@ -64,7 +65,7 @@ async def test_of_what_staff_type_citizens_read_what_the_table_shares_and_nothin
         await accept_all(district, client, 9)
     number = await district.submit(citizen, description=VAGUE)
     await district.settled(number)
-    assert (await district.services.reports.get(number))["public"]
+    assert (await district.services[ReportService].get(number))["public"]
     await fan.post(f"/reports/{number}/follow")
     desk = Desk(district, number)
     until_day = shanghai(now() + timedelta(days=3)).date().isoformat()
@@ -104,7 +105,7 @@ async def test_of_what_staff_type_citizens_read_what_the_table_shares_and_nothin
     part = {"description": f"另一处的垃圾：{desk.word('keep_rest', 'children')}"}
     await desk.act("verifier", "keep_rest", "reason", children=[part])
     (rest,) = (await district.settled(number))["children"]
-    await until(lambda: district.services.reports.find(rest))
+    await until(lambda: district.services[ReportService].find(rest))
     await district.settled(rest)
     stranger = await district.citizen()
     read = await everything_read_by(district, citizen, fan, stranger, numbers=[number, rest])

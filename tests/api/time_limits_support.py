@@ -10,7 +10,9 @@ from typing import Any
 
 from core.clock import SHANGHAI
 from core.ids import new_id
+from reports.calendar import CalendarService
 from reports.running_limit import RunningLimit
+from reports.time_limits import TimeLimits
 from tests.api.support import collector
 from tests.clock import move_to, unmoved_clock
 from tests.district import Client, District, open_district
@@ -64,13 +66,13 @@ async def dispatched(place: District, **fields: Any) -> str:
 async def reached(place: District, number: str, percent: int) -> datetime:
     running = RunningLimit.of(await stored(place, number))
     assert running is not None
-    return running.reached_at(percent, await place.services.calendar.current())
+    return running.reached_at(percent, await place.services[CalendarService].current())
 
 
 async def move_to_share(place: District, number: str, percent: int) -> None:
     """Go on to just after ``percent`` of the case's limit are used up, and let the system do its part."""
     move_to(await reached(place, number, percent) + timedelta(milliseconds=5))
-    await place.services.time_limits.warn()
+    await place.services[TimeLimits].warn()
     await settle(place)
 
 

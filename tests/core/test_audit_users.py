@@ -120,7 +120,7 @@ async def refused(doing) -> None:
 
 
 async def test_the_application_starts_writes_and_seals_with_its_own_user(port, users, redis_url):
-    async with open_services(settings_of(port, "gongzhi", redis_url)) as (services, _):
+    async with open_services(settings_of(port, "gongzhi", redis_url)) as services:
         await services.audit.record("x", subject={"kind": "staff", "id": "s1"}, object_={})
         assert await Sealer.of(services.settings, services.database).seal() >= 1
         assert "audit" not in await services.database.list_collection_names()

@@ -13,6 +13,7 @@ import httpx
 from PIL import Image
 
 from core.ids import new_id
+from core.photos import PhotoService
 from tests.crash.town import Town, body_of, open_town
 from tests.district import Client, picture
 from tests.sampling import amount, dice
@@ -117,7 +118,7 @@ class Reporters:
             assert report["timeline"][0]["action"] == "submit"
         for photo_id in self.photos:
             for size, longest in (("large", 160), ("medium", 160), ("thumb", 160)):
-                link = self.town.services.photos.link(photo_id, size, original=True)  # type: ignore[arg-type]
+                link = self.town.services[PhotoService].link(photo_id, size, original=True)  # type: ignore[arg-type]
                 answer = await self.town.http.get(link)
                 assert answer.status_code == 200, f"{photo_id} {size}: {answer.status_code}"
                 image = Image.open(io.BytesIO(answer.content))

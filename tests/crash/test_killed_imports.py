@@ -9,6 +9,7 @@ import openpyxl
 
 from core.ids import new_id
 from places.models import Level
+from places.service import PlaceService
 from tests.api.test_exports import table
 from tests.api.test_intake import row as order_row
 from tests.api.test_intake import workbook
@@ -33,7 +34,7 @@ async def result(client: Client, job_id: str) -> list[dict[str, Any]]:
 async def test_a_sheet_whose_worker_is_killed_again_and_again_is_loaded_once(mongodb_url, redis_url, tmp_path):
     async with open_town(mongodb_url, redis_url, tmp_path, lease_seconds=2.0) as town:
         await town.start("app")
-        street = (await town.services.places.areas(Level.STREET))[0]
+        street = (await town.services[PlaceService].areas(Level.STREET))[0]
         mark, intake = new_id(), await town.staff("intake")
         rows = [order_row(f"{mark}-{n}", street) for n in range(ROWS)]
         rows[ROWS // 2] = order_row(f"{mark}-bad", street, 来电号码="不知道")

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 
 from core.ids import new_id
+from reports.queries import ReportQueries
 from tests.crash.town import Town, open_town, submit_many
 from tests.district import location
 from tests.sampling import amount, dice
@@ -62,7 +63,9 @@ async def test_whoever_kills_the_worker_all_that_was_merged_comes_together_once(
         await town.start("worker")
         await town.all_paid()
         case = await town.report(first)
-        ends = {number: (await town.services.queries.end_of(await town.report(number)))["_id"] for number in rest}
+        ends = {
+            number: (await town.services[ReportQueries].end_of(await town.report(number)))["_id"] for number in rest
+        }
         assert set(ends.values()) == {first}
         assert sorted(case["absorbed"]) == rest
         reporters = {(await town.report(n))["reporter"]["citizen_id"] for n in rest}

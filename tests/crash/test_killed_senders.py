@@ -12,6 +12,7 @@ from core.clock import now
 from tests.crash.town import open_town, submit_many
 from tests.sampling import amount, dice
 from tests.webhooks.receiver import receiving
+from webhooks.service import WebhookService
 
 KILLS = amount(2, 5)
 SOMEBODY = StaffSession("0" * 26, "管理员", ("admin",), frozenset({"webhook.manage"}), ("990101",), None)
@@ -27,7 +28,7 @@ async def test_every_change_arrives_whoever_is_killed(mongodb_url, redis_url, tm
             await town.start("app")
             workers = [await town.start("worker"), await town.start("worker")]
             await town.until(ChangeLog(database).newest)
-            webhook, secret = await town.services.webhooks.create(SOMEBODY, {**WANTED, "url": receiver.url})
+            webhook, secret = await town.services[WebhookService].create(SOMEBODY, {**WANTED, "url": receiver.url})
             receiver.secrets = [secret]
             people = await town.people(3, accepts=40)
             working = asyncio.create_task(submit_many(town, people, each=3))

@@ -10,6 +10,7 @@ import httpx
 
 from core.clock import now
 from core.ids import new_id
+from reports.snapshots.services import SnapshotServices
 from tests.api.test_snapshot_sifting import SEEN, saw
 from tests.api.test_snapshots import Source, new_source
 from tests.crash.town import Town, open_town
@@ -81,7 +82,7 @@ async def test_no_acknowledged_snapshot_is_lost_or_doubled_whoever_is_killed(mon
         for snapshot_id, sent in cameras.acknowledged.items():
             found = kept[snapshot_id]
             assert found["own_id"] == sent["snapshot_id"]
-            assert await town.services.snapshots.intake.files.read(snapshot_id, found["file"]) == sent["data"]
+            assert await town.services[SnapshotServices].intake.files.read(snapshot_id, found["file"]) == sent["data"]
         # One of each class that was seen waits; the others are counted on it, each once.
         for label in {s["label"] for s in kept.values() if s["state"] == "waiting"}:
             same = [s for s in kept.values() if s["label"] == label and s["reason"] in (None, "repeat")]

@@ -8,9 +8,12 @@ from typing import Any
 
 from redis.asyncio import Redis
 
+from accounts.citizens import CitizenService
 from core.clock import now
+from reports.calendar import CalendarService
 from reports.models import NewReport, Reporter
 from reports.running_limit import RunningLimit
+from reports.service import ReportService
 from tests.api.support import collector
 from tests.crash.town import Town, open_town
 from tests.district import INSIDE
@@ -28,7 +31,7 @@ QUICK: dict[str, Any] = {
 async def overdue_cases(town: Town) -> list[str]:
     """Cases all of whose warnings are due: copies of one that a rule has sent to a unit. No worker runs yet."""
     code = (await town.control("GET", "/login-code", user="someone"))["code"]
-    _, _, citizen = await town.services.citizens.sign_in(code)
+    _, _, citizen = await town.services[CitizenService].sign_in(code)
     report = NewReport(
         description="人行道上有一堆垃圾没人清理",
         category="exposed_garbage",
@@ -40,14 +43,14 @@ async def overdue_cases(town: Town) -> list[str]:
         contact_phone=None,
         anonymous=False,
     )
-    one = await town.services.reports.submit(report, Reporter(citizen["_id"], citizen["openid"]))
+    one = await town.services[ReportService].submit(report, Reporter(citizen["_id"], citizen["openid"]))
     while await collector(town, "reports").settle_due():
         pass
     case = await town.report(one["_id"])
     assert (case["state"], case["owed"]) == ("dispatched", [])
     begun = now() - timedelta(hours=3)
     case |= {"limit": {"value": 1, "unit": "urgent_hour"}, "clock": {"started_at": begun, "extensions": 0}}
-    calendar = await town.services.calendar.current()
+    calendar = await town.services[CalendarService].current()
     running = RunningLimit.of(case)
     assert running is not None
     case |= {"due_at": running.due_at(calendar), **running.next_warning((50, 80, 100), calendar, after=0)}

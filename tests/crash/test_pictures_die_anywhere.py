@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from core.photo_store import PhotoStore
+from core.photos import PhotoService
 from tests.api.support import problem
 from tests.clock import unmoved_clock, wait
 from tests.crash.mortal import Mortal
@@ -44,7 +45,7 @@ async def check_nothing_sharp_is_shown(
 ) -> bool:
     """Whoever is not the reporter sees the picture that is blurred in ``box`` or none at all; whether there is one."""
     shown = (await (await place.citizen()).get(f"/reports/{number}"))["photos"]
-    link = place.services.photos.link(photo_id, "large")
+    link = place.services[PhotoService].link(photo_id, "large")
     answer = await place.http.get(link)
     if answer.status_code != 200:
         problem(answer, 404, "PHOTO_NOT_READY")

@@ -9,6 +9,7 @@ import pytest
 import pytest_asyncio
 
 from core.ids import new_id
+from reports.service import ReportService
 from tests.api.support import collector, seen
 from tests.clock import unmoved_clock, wait
 from tests.crash.mortal import Mortal
@@ -72,7 +73,7 @@ async def submitted(place: District, **fields: Any) -> tuple[Client, str]:
 
 async def case(place: District, number: str) -> dict[str, Any]:
     """The case, of which nothing is owed and whose timeline is whole."""
-    found = await place.services.reports.get(number)
+    found = await place.services[ReportService].get(number)
     assert found["owed"] == []
     assert len({e["id"] for e in found["timeline"]}) == len(found["timeline"]) == found["version"]
     return found

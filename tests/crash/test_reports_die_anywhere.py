@@ -6,6 +6,9 @@ import pytest
 import pytest_asyncio
 
 from core.ids import new_id
+from core.photos import PhotoService
+from notices.service import NoticeService
+from reports.service import ReportService
 from tests.api.support import accept_all, collector
 from tests.clock import unmoved_clock, wait
 from tests.crash.mortal import Mortal
@@ -58,12 +61,12 @@ async def submitted(place: District) -> tuple[Client, str]:
 async def messages(place: District, citizen: Client) -> list[str]:
     """The events of which the citizen's phone showed a message."""
     received = await place.control("GET", "/received", kind="messages", openid=citizen.facts["openid"])
-    events = {template: event for event, template in place.services.notices.templates().items()}
+    events = {template: event for event, template in place.services[NoticeService].templates().items()}
     return sorted(events[m["template_id"]] for m in received["messages"])
 
 
 async def check_done_once(place: District, citizen: Client, number: str, *, uncertain: int) -> None:
-    report = await place.services.reports.get(number)
+    report = await place.services[ReportService].get(number)
     assert report["owed"] == []
     assert report["state"] == "dispatched"
     assert [e["action"] for e in report["timeline"]] == ["submit", "file", "dispatch"]
@@ -80,7 +83,7 @@ async def check_done_once(place: District, citizen: Client, number: str, *, unce
     sent = {event for event, result in results.items() if result == "sent"}
     assert sent <= set(arrived)
     assert set(results.values()) <= {"sent", "uncertain"}
-    unused = await place.services.notices.unused(citizen.facts["citizen_id"])
+    unused = await place.services[NoticeService].unused(citizen.facts["citizen_id"])
     assert {e: unused[e] for e in TOLD} == dict.fromkeys(TOLD, 1), "each message used up one accept"  # type: ignore[index]
 
 
@@ -103,7 +106,7 @@ async def test_whatever_call_a_worker_dies_at_a_report_is_worked_on_once(place, 
         citizen, number = await submitted(place)
         with Mortal(at, moment).lifetime():
             await settle(place, "reports")
-        report = await place.services.reports.get(number)
+        report = await place.services[ReportService].get(number)
         sending = sum(d.get("sending", False) for d in report["owed"])
         interrupted += sending
         with unmoved_clock():
@@ -141,7 +144,7 @@ async def test_whatever_call_a_worker_dies_at_a_photo_gets_its_verdict(place, mo
             await settle(place, "photos")
         photo = await place.services.database["photos"].find_one({"_id": photo_id})
         assert photo["owed"] == []
-        report = await place.services.reports.get(number)
+        report = await place.services[ReportService].get(number)
         assert report["photo_verdicts"] == {photo_id: "pass"}, f"death {moment} {at_asking} or {at_telling}"
 
 
@@ -149,7 +152,7 @@ async def test_a_verdict_that_comes_while_its_photo_is_being_attached_is_not_for
     citizen = await place.citizen()
     photo_id = await citizen.photo()
     number = (await citizen.post("/reports", body_of(photo_id)))["number"]
-    photos = place.services.photos
+    photos = place.services[PhotoService]
     attach = photos.attach
 
     async def attach_and_be_judged(*args, **kwargs):
@@ -157,13 +160,13 @@ async def test_a_verdict_that_comes_while_its_photo_is_being_attached_is_not_for
         await settle(place, "photos")
         await judged(place, photo_id)
         await settle(place, "photos")
-        assert (await place.services.reports.get(number))["photo_verdicts"] == {photo_id: "pass"}
+        assert (await place.services[ReportService].get(number))["photo_verdicts"] == {photo_id: "pass"}
         return verdicts
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(photos, "attach", attach_and_be_judged)
         await settle(place, "reports")
-    report = await place.services.reports.get(number)
+    report = await place.services[ReportService].get(number)
     assert report["owed"] == []
     assert report["photo_verdicts"] == {photo_id: "pass"}
 
@@ -172,7 +175,7 @@ async def test_a_verdict_pushed_just_before_its_check_is_noted_has_to_be_pushed_
     """The push looks for the check and finds none; then the worker notes it: the push must not be called known."""
     photo_id = await (await place.citizen()).photo()
     photos = place.services.database["photos"]
-    service = place.services.photos
+    service = place.services[PhotoService]
     collection = type(photos)
     update_one = collection.update_one
 

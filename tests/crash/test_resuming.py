@@ -10,6 +10,7 @@ import pytest_asyncio
 from core.clock import now, shanghai
 from core.ids import new_id
 from reports.case_clock import end_of
+from reports.service import ReportService
 from tests.clock import unmoved_clock, wait
 from tests.crash.mortal import Mortal
 from tests.crash.test_reports_die_anywhere import LEASE_SECONDS, settle
@@ -34,7 +35,7 @@ async def suspended(place: District) -> str:
     await place.action("unit-sanitation", number, "request_suspension", reason="等材料进场", until=until)
     await place.action("duty_chief", number, "approve_suspension")
     await settle(place, "reports")
-    assert [d["kind"] for d in (await place.services.reports.get(number))["owed"]] == ["resume"]
+    assert [d["kind"] for d in (await place.services[ReportService].get(number))["owed"]] == ["resume"]
     return number
 
 
@@ -49,16 +50,16 @@ async def test_whatever_call_a_worker_dies_at_the_case_goes_on_once(place, momen
     with unmoved_clock():
         wait(days=2, minutes=1)
         await go_on(place, alive)
-    assert (await place.services.reports.get(first))["state"] == "accepted"
+    assert (await place.services[ReportService].get(first))["state"] == "accepted"
     for at in range(1, len(alive.calls) + 1):
         number = await suspended(place)
-        before = await place.services.reports.get(number)
+        before = await place.services[ReportService].get(number)
         with unmoved_clock():
             wait(days=2, minutes=1)
             await go_on(place, Mortal(at, moment))
             wait(seconds=LEASE_SECONDS + 1)
             await settle(place, "reports")
-        after = await place.services.reports.get(number)
+        after = await place.services[ReportService].get(number)
         assert (after["state"], after["owed"]) == ("accepted", []), f"death {moment} call {at}, {alive.calls[at - 1]}"
         assert [e["action"] for e in after["timeline"]].count("resume") == 1
         # However late the worker comes, the clock stood still until the date and no longer.
@@ -70,11 +71,11 @@ async def test_whatever_call_a_worker_dies_at_the_case_goes_on_once(place, momen
 async def test_what_was_resumed_by_hand_does_not_go_on_again(place):
     number = await suspended(place)
     await place.action("duty_chief", number, "resume")
-    by_hand = await place.services.reports.get(number)
+    by_hand = await place.services[ReportService].get(number)
     assert by_hand["pauses"][-1]["until"] <= now()
     with unmoved_clock():
         wait(days=2, minutes=1)
         await settle(place, "reports")
-    after = await place.services.reports.get(number)
+    after = await place.services[ReportService].get(number)
     assert [e["action"] for e in after["timeline"]].count("resume") == 1
     assert after["due_at"] == by_hand["due_at"]

@@ -9,6 +9,7 @@ import pytest_asyncio
 
 from accounts.models import StaffSession
 from core.ids import new_id
+from reports.snapshots.services import SnapshotServices
 from tests.api.test_snapshot_sifting import SEEN, saw
 from tests.api.test_snapshots import Source, new_source
 from tests.clock import unmoved_clock, wait
@@ -38,7 +39,7 @@ async def camera(place: District, source: Source) -> str:
 
 
 async def confirmed(place: District, snapshot_id: str) -> None:
-    await place.services.snapshots.review.confirm(REVIEWER, snapshot_id, category=None, description=None)
+    await place.services[SnapshotServices].review.confirm(REVIEWER, snapshot_id, category=None, description=None)
 
 
 async def check_one_case(place: District, source: Source, snapshot_id: str) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from pathlib import Path
 from core.ids import new_id
 from core.sheets import program
 from places.models import Level
+from places.service import PlaceService
 from tests.api.test_intake import row as order_row
 from tests.api.test_intake import workbook
 from tests.core.sheet_samples import book
@@ -42,7 +43,7 @@ async def test_a_worker_that_reads_for_long_stops_when_told_and_when_the_job_is_
     async with open_town(mongodb_url, redis_url, tmp_path, GONGZHI_WORKER__JOBS="1") as town:
         await town.start("app")
         intake, jobs = await town.staff("intake"), town.services.database["jobs"]
-        street = (await town.services.places.areas(Level.STREET))[0]
+        street = (await town.services[PlaceService].areas(Level.STREET))[0]
 
         async def ask(content: bytes) -> str:
             answer = await intake.call("POST", "/intake/xlsx", files={"file": ("orders.xlsx", content)})

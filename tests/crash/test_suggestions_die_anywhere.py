@@ -7,6 +7,8 @@ import pytest_asyncio
 
 from core.clock import now
 from core.ids import new_id
+from inference.service import InferenceService
+from reports.service import ReportService
 from tests.api.support import collector
 from tests.api.test_suggestions import LAMPS, SURE, lamps_go_to_the_roads
 from tests.clock import unmoved_clock, wait
@@ -24,7 +26,7 @@ async def place(mongodb_url, redis_url, tmp_path_factory):
         mongodb_url, redis_url, folder, database=f"test_{new_id()}", worker=False, inference={"automatic_at": SURE}
     ) as opened:
         await lamps_go_to_the_roads(opened)
-        await opened.services.inference.unavailable()  # weights are opened before the first death, not in it
+        await opened.services[InferenceService].unavailable()  # weights are opened before the first death, not in it
         yield opened
 
 
@@ -40,7 +42,7 @@ async def submitted(place: District, *, seen: bool) -> tuple[str, str]:
 
 
 async def check_done_once(place: District, number: str) -> None:
-    report = await place.services.reports.get(number)
+    report = await place.services[ReportService].get(number)
     assert report["owed"] == []
     assert [e["action"] for e in report["timeline"]] == ["submit", "file", "dispatch"]
     assert (report["state"], report["category"], report["unit_id"]) == ("dispatched", "street_light", "roads")
@@ -82,7 +84,7 @@ async def test_whatever_call_a_worker_dies_at_a_photo_is_seen_and_its_report_wai
             if "seen" not in photo:
                 assert "see" in [d["kind"] for d in photo["owed"]]
                 await settle(place, "reports")
-                report = await place.services.reports.get(number)
+                report = await place.services[ReportService].get(number)
                 assert (report["state"], report["suggestion"]) == ("submitted", None)
                 assert "suggest" in [d["kind"] for d in report["owed"]]
             wait(seconds=2 * LEASE_SECONDS + 1)

@@ -17,6 +17,8 @@ import httpx
 from core.config import Settings
 from core.debts import Document
 from core.ids import new_id
+from notices.service import NoticeService
+from reports.service import ReportService
 from sandbox.application import Sandbox
 from sandbox.settings import Settings as SandboxSettings
 from server.process import Process, reserve_shared_port, spawn
@@ -138,7 +140,7 @@ class Town(District):
 
     def received(self) -> dict[tuple[str, str], int]:
         """How many messages WeChat took, by (number, event)."""
-        events = {template: event for event, template in self.services.notices.templates().items()}
+        events = {template: event for event, template in self.services[NoticeService].templates().items()}
         messages = self.sandbox.world.records.read(["messages"], None, 0, 5000)["messages"]
         counted: dict[tuple[str, str], int] = {}
         for message in messages:
@@ -148,7 +150,7 @@ class Town(District):
 
     async def report(self, number: str) -> Document:
         """The report's document."""
-        return await self.services.reports.get(number)
+        return await self.services[ReportService].get(number)
 
     async def check_done_once(
         self,
@@ -192,7 +194,7 @@ class Town(District):
                     assert received.get(key) == 1, key
                 used[citizen, notice["event"]] = used.get((citizen, notice["event"]), 0) + 1
         for (citizen, event), count in used.items():
-            left = (await self.services.notices.unused(citizen))[event]  # type: ignore[index]
+            left = (await self.services[NoticeService].unused(citizen))[event]  # type: ignore[index]
             assert left == accepts - count, f"{event}: {left} left of {accepts} after {count}"
 
 
@@ -255,9 +257,9 @@ async def open_town(
         snapshots={"store": (folder / "snapshots").as_uri()},
     )
     await lay_district(settings)
-    async with open_services(settings) as (services, jobs):
+    async with open_services(settings) as services:
         async with httpx.AsyncClient(base_url=url, trust_env=False, timeout=60) as http:
-            town = Town(settings, services, jobs, sandbox, http, url, {}, environment=environment, folder=folder)
+            town = Town(settings, services, sandbox, http, url, {}, environment=environment, folder=folder)
             try:
                 yield town
             finally:

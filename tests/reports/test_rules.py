@@ -145,7 +145,7 @@ def test_every_notice_has_its_template():
 
 
 async def test_every_debt_has_a_payer_and_a_figure(district):
-    by_collection = {name: set(kinds) for name, kinds in payers(district.services, district.jobs).items()}
+    by_collection = {name: set(kinds) for name, kinds in payers(district.services).items()}
     assert {name: set(kinds) for name, kinds in DEBT_KINDS.items()} == by_collection
     owed = {kind for t in TRANSITIONS for kind in (*t.owes, *t.settles)} | {"check_text", "attach", "notify", "audit"}
     assert owed <= by_collection["reports"]

@@ -128,8 +128,8 @@ async def test_a_backup_made_under_load_restores_all_that_was_acknowledged_befor
 
 async def goes_on(settings: Any, database: Any) -> None:
     """Workers take up what was owed, and the statistics come to what counting anew comes to."""
-    async with open_services(settings) as (services, jobs):
-        worker = asyncio.create_task(Worker(services, jobs, settings).run())
+    async with open_services(settings) as services:
+        worker = asyncio.create_task(Worker(services).run())
         moment = now()
 
         async def counted_to() -> bool:

@@ -15,16 +15,21 @@ from PIL import Image
 from tornado.netutil import bind_sockets
 
 from accounts.roles import starting_roles
+from accounts.staff import StaffService
 from core.clock import clock, now
 from core.config import ConfigurationError, Settings
 from core.ids import new_id
 from core.photos import PhotoService
 from core.pictures import read_picture
+from notices.service import NoticeService
 from places.coordinates import LonLat, distance
 from places.models import Level
-from reports.catalogue import check_answers, starting_categories
+from places.service import PlaceService
+from reports.catalogue import Catalogue, check_answers, starting_categories
 from reports.jobs import ReportJobs
 from reports.rules import ACTIONS, OPEN, State
+from reports.service import ReportService
+from reports.snapshots.services import SnapshotServices
 from sandbox.application import Sandbox
 from sandbox.settings import Settings as SandboxSettings
 from server import demo, demo_play
@@ -67,7 +72,7 @@ async def empty_district(mongodb_url, redis_url, folder, **more):
         }
     )
     yield settings, sandbox, sockets
-    async with open_services(settings) as (services, _):
+    async with open_services(settings) as services:
         await services.database.client.drop_database(settings.mongodb.database)
     await sandbox.stop()
 
@@ -85,9 +90,9 @@ async def started(mongodb_url, redis_url, tmp_path_factory):
     folder = tmp_path_factory.mktemp("demo")
     async with empty_district(mongodb_url, redis_url, folder) as (settings, sandbox, sockets):
         await demo.load(settings, sandbox.url)
-        async with open_services(settings) as (services, jobs):
+        async with open_services(settings) as services:
             server = start_server(services, settings, sockets=sockets)
-            worker = asyncio.create_task(Worker(services, jobs, settings).run())
+            worker = asyncio.create_task(Worker(services).run())
             url = f"http://127.0.0.1:{settings.server.port}"
             async with httpx.AsyncClient(base_url=url, trust_env=False, timeout=30) as http:
                 async with asyncio.timeout(PATIENCE):
@@ -167,7 +172,7 @@ async def test_a_dispatcher_finds_cases_that_no_rule_sends_anywhere(started):
     services, _, _ = started
     waiting = [report for report in await reports_of(services) if report["state"] == State.FILED]
     assert waiting
-    rules = await services.catalogue.rules()
+    rules = await services[Catalogue].rules()
     assert not [r for r in waiting if any(rule.fits(r["category"], r["areas"]) for rule in rules)]
     assert any(rule.areas for rule in rules)
 
@@ -182,7 +187,7 @@ async def test_the_photos_show_where_and_when_and_pass_the_check(started):
     assert sum(metres is not None and metres < 100 for metres in away) > len(away) / 2
     assert any(metres is None for metres in away)
     assert any(metres is not None and metres > 500 for metres in away)
-    answer = await http.get(services.photos.link(photos[0]["_id"], "large", original=True))
+    answer = await http.get(services[PhotoService].link(photos[0]["_id"], "large", original=True))
     assert Image.open(io.BytesIO(answer.content)).size == (1200, 900)
 
 
@@ -191,7 +196,7 @@ async def test_citizens_were_told_over_wechat(started):
     sent = [n for report in await reports_of(services) for n in report["notices"] if n["result"] == "sent"]
     assert len(sent) > 50
     # Each picture of the demo's shows something, so nobody is asked for more.
-    assert {notice["event"] for notice in sent} == set(services.notices.templates()) - {"supplement"}
+    assert {notice["event"] for notice in sent} == set(services[NoticeService].templates()) - {"supplement"}
 
 
 async def test_each_role_signs_in_with_the_published_password_and_sees_its_own(started):
@@ -266,7 +271,7 @@ async def test_a_loading_killed_anywhere_is_finished_by_the_next_and_nothing_is_
                     await demo.load(settings, sandbox.url)
             assert clock.offset == timedelta(0)
         await demo.load(settings, sandbox.url)
-        async with open_services(settings) as (services, _jobs):
+        async with open_services(settings) as services:
             reports = await reports_of(services)
             assert len(reports) == len(played.cases) == len({report["description"] for report in reports})
             assert {report["state"] for report in reports} == set(State)
@@ -294,14 +299,14 @@ async def test_the_demo_is_refused_where_the_settings_do_not_allow_it(mongodb_ur
 
 async def test_seeding_adds_what_is_missing_and_keeps_what_was_changed(mongodb_url, redis_url, tmp_path):
     async with empty_district(mongodb_url, redis_url, tmp_path) as (settings, _sandbox, _):
-        async with open_services(settings) as (services, _jobs):
+        async with open_services(settings) as services:
             roles, categories = await seed(services)
             assert roles == [role.key for role in starting_roles()]
             assert categories == [category.key for category in starting_categories()]
             changed = starting_roles()[0].model_copy(update={"name": "网格采集员"})
-            await services.staff.put_role(changed)
+            await services[StaffService].put_role(changed)
             assert await seed(services) == ([], [])
-            assert changed in await services.staff.roles()
+            assert changed in await services[StaffService].roles()
 
 
 def test_each_case_answers_its_categorys_questions_and_is_known_by_its_text():
@@ -316,10 +321,10 @@ def test_each_case_answers_its_categorys_questions_and_is_known_by_its_text():
 
 async def test_rules_name_units_and_areas_and_categories_that_exist(started):
     services, _, _ = started
-    units = {unit.key for unit in await services.staff.units()}
-    areas = {area.code for level in Level for area in await services.places.areas(level)}
-    categories = {category.key for category in await services.catalogue.categories()}
-    for rule in await services.catalogue.rules():
+    units = {unit.key for unit in await services[StaffService].units()}
+    areas = {area.code for level in Level for area in await services[PlaceService].areas(level)}
+    categories = {category.key for category in await services[Catalogue].categories()}
+    for rule in await services[Catalogue].rules():
         assert rule.unit in units
         assert areas.issuperset(rule.areas)
         assert categories.issuperset(rule.categories)
@@ -343,7 +348,7 @@ async def test_snapshots_of_cameras_wait_for_a_reviewer_who_makes_a_case_of_one(
     """Last, because of the case."""
     services, _, http = started
     async with asyncio.timeout(PATIENCE):
-        while await services.snapshots.intake.backlog(1):  # noqa: ASYNC110 - the worker tells nobody
+        while await services[SnapshotServices].intake.backlog(1):  # noqa: ASYNC110 - the worker tells nobody
             await asyncio.sleep(0.1)
     account = {"username": "demo-intake", "password": demo.PASSWORD}
     opened = (await http.post("/admin/api/v1/session", json=account)).raise_for_status().json()
@@ -357,5 +362,5 @@ async def test_snapshots_of_cameras_wait_for_a_reviewer_who_makes_a_case_of_one(
     assert "nothing" in {snapshot["reason"] async for snapshot in states}
     path = f"/admin/api/v1/snapshots/{waiting[0]['snapshot_id']}/confirmation"
     confirmed = (await http.post(path, json={}, headers=headers)).raise_for_status().json()
-    report = await services.reports.get(confirmed["report"])
+    report = await services[ReportService].get(confirmed["report"])
     assert report["channel"] == "camera"

@@ -13,6 +13,7 @@ from rich.console import Console
 
 from core.database import connect
 from core.ids import new_id
+from core.photos import PhotoService
 from handlers import common
 from server.logs import Follower, summary
 from server.supervisor import Supervisor
@@ -32,7 +33,7 @@ async def test_a_verdict_that_overtakes_its_note_waits_for_it(district, picture_
     photos = district.services.database["photos"]
     await until(lambda: photos.find_one({"_id": photo, "owed": [], "check.verdict": "pass"}))
     await photos.update_one({"_id": photo}, {"$set": {"check": {"verdict": "pending", "trace_id": "another"}}})
-    judge, looked = district.services.photos.judge, 0
+    judge, looked = district.services[PhotoService].judge, 0
 
     async def noted_after_the_first_look(trace_id: str, *verdict: Any) -> bool:
         nonlocal looked
@@ -42,7 +43,7 @@ async def test_a_verdict_that_overtakes_its_note_waits_for_it(district, picture_
             await photos.update_one({"_id": photo}, {"$set": {"check.trace_id": picture_event["trace_id"]}})
         return known
 
-    monkeypatch.setattr(district.services.photos, "judge", noted_after_the_first_look)
+    monkeypatch.setattr(district.services[PhotoService], "judge", noted_after_the_first_look)
     answer = await push(district, picture_event)
     assert (answer.status_code, answer.text) == (200, "success")
     assert looked == 2

@@ -65,7 +65,7 @@ async def owing(district, kind: str, seconds: float):
 
 async def test_what_people_wait_for_is_overdue_and_what_can_wait_is_not(district):
     database = district.services.database
-    kinds = {"relief": urgent(payers(district.services, district.jobs))["reports"]}
+    kinds = {"relief": urgent(payers(district.services))["reports"]}
     assert {"route", "notify", "suggest"} <= kinds["relief"].keys()
     await owing(district, "learn", 3600)
     await owing(district, "route", 20)
@@ -79,7 +79,7 @@ async def test_that_wechat_is_slow_says_nothing_of_this_machine(district):
     await district.services.database[name].insert_one(
         {"_id": new_id(), "owed": [owe("notify", at=now() - timedelta(hours=1))]}
     )
-    kinds = {name: urgent(payers(district.services, district.jobs))["reports"]}
+    kinds = {name: urgent(payers(district.services))["reports"]}
     assert await is_behind(district.services.database, kinds, PATIENCE), "of a collection that has nobody outside"
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(OUTSIDE, name, OUTSIDE["reports"])
@@ -88,7 +88,7 @@ async def test_that_wechat_is_slow_says_nothing_of_this_machine(district):
 
 async def test_help_is_started_when_a_debt_is_overdue_and_ended_with_the_watch(district):
     await owing(district, "notify", 3600)
-    kinds = {"relief": {"notify": payers(district.services, district.jobs)["reports"]["notify"]}}
+    kinds = {"relief": {"notify": payers(district.services)["reports"]["notify"]}}
     relief = Relief((sys.executable, "-c", "import time; time.sleep(600)"))
     watching = asyncio.create_task(relief.watch(district.services.database, kinds, timedelta(seconds=0.1)))
 

@@ -15,6 +15,8 @@ from core.clock import Clock, clock, now
 from core.debts import Postponed
 from core.files import working_folder
 from core.ids import new_id
+from reports.service import ReportService
+from reports.time_limits import TimeLimits
 from server.timetable import by_right_clock, clear_unused_photos, forget_far_ahead, mark_late_reports
 from server.worker import payers
 from tests.api.support import problem
@@ -88,7 +90,7 @@ async def test_such_a_machine_is_not_ready(district, machine):
 async def test_a_case_is_late_when_the_database_says_so(district, machine):
     number, late = await running_case(district, timedelta(hours=1)), await running_case(district, -timedelta(hours=1))
     with machine():  # before anybody has noticed
-        await district.services.reports.mark_late()
+        await district.services[ReportService].mark_late()
     assert not (await found(district, number))["late"]
     assert (await found(district, late))["late"]
 
@@ -104,7 +106,7 @@ async def test_a_warning_marks_no_case_whose_limit_is_not_over(district, machine
     }  # fmt: skip
     await district.services.database["reports"].update_one({"_id": report["_id"]}, {"$set": fields})
     with machine():
-        await district.services.time_limits.warn()
+        await district.services[TimeLimits].warn()
     assert (await found(district, number))["warn_percent"] != 100
     assert not (await found(district, number))["late"]
 
@@ -121,7 +123,7 @@ async def test_a_mark_is_taken_back_where_the_limit_is_not_over(district):
     assert after["warn_at"] > now()
     assert (after["timeline"][-1]["says"], after["timeline"][-1]["shown"]) == ("处置时限未到，取消超时标记", False)
     assert (await found(district, late))["late"]
-    assert await district.services.time_limits.take_back() == 0
+    assert await district.services[TimeLimits].take_back() == 0
 
 
 async def test_nothing_is_deleted_by_a_clock_that_may_be_wrong(district, machine):
@@ -132,7 +134,7 @@ async def test_nothing_is_deleted_by_a_clock_that_may_be_wrong(district, machine
     with machine():
         await clear({"services": services})
         with pytest.raises(Postponed):
-            await payers(services, district.jobs)["jobs"]["expire"]({"_id": "none"}, {})
+            await payers(services)["jobs"]["expire"]({"_id": "none"}, {})
     assert await photos.find_one({"_id": photo})
     await clear({"services": services})
     assert await photos.find_one({"_id": photo}) is None
