@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC
 from typing import Any
 
@@ -90,14 +90,14 @@ async def is_answering(database: Database, seconds: float = 2.0) -> bool:
         return False
 
 
-def merge_indexes(parts: Iterable[dict[str, list[IndexModel]]]) -> dict[str, list[IndexModel]]:
+def merge_indexes(parts: Iterable[Mapping[str, Sequence[IndexModel]]]) -> dict[str, list[IndexModel]]:
     """All parts' indexes in one dictionary; a collection belongs to one part only."""
     merged: dict[str, list[IndexModel]] = {}
     for part in parts:
         for name, indexes in part.items():
             if name in merged:
                 raise ValueError(f"two parts declare indexes for {name}")
-            merged[name] = indexes
+            merged[name] = list(indexes)
     return merged
 
 

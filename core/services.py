@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, TypeVar, cast
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from core.audit import Audit
 from core.cache import Cache
@@ -13,14 +13,22 @@ from core.debts import WAKE_CHANNEL
 from core.jobs import JobService
 from core.timekeeper import Timekeeper
 
+if TYPE_CHECKING:
+    from core.room import Room
+
 T = TypeVar("T")
 
 
 @dataclass(frozen=True)
 class Services:
-    """The services of one process; ``services[ReportQueries]`` is its one :class:`ReportQueries`."""
+    """The services of one process; ``services[ReportQueries]`` is its one :class:`ReportQueries`.
+
+    ``permissions`` are all that a role can be made of.
+    """
 
     settings: Settings
+    rooms: tuple[Room, ...]
+    permissions: frozenset[str]
     public_url: str
     database: Database
     cache: Cache

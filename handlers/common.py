@@ -18,51 +18,16 @@ from core.debts import count_debts
 from core.errors import NotFound, Unavailable
 from core.photo_store import FileName
 from core.photos import PhotoService
+from core.room import debt_kinds
 from core.wechat import PushReceiver, WeChatError, dedup_key, picture_verdict, withdrawal
 from handlers.base import BaseHandler
 from handlers.models import Answer, Query
 from handlers.operations import Route, operation
 from handlers.operators import is_local, is_operator
-from inference.condition import InferenceCondition
-from reports.calendar import CalendarService
-from reports.snapshots.services import SnapshotServices
 
 log = structlog.get_logger(__name__)
 
 DOCS_ASSETS = Path(__file__).parent / "docs_page" / "node_modules" / "swagger-ui-dist"
-ADMINISTERED = (
-    "staff",
-    "roles",
-    "units",
-    "categories",
-    "routing_rules",
-    "delegations",
-    "catalogue_types",
-    "filing_standards",
-    "indicator_schemes",
-    "camera_sources",
-    "cameras",
-    "model_promotions",
-    "model_settings",
-)
-"""The collections whose documents people administer: each owes the audit log what was done to it."""
-DEBT_KINDS = {
-    "calendar_days": ("audit", "recount"),
-    **dict.fromkeys(ADMINISTERED, ("audit",)),
-    "reports": (
-        *("route", "check_text", "attach", "notify", "audit"),
-        *("resume", "absorb", "warn", "offer_check", "cancel_checks", "move_checks"),
-        *("create_children", "tell_parent", "suggest", "find_duplicates", "learn"),
-    ),
-    "side_tasks": ("offer", "lapse", "expire", "tell_case", "audit"),
-    "snapshots": ("sift", "open_case", "label", "audit"),
-    "photos": ("check", "await_verdict", "tell_verdict", "see", "blur", "tell_blurred", "audit"),
-    "citizens": ("forget",),
-    "jobs": ("run", "expire"),
-    "webhooks": ("audit",),
-    "webhook_deliveries": ("deliver",),
-}
-"""What each collection may owe: a figure that has fallen to nought must be said, not left at its last value."""
 
 
 class Health(Answer):
@@ -109,22 +74,12 @@ class Readyz(BaseHandler):
             raise Unavailable(problem, code="NOT_READY", details={**parts, "clock": False})
         if not await is_operator(self.request, self.services[SessionService]):
             return Readiness(status="ready", parts=None, warnings=None)
-        warnings = [
-            f"没有 {year} 年的节假日安排，该年只按周末计算工作时间；请更新程序，或由管理员录入。"
-            for year in await self.services[CalendarService].unpublished()
-        ]
-        problems = (
-            await self.services[InferenceCondition].problems() if self.services.settings.inference.enabled else None
-        )
-        if problems is not None:  # a worker has looked
-            parts["inference"] = not problems
-            warnings += [
-                f"智能识别不可用（{problem}）。上报照常受理，待识别的等模型修复，也可人工分类。" for problem in problems
-            ]
-        if await self.services[PhotoService].blurring_is_late():
-            warnings.append(
-                "有照片超过 15 分钟没有遮挡人脸和车牌，公众看不到；请检查 worker 进程和 faces、plates 模型文件。"
-            )
+        warnings: list[str] = []
+        for room in self.services.rooms:
+            if room.condition is not None:
+                condition = await room.condition(self.services)
+                parts |= condition.parts
+                warnings += condition.warnings
         return Readiness(status="ready", parts=parts, warnings=warnings)
 
 
@@ -134,14 +89,17 @@ class Metrics(BaseHandler):
     @operation("Figures for Prometheus", audience="anyone", limits=(), produces="text/plain")
     async def get(self) -> None:
         """Requests, latency, event-loop lag, debts owed and calls to WeChat, over all processes of this host."""
-        figures = {(name, kind): (0, 0.0) for name, kinds in DEBT_KINDS.items() for kind in kinds}
-        for name, kind, owed, oldest in await count_debts([self.services.database[name] for name in DEBT_KINDS]):
+        # What has fallen to nought must be said, not left at its last value.
+        may_owe = debt_kinds(self.services.rooms)
+        figures = {(name, kind): (0, 0.0) for name, kinds in may_owe.items() for kind in kinds}
+        for name, kind, owed, oldest in await count_debts([self.services.database[name] for name in may_owe]):
             figures[name, kind] = (owed, oldest)
         for labels, (owed, oldest) in figures.items():
             metrics.DEBTS_OWED.labels(*labels).set(owed)
             metrics.DEBTS_OLDEST.labels(*labels).set(oldest)
-        for state, count in (await self.services[SnapshotServices].intake.standing()).items():
-            metrics.SNAPSHOTS_STANDING.labels(state).set(count)
+        for room in self.services.rooms:
+            if room.observe is not None:
+                await room.observe(self.services)
         self.set_header("Content-Type", metrics.CONTENT_TYPE)
         self.write(metrics.render())
 

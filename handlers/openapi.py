@@ -10,7 +10,7 @@ from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
 from core.files import XLSX
-from handlers.operations import ABOUT, PATH_PARAMETERS, Operation, Route
+from handlers.operations import ABOUT, Operation, PathParameters, Route
 
 # What a method writes that writes its answer itself, by the kind of media.
 _WRITTEN = {
@@ -22,14 +22,14 @@ _WRITTEN = {
 _REF = "#/components/schemas/{model}"
 
 
-def document(routes: Iterable[Route], *, title: str, version: str) -> dict[str, Any]:
-    """The whole API of ``routes`` as an OpenAPI 3.1 document."""
+def document(routes: Iterable[Route], parameters: PathParameters, *, title: str, version: str) -> dict[str, Any]:
+    """The whole API of ``routes`` as an OpenAPI 3.1 document; ``parameters`` are those in their addresses."""
     routes = list(routes)
     schemas, definitions = _schemas(routes)
     paths: dict[str, Any] = {}
     for route in routes:
         for method, declared in route.operations.items():
-            paths.setdefault(route.path, {})[method] = _operation(route, method, declared, schemas)
+            paths.setdefault(route.path, {})[method] = _operation(route, method, declared, schemas, parameters)
     return {
         "openapi": "3.1.0",
         "info": {"title": title, "version": version, "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"}},
@@ -60,14 +60,18 @@ def _schemas(routes: list[Route]) -> tuple[dict[tuple[type[BaseModel], str], Any
 
 
 def _operation(
-    route: Route, method: str, declared: Operation, schemas: dict[tuple[type[BaseModel], str], Any]
+    route: Route,
+    method: str,
+    declared: Operation,
+    schemas: dict[tuple[type[BaseModel], str], Any],
+    parameters: PathParameters,
 ) -> dict[str, Any]:
     shown: dict[str, Any] = {
         "operationId": f"{method}_{route.path.strip('/').replace('/', '_').replace('{', '').replace('}', '')}",
         "tags": [route.tag],
         "summary": declared.summary,
         "description": declared.description,
-        "parameters": [*_path_parameters(route), *_query_parameters(declared), *_headers(declared)],
+        "parameters": [*_path_parameters(route, parameters), *_query_parameters(declared), *_headers(declared)],
         "responses": _responses(route, declared, schemas),
     }
     if declared.audience != "anyone":
@@ -99,14 +103,14 @@ def _operation(
     return shown
 
 
-def _path_parameters(route: Route) -> list[dict[str, Any]]:
+def _path_parameters(route: Route, known: PathParameters) -> list[dict[str, Any]]:
     return [
         {
             "name": name,
             "in": "path",
             "required": True,
-            "description": PATH_PARAMETERS[name][1],
-            "schema": {"type": "string", "pattern": f"^({PATH_PARAMETERS[name][0]})$"},
+            "description": known[name][1],
+            "schema": {"type": "string", "pattern": f"^({known[name][0]})$"},
         }
         for name in route.parameters
     ]

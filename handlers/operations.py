@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 import re
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -24,41 +24,8 @@ METHODS = ("get", "post", "put", "patch", "delete")
 ABOUT = "about"
 """The field of a form with a file that holds what is said of the file, as JSON."""
 
-# What a path parameter looks like; a path that does not fit is not found.
-PATH_PARAMETERS: dict[str, tuple[str, str]] = {
-    "number": (r"\d{20}", "The case number: division (6), date (8), serial (6)."),
-    "action": (r"[a-z_]{1,40}", "An action of the table of transitions, e.g. dispatch."),
-    "photo_id": (r"[0-9a-hjkmnp-tv-z]{26}", "The id that POST /photos returned."),
-    "staff_id": (r"[0-9a-hjkmnp-tv-z]{26}", "The id of a staff account."),
-    "session_id": (r"[0-9a-hjkmnp-tv-z]{26}", "The id of a session of a member of staff."),
-    "role_key": (r"[a-z_]{2,40}", "The key of a role, e.g. dispatcher."),
-    "unit_key": (r"[a-z0-9_]{2,40}", "The key of a disposal unit."),
-    "day": (r"\d{4}-\d{2}-\d{2}", "A date in Asia/Shanghai, e.g. 2026-10-01."),
-    "indicator": (r"[a-z0-9_]{2,40}", "The key of an indicator, e.g. handling_rate."),
-    "category_key": (r"[a-z0-9_]{2,40}", "The key of a category, e.g. exposed_garbage."),
-    "topic_id": (r"\d{20}", "The id of a topic: the number of the report that founded it."),
-    "task_id": (r"[0-9a-hjkmnp-tv-z]{26}", "The id of a check on site."),
-    "rule_key": (r"[a-z0-9_]{2,40}", "The key of a routing rule."),
-    "notice_id": (r"[0-9a-hjkmnp-tv-z]{26}", "The id of a notice."),
-    "area_code": (r"[0-9]{6}(?:[0-9]{3}){0,3}", "The code of an area: district 6 digits, each level inside 3 more."),
-    "delegation_id": (r"[0-9a-hjkmnp-tv-z]{26}", "The id of a delegation."),
-    "docs_file": (r"swagger-ui\.css|swagger-ui-bundle\.js|start\.js", "A file of the page."),
-    "file": (
-        r"(?:public-)?(?:large|medium|thumb)",
-        "Longest side at most 2048, 800 or 200 pixels; public: with faces and number plates blurred.",
-    ),
-    "format": (r"xml|json", "The form of the answer: text/xml or application/json."),
-    "service_code": (r"[^/]{1,100}", "A service_code of the service list."),
-    "service_request_id": (r"[^/]{1,100}", "What POST requests returned: the case number."),
-    "job_id": (r"[0-9a-hjkmnp-tv-z]{26}", "The id that the request for the job returned."),
-    "external_number": (r"[A-Za-z0-9][A-Za-z0-9_-]{0,59}", "The number that the sender gave the order."),
-    "webhook_id": (r"[0-9a-hjkmnp-tv-z]{26}", "The id of a webhook."),
-    "delivery_id": (r"[0-9a-hjkmnp-tv-z]{26}-\d{1,16}", "The id of a delivery, as the receiver saw it."),
-    "token": (r"[^/]{1,100}", "The same: no other tokens are given."),
-    "source_key": (r"[a-z0-9_]{2,40}", "The key of a source of snapshots."),
-    "camera_id": (r"[a-z0-9_]{2,40}:[A-Za-z0-9][A-Za-z0-9_.-]{0,63}", "Source and code of a camera: west:44010601."),
-    "snapshot_id": (r"[0-9a-hjkmnp-tv-z]{26}", "The id of a snapshot."),
-}
+PathParameters = Mapping[str, tuple[str, str]]
+"""What a parameter in an address looks like (a path that does not fit is not found), and what it is."""
 
 
 @dataclass(frozen=True)
@@ -179,12 +146,11 @@ class Route:
         """Read the parameters out of the path."""
         object.__setattr__(self, "parameters", tuple(re.findall(r"{(\w+)}", self.path)))
 
-    @property
-    def pattern(self) -> str:
-        """The path as a regular expression for Tornado."""
+    def pattern(self, known: PathParameters) -> str:
+        """The path as a regular expression for Tornado. Raises :class:`KeyError` for a parameter that is not known."""
         parts = re.split(r"{(\w+)}", self.path)  # literals and names by turns
         parts[::2] = map(re.escape, parts[::2])
-        parts[1::2] = (f"(?P<{name}>{PATH_PARAMETERS[name][0]})" for name in parts[1::2])
+        parts[1::2] = (f"(?P<{name}>{known[name][0]})" for name in parts[1::2])
         return "".join(parts) + "$"
 
     @property

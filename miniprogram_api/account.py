@@ -11,13 +11,12 @@ from accounts.citizens import CitizenService
 from accounts.models import ConsentSubject
 from accounts.sessions import SessionService
 from core.clock import shanghai
-from core.photos import PhotoService
-from core.pictures import SizeName
+from core.room import export
 from handlers.base import BaseHandler
 from handlers.models import Answer, Body, Moment, PlainText
-from handlers.operations import operation
+from handlers.operations import Route, operation
+from miniprogram_api import PREFIX
 from notices.service import NoticeService
-from reports.people import ReportPeople
 
 
 class WeChatCode(Body):
@@ -165,17 +164,7 @@ class Export(CitizenHandler):
     @operation("My data as a file", audience="citizen", limits=("report",), produces="application/json")
     async def get(self) -> None:
         """Account, consents, reports, follows, photos (with addresses to fetch them) and accepted messages, as JSON."""
-        citizen_id = self.citizen.citizen_id
-        services = self.services
-        photos = await services[PhotoService].owned_by(citizen_id)
-        size: SizeName = "large"
-        document = {
-            "account": await services[CitizenService].export(citizen_id),
-            "reports": await services[ReportPeople].export(citizen_id),
-            "follows": await services[ReportPeople].followed(citizen_id),
-            "photos": [{**p, "address": services[PhotoService].link(p["_id"], size, original=True)} for p in photos],
-            "messages": await services[NoticeService].export(citizen_id),
-        }
+        document = await export(self.services, self.citizen.citizen_id)
         self.set_header("Content-Type", "application/json; charset=utf-8")
         self.set_header("Content-Disposition", 'attachment; filename="gongzhi-my-data.json"')
         self.write(orjson.dumps(document, default=_shown, option=orjson.OPT_INDENT_2 | orjson.OPT_PASSTHROUGH_DATETIME))
@@ -195,3 +184,13 @@ class SubscriptionsHandler(CitizenHandler):
         """One accept is one message of that template; accepts add up."""
         unused = await self.services[NoticeService].accept(self.citizen.citizen_id, body.template_ids)
         return Subscriptions(unused_accepts=dict(unused))
+
+
+ROUTES = (
+    Route(f"{PREFIX}/session", Session, "Citizen: account"),
+    Route(f"{PREFIX}/me", Me, "Citizen: account"),
+    Route(f"{PREFIX}/me/phone", Phone, "Citizen: account"),
+    Route(f"{PREFIX}/me/consents", Consents, "Citizen: account"),
+    Route(f"{PREFIX}/me/export", Export, "Citizen: account"),
+    Route(f"{PREFIX}/subscriptions", SubscriptionsHandler, "Citizen: account"),
+)

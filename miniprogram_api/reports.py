@@ -10,7 +10,7 @@ from core.errors import Invalid
 from core.photos import PhotoService
 from core.pictures import MAX_BYTES
 from handlers.base import BaseHandler
-from handlers.operations import operation
+from handlers.operations import Route, operation
 from handlers.report_views import (
     ActionView,
     DueView,
@@ -25,6 +25,7 @@ from handlers.report_views import (
     place_view,
     state_name,
 )
+from miniprogram_api import PREFIX
 from miniprogram_api.report_models import (
     ActionDone,
     Categories,
@@ -410,3 +411,18 @@ class ReopeningHandler(ReportHandler):
         """My own report, or one that I follow, within 15 days of closing: it is verified again."""
         given = Given(resolved=body.resolved, reason=body.reason, photos=tuple(body.photo_ids))
         return await self.act(number, "reopen", given)
+
+
+ROUTES = (
+    Route(f"{PREFIX}/categories", CategoriesHandler, "Citizen: reports"),
+    Route(f"{PREFIX}/photos", Photos, "Citizen: reports"),
+    Route(f"{PREFIX}/reports", Reports, "Citizen: reports"),
+    Route(f"{PREFIX}/reports/similar", Similar, "Citizen: reports"),
+    Route(f"{PREFIX}/reports/{{number}}", Report, "Citizen: reports"),
+    Route(f"{PREFIX}/reports/{{number}}/follow", Follow, "Citizen: reports"),
+    Route(f"{PREFIX}/reports/{{number}}/supplements", Supplements, "Citizen: reports"),
+    Route(f"{PREFIX}/reports/{{number}}/withdrawal", WithdrawalHandler, "Citizen: reports"),
+    Route(f"{PREFIX}/reports/{{number}}/rating", RatingHandler, "Citizen: reports"),
+    Route(f"{PREFIX}/reports/{{number}}/urge", Urge, "Citizen: reports"),
+    Route(f"{PREFIX}/reports/{{number}}/reopening", ReopeningHandler, "Citizen: reports"),
+)

@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import gc
 import signal
+from collections.abc import Mapping
 from contextlib import AsyncExitStack
-from functools import cache
+from functools import cache, partial
 from typing import Any
 
 import orjson
@@ -15,27 +16,18 @@ from tornado.httpserver import HTTPServer
 from tornado.netutil import bind_sockets
 from tornado.web import Application, RequestHandler
 
-import admin
-import miniprogram_api
-from admin.live import make_hub
+from admin.live.socket import make_hub
 from core import metrics
 from core.config import Settings
+from core.room import Room
 from core.services import Services
-from handlers import common, ingest, intake, open311, openapi
+from handlers import open311, openapi
 from handlers.base import BaseHandler, UnknownAddress
 from handlers.not_yet import Living, NotYet
-from handlers.operations import Route
+from server.rooms import path_parameters_of, routes_of
 from server.start import open_once_there
 
 VERSION = "0.1.0"
-ROUTES: tuple[Route, ...] = (
-    *miniprogram_api.ROUTES,
-    *admin.ROUTES,
-    *open311.ROUTES,
-    *intake.ROUTES,
-    *ingest.ROUTES,
-    *common.ROUTES,
-)
 
 # A body over its endpoint's limit is read and forgotten up to here, so that the refusal arrives;
 # past it Tornado hangs up.
@@ -46,31 +38,35 @@ log = structlog.get_logger("access")
 
 def make_application(services: Services) -> Application:
     """The whole API over ``services``."""
+    routes, parameters = routes_of(services.rooms), path_parameters_of(services.rooms)
+    names = {route.handler: route.path for route in routes}
     return Application(
         [
-            *((route.pattern, route.handler, {}, route.path) for route in ROUTES),
+            *((route.pattern(parameters), route.handler, {}, route.path) for route in routes),
             (f"{open311.PREFIX}/.*", open311.Nowhere, {}, "unknown below Open311"),
         ],
         services=services,
         live=make_hub(services),
-        openapi=_openapi(),
+        openapi=_openapi(services.rooms),
         default_handler_class=UnknownAddress,
-        log_function=_log_request,
+        log_function=partial(_log_request, names),
     )
 
 
 @cache
-def _openapi() -> bytes:
+def _openapi(rooms: tuple[Room, ...]) -> bytes:
     """The OpenAPI document; it takes half a second to make, and is the same for every application of a process."""
-    return orjson.dumps(openapi.document(ROUTES, title="共治 Gongzhi API", version=VERSION))
+    return orjson.dumps(openapi_of(rooms))
 
 
-_NAMES = {route.handler: route.path for route in ROUTES}
+def openapi_of(rooms: tuple[Room, ...]) -> dict[str, Any]:
+    """The API of ``rooms`` as an OpenAPI document."""
+    return openapi.document(routes_of(rooms), path_parameters_of(rooms), title="共治 Gongzhi API", version=VERSION)
 
 
-def _log_request(handler: RequestHandler) -> None:
+def _log_request(names: Mapping[type[Any], str], handler: RequestHandler) -> None:
     """The access log and the figures. The route is named, never the address: addresses hold numbers and links."""
-    route = _NAMES.get(type(handler), "unknown")
+    route = names.get(type(handler), "unknown")
     status, seconds = handler.get_status(), handler.request.request_time()
     method = handler.request.method or ""
     metrics.REQUESTS.labels(route, method, str(status)).inc()

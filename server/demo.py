@@ -30,6 +30,7 @@ from core.clock import now
 from core.config import ConfigurationError, Settings
 from core.debts import Collector
 from core.errors import Conflict
+from core.room import payers
 from core.services import Services
 from notices.service import NoticeService
 from places.importer import import_areas
@@ -43,7 +44,6 @@ from server.demo_play import LEASE, Player, set_clock, time_travel
 from server.run import Addresses
 from server.seed import Responsibilities, put_responsibilities, seed
 from server.services import open_services
-from server.worker import payers
 
 PASSWORD = "Gongzhi-Demo-2026"  # noqa: S105 - of demo accounts alone, which production refuses
 """The password of every demo account."""

@@ -10,9 +10,10 @@ import asyncio
 import os
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
@@ -22,42 +23,50 @@ from pymongo.errors import PyMongoError
 from core.clock import now
 from core.config import Settings
 from core.database import Database
-from core.debts import PLACES_EACH, Collector, Payer
+from core.debts import Collector, Payer
+from core.room import settled_together
+from core.services import Services
 from server.process import dying_with_parent
 
 log = structlog.get_logger(__name__)
 
 PROGRAM = (sys.executable, "-m", "server", "worker", "--catch-up")
 
-OUTSIDE: Mapping[str, tuple[str, ...]] = {"reports": ("check_text", "notify"), "photos": ("check",)}
-"""Debts that are paid to a service outside, WeChat's: however slow each of them is, nothing else waits for it. That
-they are overdue says nothing of this machine."""
-
-_APART = frozenset({"jobs", "snapshots", "webhook_deliveries"})
-_CAN_WAIT = frozenset({"blur", "tell_blurred", "learn", "find_duplicates"})
 _LOOKS = 6  # in the time that a debt may wait
 _STAYS = 60.0  # seconds with nothing overdue, after which help is no more needed
 _GRACE = 2.0  # seconds to end in, of those that the worker itself has
 
-Urgent = Mapping[str, Mapping[str, Payer]]
+
+@dataclass(frozen=True)
+class Urgent:
+    """A kind of debt that a case or a person waits for: not pictures, jobs and what goes to partners."""
+
+    collection: str
+    kind: str
+    payer: Payer
+    outside: bool
+    places: int
 
 
-def urgent(payers: Urgent) -> Urgent:
-    """Of ``payers`` those whose debts a case or a person waits for: not pictures, jobs and what goes to partners."""
-    return {
-        name: {kind: payer for kind, payer in kinds.items() if kind not in _CAN_WAIT}
-        for name, kinds in payers.items()
-        if name not in _APART
-    }
+def urgent(services: Services) -> list[Urgent]:
+    """What nothing in any room may leave lying for long."""
+    return [
+        Urgent(settled.collection, kind, payer, settled.outside, settled.places)
+        for settled in settled_together(services)
+        for kind, payer in settled.payers.items()
+        if kind not in settled.can_wait
+    ]
 
 
-async def is_behind(database: Database, kinds: Urgent, by: timedelta) -> bool:
-    """Whether any debt of ``kinds``, but for what is paid outside, has been due for so long, and nobody has taken it
-    up."""
+async def is_behind(database: Database, debts: Sequence[Urgent], by: timedelta) -> bool:
+    """Whether any of ``debts``, but for what is paid outside, has been due for so long, and nobody has taken it up."""
     moment = now() - by
-    for name, of_collection in kinds.items():
-        ours = sorted(of_collection.keys() - set(OUTSIDE.get(name, ())))
-        overdue = {"$elemMatch": {"due_at": {"$lte": moment}, "kind": {"$in": ours}}}
+    kinds: dict[str, list[str]] = {}
+    for debt in debts:
+        if not debt.outside:
+            kinds.setdefault(debt.collection, []).append(debt.kind)
+    for name, ours in kinds.items():
+        overdue = {"$elemMatch": {"due_at": {"$lte": moment}, "kind": {"$in": sorted(ours)}}}
         if await database[name].find_one({"owed": overdue}, {"_id": 1}) is not None:
             return True
     return False
@@ -72,13 +81,13 @@ class Relief:
         self._thread.submit(os.getpid).result()  # the thread is there from now on
         self._help: subprocess.Popen[Any] | None = None
 
-    async def watch(self, database: Database, kinds: Urgent, patience: timedelta) -> None:
-        """Start help whenever a debt of ``kinds`` has been due for ``patience``, until cancelled; then end it."""
+    async def watch(self, database: Database, debts: Sequence[Urgent], patience: timedelta) -> None:
+        """Start help whenever one of ``debts`` has been due for ``patience``, until cancelled; then end it."""
         try:
             while True:
                 await asyncio.sleep(patience.total_seconds() / _LOOKS)
                 try:
-                    if not self.is_there and await is_behind(database, kinds, patience):
+                    if not self.is_there and await is_behind(database, debts, patience):
                         log.warning("worker.behind", seconds=patience.total_seconds())
                         await self.start()
                 except PyMongoError as error:
@@ -119,28 +128,23 @@ class Relief:
             self._help.wait()
 
 
-async def catch_up(database: Database, payers: Urgent, settings: Settings, *, stays: float = _STAYS) -> None:
-    """Pay what is urgent until nothing has been overdue for ``stays`` seconds."""
-    kinds, worker = urgent(payers), settings.worker
+async def catch_up(database: Database, debts: Sequence[Urgent], settings: Settings, *, stays: float = _STAYS) -> None:
+    """Pay ``debts`` until none of them has been overdue for ``stays`` seconds."""
+    worker = settings.worker
     lease, soon = timedelta(seconds=worker.lease_seconds), timedelta(seconds=worker.patience_seconds / _LOOKS)
     loop = asyncio.get_running_loop()
 
-    def collector(name: str, kind: str, payer: Payer) -> Collector:
-        places = PLACES_EACH if kind in OUTSIDE.get(name, ()) else worker.concurrency
-        return Collector(database[name], {kind: payer}, lease=lease, concurrency=places)
+    def collector(debt: Urgent) -> Collector:
+        return Collector(database[debt.collection], {debt.kind: debt.payer}, lease=lease, concurrency=debt.places)
 
     async with asyncio.TaskGroup() as group:
         # A collector for each kind: whoever is slow outside holds up nothing else.
-        tasks = [
-            group.create_task(collector(name, kind, payer).run(asyncio.Event(), worker.sweep_seconds))
-            for name, of_collection in kinds.items()
-            for kind, payer in of_collection.items()
-        ]
+        tasks = [group.create_task(collector(debt).run(asyncio.Event(), worker.sweep_seconds)) for debt in debts]
         behind_at = loop.time()
         while loop.time() < behind_at + stays:
             await asyncio.sleep(min(soon.total_seconds(), stays / _LOOKS))
             with suppress(PyMongoError):  # whoever cannot be asked is no reason to go
-                if not await is_behind(database, kinds, soon):
+                if not await is_behind(database, debts, soon):
                     continue
             behind_at = loop.time()
         for task in tasks:

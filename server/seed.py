@@ -16,6 +16,7 @@ from core.services import Services
 from places.service import PlaceService
 from reports.catalogue import Catalogue, starting_categories
 from reports.models import RoutingRule
+from server.rooms import role_files_of
 
 
 class Responsibilities(BaseModel):
@@ -39,7 +40,7 @@ async def seed(services: Services) -> tuple[list[str], list[str]]:
 
     May be repeated: what the district has changed since stays as it is.
     """
-    roles = await add_starting_roles(services[StaffService])
+    roles = await add_starting_roles(services[StaffService], *role_files_of(services.rooms))
     present = {category.key for category in await services[Catalogue].categories()}
     missing = [category for category in starting_categories() if category.key not in present]
     for category in missing:

@@ -9,51 +9,22 @@ import asyncio
 import contextlib
 import os
 import signal
-from collections.abc import Iterable
 from contextlib import AsyncExitStack
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 
 import structlog
 
-from accounts.positions import StaffPositions
-from accounts.sessions import SessionService
-from core.audit import Sealer, audit_payer
-from core.changes import CHANNEL
 from core.config import Settings
-from core.debts import PLACES_EACH, WAKE_CHANNEL, Collector, Document, Parties, Payer, Payment, Postponed
-from core.feed import Feed
+from core.debts import WAKE_CHANNEL, Collector
 from core.jobs import JobService
-from core.photos import PhotoService
+from core.room import settled_together
 from core.services import Services
-from handlers.common import ADMINISTERED
-from inference.condition import InferenceCondition
-from inference.hiding import PictureHider
-from inference.seeing import PhotoSeeing
-from notices.service import NoticeService
-from reports import feed as reports_feed
-from reports.calendar import CalendarService
-from reports.day_changes import DayChanges
-from reports.duplicates import Duplicates
-from reports.jobs import ReportJobs
-from reports.learning import ReportLessons
-from reports.merging import Merging
-from reports.people import ReportPeople
-from reports.recount import Recount
-from reports.service import ReportService
-from reports.side_task_jobs import SideTaskJobs
-from reports.snapshots.services import SnapshotServices
-from reports.splitting import Splitting
-from reports.suggestions import Suggestions
-from reports.time_limits import TimeLimits
-from reports.topic_keeping import TopicKeeper
 from server.heap import until_over
-from server.relief import OUTSIDE, Relief, catch_up, urgent
-from server.services import policy
+from server.relief import Relief, catch_up, urgent
 from server.start import open_once_there
 from server.timetable import run_timetable
-from webhooks.deliveries import Delivering, Planner, receivers
-from webhooks.sending import CONNECTIONS
 
 log = structlog.get_logger(__name__)
 
@@ -61,85 +32,6 @@ _AUTOGROUP = Path("/proc/self/autogroup")
 _NICEST = 19
 _STOP_SECONDS = 4.0
 """What a worker that is told to stop has to give back what it holds; then it is ended."""
-_CLAIMED_TOGETHER = {"snapshots": 8}
-
-
-def payers(services: Services) -> dict[str, dict[str, Payer]]:
-    """Who pays which debt, by collection and kind."""
-
-    async def forget(citizen: Document, _debt: Document) -> Payment:
-        """Every room forgets the deleted citizen; each may be asked again."""
-        await services[SessionService].close_all(citizen["_id"])
-        await services[ReportPeople].forget(citizen["_id"])
-        await services[NoticeService].forget(citizen["_id"])
-        await services[PhotoService].forget_owner(citizen["_id"])
-        return Payment()
-
-    async def expire(job: Document, debt: Document) -> Payment:
-        """Delete what a job left; not by a clock that may be wrong."""
-        if not await services.timekeeper.compare():
-            raise Postponed("the clocks differ", timedelta(minutes=1))
-        return await services.jobs.pay_expire(job, debt)
-
-    audit = {"audit": audit_payer(services.audit)}
-    jobs = services[ReportJobs]
-    checks = SideTaskJobs(
-        services.database,
-        reports=services[ReportService],
-        positions=services[StaffPositions],
-        settings=services.settings.side_tasks,
-    )
-    splitting = Splitting(services.database, services[ReportService])
-    days = DayChanges(services.database, calendar=services[CalendarService], policy=policy(services.settings))
-    merging = Merging(services.database, services[ReportService])
-    return {
-        **dict.fromkeys(ADMINISTERED, audit),
-        "reports": {
-            "route": jobs.pay_route,
-            "check_text": jobs.pay_check_text,
-            "attach": jobs.pay_attach,
-            "notify": jobs.pay_notify,
-            "audit": jobs.pay_audit,
-            "resume": jobs.pay_resume,
-            "warn": services[TimeLimits].pay_warn,
-            "absorb": merging.pay_absorb,
-            "find_duplicates": services[Duplicates].pay_find_duplicates,
-            "offer_check": checks.pay_offer_check,
-            "cancel_checks": checks.pay_cancel_checks,
-            "move_checks": checks.pay_move_checks,
-            "create_children": splitting.pay_create_children,
-            "tell_parent": splitting.pay_tell_parent,
-            "suggest": services[Suggestions].pay_suggest,
-            "learn": services[ReportLessons].pay_learn,
-        },
-        "side_tasks": {
-            "offer": checks.pay_offer,
-            "lapse": checks.pay_lapse,
-            "expire": checks.pay_expire,
-            "tell_case": checks.pay_tell_case,
-            **audit,
-        },
-        "photos": {
-            "check": services[PhotoService].pay_check,
-            "await_verdict": services[PhotoService].pay_await_verdict,
-            "tell_verdict": jobs.pay_tell_verdict,
-            "see": services[PhotoSeeing].pay_see,
-            "blur": services[PictureHider].pay_blur,
-            "tell_blurred": jobs.pay_tell_blurred,
-            **audit,
-        },
-        "snapshots": {
-            "sift": services[SnapshotServices].sifting.pay_sift,
-            "open_case": services[SnapshotServices].cases.pay_open_case,
-            "label": services[SnapshotServices].labels.pay_label,
-            **audit,
-        },
-        "citizens": {"forget": forget},
-        "jobs": {"run": services.jobs.pay_run, "expire": expire},
-        "calendar_days": {**audit, "recount": days.pay_recount},
-        "webhooks": audit,
-        "webhook_deliveries": {"deliver": services[Delivering].pay_deliver},
-    }
 
 
 class Worker:
@@ -149,72 +41,46 @@ class Worker:
         settings = services.settings
         self._services = services
         self._sweep = settings.worker.sweep_seconds
-        self._sealer = Sealer.of(settings, services.database)
-        self._recount = Recount(services.database)
-        self._gather_seconds = settings.worker.gather_seconds
-        self._seal_seconds = settings.audit.seal_seconds
-        lease = timedelta(seconds=settings.worker.lease_seconds)
-        by_collection = payers(services)
-        places = {
-            "jobs": settings.worker.jobs,
-            "webhook_deliveries": CONNECTIONS,  # those to one subscription are bounded: so many may be slow at once
-        }
         self._wake: dict[str, list[asyncio.Event]] = {}
+        self._hear: dict[str, list[asyncio.Event]] = {}
         self._collectors: list[tuple[Collector, asyncio.Event]] = []
-
-        def collect(name: str, kinds: Iterable[str], concurrency: int, parties: Parties | None = None) -> None:
-            """Settle debts of these kinds in the collection ``name``, apart from what else is settled there."""
+        for settled in settled_together(services):
             collector = Collector(
-                services.database[name],
-                {kind: by_collection[name][kind] for kind in kinds},
-                lease=lease,
-                concurrency=concurrency,
-                claimed_together=_CLAIMED_TOGETHER.get(name, 1),
-                parties=parties,
-                others=lambda: self._wake_up(name),
+                services.database[settled.collection],
+                settled.payers,
+                lease=timedelta(seconds=settings.worker.lease_seconds),
+                concurrency=settled.places,
+                claimed_together=settled.claimed_together,
+                parties=settled.parties,
+                others=partial(self._wake_up, settled.collection),
             )
             woken = asyncio.Event()
-            self._wake.setdefault(name, []).append(woken)
+            self._wake.setdefault(settled.collection, []).append(woken)
             self._collectors.append((collector, woken))
 
-        for name, by_kind in by_collection.items():
-            apart = {*OUTSIDE.get(name, ()), *(("blur",) if name == "photos" else ())}
-            parties = receivers(services.database) if name == "webhook_deliveries" else None
-            collect(name, by_kind.keys() - apart, places.get(name, settings.worker.concurrency), parties)
-            for kind in OUTSIDE.get(name, ()):
-                collect(name, (kind,), PLACES_EACH)
-        # Looking for faces and plates takes a hundred times as long as what else photos owe.
-        collect("photos", ("blur", "tell_blurred"), settings.photos.blur_threads)
-        self._feed = Feed(
-            services.database, reports_feed.SOURCE, lease_seconds=settings.feed.lease_seconds, announce=self._announce
-        )
-        self._topics = TopicKeeper(services.database, lease_seconds=settings.feed.lease_seconds)
-        self._changed = asyncio.Event()
-        self._planner = Planner(services.database, lambda: services.wake("webhook_deliveries"))
-
-    async def run(self) -> None:
-        """Work until cancelled."""
+    async def run(self, *, by_clock: bool = True) -> None:
+        """Work until cancelled; without what goes ``by_clock`` where a test moves that."""
         async with asyncio.TaskGroup() as group:
-            group.create_task(self._listen())
-            group.create_task(self._sealer.run(self._seal_seconds))
-            group.create_task(self._recount.follow(self._gather_seconds))
-            group.create_task(self._feed.run())
-            group.create_task(self._topics.run(self._gather_seconds))
-            if self._services.settings.inference.enabled:
-                group.create_task(self._services[InferenceCondition].run())
-            group.create_task(self._planner.run(self._changed, self._sweep))
+            for task in (task for room in self._services.rooms for task in room.tasks):
+                if by_clock or not task.by_clock:
+                    group.create_task(task.run(self._services, self))
             for collector, woken in self._collectors:
                 group.create_task(collector.run(woken, self._sweep))
+            group.create_task(self._listen())
 
-    async def _announce(self, seq: int) -> None:
-        await self._services.cache.publish(CHANNEL, str(seq))
+    def woken_by(self, channel: str) -> asyncio.Event:
+        """Set whenever something is said on ``channel``; to be asked for at once when a task begins."""
+        woken = asyncio.Event()
+        self._hear.setdefault(channel, []).append(woken)
+        return woken
 
     async def _listen(self) -> None:
-        async for channel, name in self._services.cache.listen(WAKE_CHANNEL, CHANNEL):
-            if channel == CHANNEL:
-                self._changed.set()
-            else:
-                self._wake_up(name)
+        await asyncio.sleep(0)  # by then the tasks have begun
+        async for channel, said in self._services.cache.listen(WAKE_CHANNEL, *self._hear):
+            for woken in self._hear.get(channel, ()):
+                woken.set()
+            if channel == WAKE_CHANNEL:
+                self._wake_up(said)
 
     def _wake_up(self, name: str) -> None:
         for woken in self._wake.get(name, ()):
@@ -274,17 +140,16 @@ async def work(settings: Settings, *, catching_up: bool = False) -> None:
             return
         services = opened
         if catching_up:
-            parts = [catch_up(services.database, payers(services), settings)]
+            parts = [catch_up(services.database, urgent(services), settings)]
         else:
             parts = [
                 Worker(services).run(),
                 run_timetable(services, settings),
-                services[TimeLimits].run(settings.worker.warn_seconds),
                 stop_when_grown(settings.worker.memory_mb, services.jobs),
             ]
         if relief is not None:
             patience = timedelta(seconds=settings.worker.patience_seconds)
-            parts.append(relief.watch(services.database, urgent(payers(services)), patience))
+            parts.append(relief.watch(services.database, urgent(services), patience))
         tasks = [asyncio.create_task(part) for part in parts]
         stopped = asyncio.create_task(stop.wait())
         done, _ = await asyncio.wait([stopped, *tasks], return_when=asyncio.FIRST_COMPLETED)

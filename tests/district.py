@@ -207,7 +207,7 @@ async def open_district(
     async with open_services(settings) as services:
         server = start_server(services, settings, sockets=sockets)
         async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", trust_env=False, timeout=30) as http:
-            task = asyncio.create_task(Worker(services).run()) if worker else None
+            task = asyncio.create_task(Worker(services).run(by_clock=False)) if worker else None
             yield District(settings, services, sandbox, http, f"http://127.0.0.1:{port}", {})
             if task is not None:
                 task.cancel()

@@ -15,7 +15,6 @@ from accounts.models import NewStaff, Role
 from accounts.staff import StaffService
 from core.clock import now, shanghai
 from core.ids import new_id
-from handlers.operations import PATH_PARAMETERS
 from notices.inbox import StaffInbox
 from places.models import Level
 from places.service import PlaceService
@@ -23,11 +22,14 @@ from reports.indicator_scheme import IndicatorScheme
 from reports.recount import Recount
 from reports.service import ReportService
 from reports.topic_keeping import TopicKeeper
+from server.rooms import ROOMS, path_parameters_of
 from tests.api.support import collector
 from tests.api.test_intake import order, sender
 from tests.api.test_snapshots import new_source
 from tests.district import INSIDE, Client, District, location, picture
 from tests.seeding import PASSWORD
+
+PARAMETERS = path_parameters_of(ROOMS)
 
 UNIT, OTHER_UNIT = "sanitation", "roads"
 
@@ -53,7 +55,7 @@ SHARED = {
 class World:
     """Where the objects are, what each path parameter is of them, and by whom they are tried."""
 
-    OBJECTS: ClassVar[frozenset[str]] = frozenset(PATH_PARAMETERS) - SHARED.keys()
+    OBJECTS: ClassVar[frozenset[str]] = frozenset(PARAMETERS) - SHARED.keys()
 
     district: District
     street: str
@@ -172,9 +174,9 @@ async def open_world(district: District, everything: frozenset[str]) -> World:
         "camera_id": f"{source.key}:{source.camera}",
         "snapshot_id": snapshot,
     }
-    assert objects.keys() | SHARED.keys() == PATH_PARAMETERS.keys(), "say here what a new path parameter may be"
+    assert objects.keys() | SHARED.keys() == PARAMETERS.keys(), "say here what a new path parameter may be"
     for name, value in {**SHARED, **objects, "source_key": source.key}.items():
-        assert re.fullmatch(PATH_PARAMETERS[name][0], value), name
+        assert re.fullmatch(PARAMETERS[name][0], value), name
     kept, key = await services[ApiKeyService].create("别的部门", ["intake.department"], "test")
     return World(district, street, far_street, objects, Client(district.http, "", key, partner_id=kept.key_id))
 

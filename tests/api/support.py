@@ -11,9 +11,9 @@ import httpx
 
 from core.database import Collection
 from core.debts import Collector, Document
+from core.room import payers
 from reports.service import ReportService
 from sandbox.pushes import sealed
-from server.worker import payers
 from tests.district import Client, District, location
 from tests.effort import until
 

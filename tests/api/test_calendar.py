@@ -13,7 +13,8 @@ from core.clock import SHANGHAI, now, shanghai
 from core.ids import new_id
 from reports.calendar import LAST_PUBLISHED, PUBLISHED, CalendarService
 from reports.deadlines import Limit, due_at
-from server.services import open_services, working_hours
+from reports.settings import working_hours
+from server.services import open_services
 from tests.api.support import problem
 from tests.clock import move_to, unmoved_clock
 from tests.district import open_district

@@ -24,14 +24,14 @@ from core.database import Database
 from core.ids import new_id
 from handlers.operations import Operation, Route, operation
 from reports.rules import ACTIONS, rows
-from server.application import ROUTES
-from server.permissions import known_permissions
+from server.rooms import ROOMS, permissions_of, routes_of
 from tests import sampling
 from tests.api.foreign_world import FILES, OTHER_UNIT, World, give, known, open_world, person
 from tests.api.valid_requests import DOCUMENT, Request, Requests
 from tests.district import Client, open_district
 
-EVERYTHING = known_permissions()
+ROUTES = routes_of(ROOMS)
+EVERYTHING = permissions_of(ROOMS)
 OPERATIONS = [(route, method, op) for route in ROUTES for method, op in route.operations.items()]
 ON_RECORD = {"audit", "audit_seals", "audit_checkpoints", "idempotency", "serials", "leases", "sign_in_failures"}
 """What keeps account of requests as such, whoever made them and whatever was answered."""

@@ -12,6 +12,7 @@ from places.coordinates import CRS, convert
 from places.models import Level
 from places.service import PlaceService
 from reports.catalogue import Catalogue
+from reports.jobs import ReportJobs
 from reports.models import RoutingRule
 from reports.service import ReportService
 from tests.api.support import collector, problem
@@ -145,7 +146,7 @@ async def test_a_case_moved_while_the_rules_look_at_it_is_looked_at_again(place,
     number = await by_street(place, hotline, at=INSIDE)
     report = await place.settled(number)
     report |= {"state": "filed", "category": "other"}
-    payment = await place.jobs.pay_route(report, {"kind": "route", "id": "x"})
+    payment = await place.services[ReportJobs].pay_route(report, {"kind": "route", "id": "x"})
     filed = {"state": "filed", "category": "other"}
     reports = place.services.database["reports"]
     await reports.update_one({"_id": number}, {"$set": filed})

@@ -15,14 +15,15 @@ import pytest_asyncio
 from prometheus_client.parser import text_string_to_metric_families
 
 from core.ids import new_id
-from handlers.common import DEBT_KINDS
-from server.application import ROUTES
+from core.room import debt_kinds
 from server.embedded import start_mongod
+from server.rooms import ROOMS, routes_of
 from tests.api.support import accept_all, problem
 from tests.crash.town import open_town
 from tests.district import picture
 from tests.seeding import PASSWORD
 
+ROUTES = routes_of(ROOMS)
 pytestmark = pytest.mark.long
 
 WORDS = ("凤凰树倒在幼儿园门口", "翡翠路与琥珀街交叉口", "已用油锯清理完毕", "拒绝理由是胡编乱造", "评语写得很长很长")
@@ -138,7 +139,7 @@ async def test_the_figures_tell_of_requests_latency_loop_lag_debts_and_wechat_ov
     assert value("gongzhi_debts_total", collection="reports", kind="route", outcome="paid") >= 1
     assert value("gongzhi_wechat_calls_total", path="/wxa/msg_sec_check", errcode="0") >= 1
     owed = {(found["collection"], found["kind"]) for found, _ in told["gongzhi_debts_owed"]}
-    assert owed == {(name, kind) for name, kinds in DEBT_KINDS.items() for kind in kinds}
+    assert owed == {(name, kind) for name, kinds in debt_kinds(ROOMS).items() for kind in kinds}
     assert value("gongzhi_debts_owed", collection="reports", kind="route") == 0
     # An address holds case numbers, photo ids and signatures: routes are named instead, so there are few of them.
     routes = {found["route"] for found, _ in told["gongzhi_http_requests_total"]}

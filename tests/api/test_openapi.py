@@ -10,8 +10,10 @@ import pytest
 import pytest_asyncio
 
 from handlers.operations import METHODS
-from server.application import ROUTES
+from server.rooms import ROOMS, routes_of
 from tests.district import good
+
+ROUTES = routes_of(ROOMS)
 
 
 @pytest_asyncio.fixture(scope="module")

@@ -17,13 +17,15 @@ from accounts.models import Role
 from accounts.roles import starting_roles
 from accounts.staff import StaffService
 from core.ids import new_id, new_token
-from handlers.operations import METHODS, PATH_PARAMETERS, Operation, Route
+from handlers.operations import METHODS, Operation, Route
 from reports.rules import ACTIONS, TRANSITIONS, rows
-from server.application import ROUTES
+from server.rooms import ROOMS, path_parameters_of, routes_of
 from tests.api.support import problem
 from tests.district import Client, District
 from tests.seeding import PASSWORD, UNITS
 
+ROUTES = routes_of(ROOMS)
+PARAMETERS = path_parameters_of(ROOMS)
 PHONE = "13912345678"
 CLEAR_PHONE = re.compile(r"(?<![0-9A-Za-z])(?:86)?1[3-9]\d{9}(?![0-9A-Za-z])")
 
@@ -121,7 +123,7 @@ def address(route: Route, facts: dict[str, Any]) -> str:
         "snapshot_id": new_id(),
         "topic_id": "99010120261101000001",
     }
-    assert values.keys() == PATH_PARAMETERS.keys(), "say here what a new path parameter may be"
+    assert values.keys() == PARAMETERS.keys(), "say here what a new path parameter may be"
     return route.path.format(**values)
 
 

@@ -286,7 +286,7 @@ def weights(tmp_path):
 async def another_worker(district: District) -> AsyncIterator[None]:
     """A worker with services of its own beside the district's application, as after a restart."""
     async with open_services(district.settings) as services:
-        task = asyncio.create_task(Worker(services).run())
+        task = asyncio.create_task(Worker(services).run(by_clock=False))
         try:
             yield
         finally:

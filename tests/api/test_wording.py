@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 from pydantic import BaseModel, ValidationError
 
-from admin.case_views import ActionBody
-from admin.session import Credentials
+from admin.accounts.session import Credentials
+from admin.reports.case_views import ActionBody
 from core.clock import now
 from handlers.field_names import NAMES, named
 from handlers.problems import explain
@@ -20,10 +20,12 @@ from reports.facts import FACTS, Policy, told
 from reports.rules import NEED_NAMES, TRANSITIONS
 from reports.standards import STANDARDS
 from reports.time_limits import _text
-from server.application import ROUTES
+from server.rooms import ROOMS as HOUSE
+from server.rooms import routes_of
 from tests import ROOT
 from tests.api.support import fields, problem
 
+ROUTES = routes_of(HOUSE)
 PLACE = {"longitude": 113.2, "latitude": 23.1, "crs": "gcj02"}
 REPORT = {"description": "路口有一堆垃圾", "photo_ids": ["0" * 26], "location": PLACE}
 SWAPPED = {"longitude": 23.1, "latitude": 113.2, "crs": "gcj02"}

@@ -13,13 +13,14 @@ from typing import Any, Literal
 import jsonschema_rs
 from pydantic import BaseModel, ValidationError
 
-from handlers.openapi import document
 from handlers.operations import ABOUT, Route
-from server.application import ROUTES
+from server.application import openapi_of
+from server.rooms import ROOMS, routes_of
 
+ROUTES = routes_of(ROOMS)
 Schema = dict[str, Any]
 
-DOCUMENT = document(ROUTES, title="", version="")
+DOCUMENT = openapi_of(ROOMS)
 WORDS = "现场情况如此，请予办理"
 _FORM = "application/x-www-form-urlencoded"
 _REFERENCE = re.compile(r'"#/components/schemas/([^"]+)"')

@@ -175,4 +175,4 @@ def test_every_text_that_a_request_brings_passes_the_same_way_or_is_of_a_form():
         if name not in NOT_READ and plainly.isdisjoint(about) and not OF_A_FORM.search(repr(about))
     }
     # The text in which a mark is looked for has to keep it; the label is one of a list.
-    assert unguarded <= {"admin.exports.TraceBody.text", "admin.snapshots.Rejection.label"}, unguarded
+    assert unguarded <= {"admin.reports.exports.TraceBody.text", "admin.reports.snapshots.Rejection.label"}, unguarded

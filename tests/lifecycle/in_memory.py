@@ -31,8 +31,8 @@ from reports.people import ReportPeople
 from reports.queries import ReportQueries
 from reports.rules import Transition
 from reports.service import ReportService
+from reports.settings import escalation_of, policy, working_hours
 from reports.splitting import Splitting
-from server.services import escalation_of, policy, working_hours
 from tests.clock import move_to
 from tests.lifecycle.calls import (
     ANSWERS,

@@ -13,7 +13,7 @@ import pytest
 
 from accounts.roles import starting_roles
 from core.config_sections import Templates
-from handlers.common import DEBT_KINDS
+from core.room import debt_kinds, payers
 from notices.models import Event
 from reports import lifecycle_document
 from reports.lifecycle_document import DOCUMENT, diagram, document
@@ -30,7 +30,7 @@ from reports.rules import (
     Transition,
 )
 from reports.vocabulary import Ask
-from server.worker import payers
+from server.rooms import ROOMS
 
 PERMISSIONS = frozenset(p for role in starting_roles() for p in role.permissions)
 # Permissions about reports that are no action: reading, exporting what one reads, and reading the reporter's phone.
@@ -146,7 +146,7 @@ def test_every_notice_has_its_template():
 
 async def test_every_debt_has_a_payer_and_a_figure(district):
     by_collection = {name: set(kinds) for name, kinds in payers(district.services).items()}
-    assert {name: set(kinds) for name, kinds in DEBT_KINDS.items()} == by_collection
+    assert {name: set(kinds) for name, kinds in debt_kinds(ROOMS).items()} == by_collection
     owed = {kind for t in TRANSITIONS for kind in (*t.owes, *t.settles)} | {"check_text", "attach", "notify", "audit"}
     assert owed <= by_collection["reports"]
 

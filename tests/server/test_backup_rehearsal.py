@@ -129,7 +129,7 @@ async def test_a_backup_made_under_load_restores_all_that_was_acknowledged_befor
 async def goes_on(settings: Any, database: Any) -> None:
     """Workers take up what was owed, and the statistics come to what counting anew comes to."""
     async with open_services(settings) as services:
-        worker = asyncio.create_task(Worker(services).run())
+        worker = asyncio.create_task(Worker(services).run(by_clock=False))
         moment = now()
 
         async def counted_to() -> bool:

@@ -92,7 +92,7 @@ async def started(mongodb_url, redis_url, tmp_path_factory):
         await demo.load(settings, sandbox.url)
         async with open_services(settings) as services:
             server = start_server(services, settings, sockets=sockets)
-            worker = asyncio.create_task(Worker(services).run())
+            worker = asyncio.create_task(Worker(services).run(by_clock=False))
             url = f"http://127.0.0.1:{settings.server.port}"
             async with httpx.AsyncClient(base_url=url, trust_env=False, timeout=30) as http:
                 async with asyncio.timeout(PATIENCE):

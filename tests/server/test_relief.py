@@ -5,15 +5,16 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
+import pytest_asyncio
 
 from core.clock import now
 from core.debts import Payment, owe
 from core.ids import new_id
-from server.relief import OUTSIDE, Relief, catch_up, is_behind, urgent
-from server.worker import payers
+from server.relief import Relief, Urgent, catch_up, is_behind, urgent
 from tests.effort import until
 from tests.inference.support import ROOT
 
@@ -57,40 +58,55 @@ async def test_help_does_not_stand_back_and_ends_with_the_worker():
     await until(gone)
 
 
-async def owing(district, kind: str, seconds: float):
-    """A case of nobody's that has owed ``kind`` for so long."""
-    debt = owe(kind, at=now() - timedelta(seconds=seconds))
-    await district.services.database["relief"].insert_one({"_id": new_id(), "owed": [debt]})
-
-
-async def test_what_people_wait_for_is_overdue_and_what_can_wait_is_not(district):
-    database = district.services.database
-    kinds = {"relief": urgent(payers(district.services))["reports"]}
-    assert {"route", "notify", "suggest"} <= kinds["relief"].keys()
-    await owing(district, "learn", 3600)
-    await owing(district, "route", 20)
-    assert not await is_behind(database, kinds, PATIENCE)
-    await owing(district, "route", 40)
-    assert await is_behind(database, kinds, PATIENCE)
-
-
-async def test_that_wechat_is_slow_says_nothing_of_this_machine(district):
-    name = f"relief_{new_id()}"
-    await district.services.database[name].insert_one(
-        {"_id": new_id(), "owed": [owe("notify", at=now() - timedelta(hours=1))]}
+def of_reports(district, kind: str, collection: str) -> Urgent:
+    """What a case may owe, as owed in a collection of the test's own."""
+    return next(
+        replace(debt, collection=collection)
+        for debt in urgent(district.services)
+        if (debt.collection, debt.kind) == ("reports", kind)
     )
-    kinds = {name: urgent(payers(district.services))["reports"]}
-    assert await is_behind(district.services.database, kinds, PATIENCE), "of a collection that has nobody outside"
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(OUTSIDE, name, OUTSIDE["reports"])
-        assert not await is_behind(district.services.database, kinds, PATIENCE)
 
 
-async def test_help_is_started_when_a_debt_is_overdue_and_ended_with_the_watch(district):
-    await owing(district, "notify", 3600)
-    kinds = {"relief": {"notify": payers(district.services)["reports"]["notify"]}}
+@pytest_asyncio.fixture
+async def collection(district):
+    """One that nobody else uses."""
+    yield (name := f"relief_{new_id()}")
+    await district.services.database[name].drop()
+
+
+async def owing(district, collection: str, kind: str, seconds: float) -> str:
+    """A case of nobody's that has owed ``kind`` for so long."""
+    document = {"_id": new_id(), "owed": [owe(kind, at=now() - timedelta(seconds=seconds))]}
+    await district.services.database[collection].insert_one(document)
+    return str(document["_id"])
+
+
+async def test_what_people_wait_for_is_overdue_and_what_can_wait_is_not(district, collection):
+    database = district.services.database
+    of_cases = [debt for debt in urgent(district.services) if debt.collection == "reports"]
+    assert {"route", "notify", "suggest"} <= {debt.kind for debt in of_cases}
+    assert not {"learn", "find_duplicates"} & {debt.kind for debt in of_cases}
+    debts = [replace(debt, collection=collection) for debt in of_cases]
+    await owing(district, collection, "learn", 3600)
+    await owing(district, collection, "route", 20)
+    assert not await is_behind(database, debts, PATIENCE)
+    await owing(district, collection, "route", 40)
+    assert await is_behind(database, debts, PATIENCE)
+
+
+async def test_that_wechat_is_slow_says_nothing_of_this_machine(district, collection):
+    await owing(district, collection, "notify", 3600)
+    database, notify = district.services.database, of_reports(district, "notify", collection)
+    assert notify.outside
+    assert not await is_behind(database, [notify], PATIENCE)
+    assert await is_behind(database, [replace(notify, outside=False)], PATIENCE)
+
+
+async def test_help_is_started_when_a_debt_is_overdue_and_ended_with_the_watch(district, collection):
+    await owing(district, collection, "route", 3600)
     relief = Relief((sys.executable, "-c", "import time; time.sleep(600)"))
-    watching = asyncio.create_task(relief.watch(district.services.database, kinds, timedelta(seconds=0.1)))
+    debts = [of_reports(district, "route", collection)]
+    watching = asyncio.create_task(relief.watch(district.services.database, debts, timedelta(seconds=0.1)))
 
     async def started() -> bool:
         return relief.is_there
@@ -101,16 +117,16 @@ async def test_help_is_started_when_a_debt_is_overdue_and_ended_with_the_watch(d
     assert not relief.is_there
 
 
-async def test_help_pays_what_is_overdue_and_ends(district):
+async def test_help_pays_what_is_overdue_and_ends(district, collection):
     paid: list[str] = []
 
     async def pay(document, _debt):
         paid.append(document["_id"])
         return Payment()
 
-    database, case = district.services.database, new_id()
-    debt = owe("of_this_test", at=now() - timedelta(hours=1))
-    await database["relief"].insert_one({"_id": case, "owed": [debt]})
-    await catch_up(database, {"relief": {"of_this_test": pay}}, district.settings, stays=0.3)
+    database = district.services.database
+    case = await owing(district, collection, "of_this_test", 3600)
+    debt = Urgent(collection, "of_this_test", pay, outside=False, places=1)
+    await catch_up(database, [debt], district.settings, stays=0.3)
     assert paid == [case]
-    assert (await database["relief"].find_one({"_id": case}))["owed"] == []
+    assert (await database[collection].find_one({"_id": case}))["owed"] == []

@@ -12,13 +12,15 @@ from saq.queue.redis import RedisQueue
 
 from core.audit import __main__ as audit_log
 from core.clock import Clock, clock, now
+from core.common import clear_unused_photos
 from core.debts import Postponed
 from core.files import working_folder
 from core.ids import new_id
+from core.room import payers
+from reports.room import mark_late_reports
 from reports.service import ReportService
 from reports.time_limits import TimeLimits
-from server.timetable import by_right_clock, clear_unused_photos, forget_far_ahead, mark_late_reports
-from server.worker import payers
+from server.timetable import by_right_clock, forget_far_ahead
 from tests.api.support import problem
 
 AHEAD = timedelta(minutes=90)
@@ -117,7 +119,7 @@ async def test_a_mark_is_taken_back_where_the_limit_is_not_over(district):
     reports = district.services.database["reports"]
     fields = {"limit": {"value": 300, "unit": "natural_day"}, "clock": {"started_at": now(), "extensions": 0}}
     await reports.update_one({"_id": wrong}, {"$set": fields})
-    await mark_late_reports({"services": district.services})
+    await mark_late_reports(district.services)
     after = await found(district, wrong)
     assert not after["late"]
     assert after["warn_at"] > now()
@@ -167,11 +169,11 @@ async def test_turns_that_a_clock_ahead_has_put_on_the_queue_are_forgotten(distr
     try:
         soon, ahead = (int((now() + timedelta(minutes=minutes)).timestamp()) for minutes in (30, 24 * 60))
         assert await queue.enqueue(entry, key=key, scheduled=soon)
-        await forget_far_ahead(queue)
+        await forget_far_ahead(queue, [entry])
         assert await queue.enqueue(entry, key=key, scheduled=soon) is None, "it is still there"
         await queue.redis.delete(queue._incomplete)
         assert await queue.enqueue(entry, key=key, scheduled=ahead)
-        await forget_far_ahead(queue)
+        await forget_far_ahead(queue, [entry])
         assert await queue.redis.zcard(queue._incomplete) == 0
     finally:
         await queue.disconnect()

@@ -1,0 +1,334 @@
+"""Cases (案卷), from intake to indicators: what of them the rest of the house must know."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import AsyncExitStack
+from typing import Any
+
+import structlog
+
+from accounts.positions import StaffPositions
+from accounts.staff import StaffService
+from core.changes import CHANNEL
+from core.config import CONFIG_FILE
+from core.database import merge_indexes
+from core.encryption import Signer, Vault
+from core.feed import Feed
+from core.idempotency import Idempotency
+from core.marks import ExportMarks
+from core.photos import PhotoService
+from core.room import Condition, Debts, PersonalData, Room, Task, Turn, Wakes, administered, pay_audit
+from core.serials import Serials
+from core.services import Services
+from core.wechat import WeChat
+from inference.labels import LabelService
+from inference.seeing import PhotoSeeing
+from inference.service import InferenceService
+from notices.inbox import StaffInbox
+from notices.service import NoticeService
+from places.service import PlaceService
+from reports import (
+    batches,
+    calendar,
+    case_indexes,
+    catalogue,
+    feed,
+    indicator_scheme,
+    intake,
+    side_tasks,
+    standard_library,
+)
+from reports.area_overview import AreaOverview
+from reports.batches import ReportBatches
+from reports.calendar import CalendarService
+from reports.call_backs import CallBacks
+from reports.catalogue import Catalogue
+from reports.category_administration import CategoryAdministration
+from reports.day_changes import DayChanges
+from reports.duplicates import Duplicates
+from reports.exports import KIND as REPORT_EXPORT
+from reports.exports import ReportExports
+from reports.findings import ReportFindings
+from reports.indicator_scheme import IndicatorScheme
+from reports.intake import IntakeService
+from reports.intake_sheets import KIND as HOTLINE_IMPORT
+from reports.intake_sheets import HotlineSheets
+from reports.jobs import ReportJobs
+from reports.learning import ReportLessons
+from reports.merging import Merging
+from reports.monthly_sheet import MonthlySheets
+from reports.people import ReportPeople
+from reports.queries import ReportQueries
+from reports.recount import Recount
+from reports.routing_administration import RoutingAdministration
+from reports.rules import TRANSITIONS
+from reports.service import ReportService
+from reports.settings import escalation_of, policy, working_hours
+from reports.side_task_jobs import SideTaskJobs
+from reports.side_tasks import SideTasks
+from reports.splitting import Splitting
+from reports.standard_library import StandardLibrary
+from reports.statistics import Statistics
+from reports.suggestions import Suggestions
+from reports.time_limits import TimeLimits
+from reports.topic_keeping import TopicKeeper
+from reports.topics import Topics
+from reports.unit_administration import UnitAdministration
+
+log = structlog.get_logger(__name__)
+
+
+async def _open(services: Services, _stack: AsyncExitStack) -> None:
+    database, settings = services.database, services.settings
+    days = CalendarService(database, working_hours(settings))
+    await days.current()  # from here on the latest is never older than this process
+    photos, places, staff = services[PhotoService], services[PlaceService], services[StaffService]
+    idempotency, vault, inference = services[Idempotency], services[Vault], services[InferenceService]
+    types, standards, queries = Catalogue(database), StandardLibrary(database), ReportQueries(database)
+    how, escalation = policy(settings), escalation_of(settings)
+    reports = ReportService(
+        database,
+        catalogue=types,
+        places=places,
+        photos=photos,
+        staff=staff,
+        vault=vault,
+        idempotency=idempotency,
+        serials=Serials(database),
+        calendar=days,
+        escalation=escalation,
+        policy=how,
+        division=settings.reports.division,
+    )
+    people = ReportPeople(database, queries=queries, vault=vault, idempotency=idempotency)
+    orders = IntakeService(database, reports=reports, places=places, catalogue=types)
+    scheme, statistics = IndicatorScheme(database), Statistics(database)
+    work = CONFIG_FILE.parent / settings.folders.data / "work"
+    exports = ReportExports(
+        queries=queries,
+        people=people,
+        jobs=services.jobs,
+        audit=services.audit,
+        marks=ExportMarks(services[Signer]),
+        work=work,
+        max_rows=settings.files.max_rows,
+    )
+    sheets = HotlineSheets(intake=orders, places=places, jobs=services.jobs, audit=services.audit, work=work)
+    services.jobs.register(REPORT_EXPORT, exports.run)
+    services.jobs.register(HOTLINE_IMPORT, sheets.run)
+    services.add(
+        days,
+        types,
+        standards,
+        queries,
+        reports,
+        people,
+        orders,
+        scheme,
+        statistics,
+        exports,
+        sheets,
+        CategoryAdministration(database, catalogue=types, library=standards),
+        UnitAdministration(database),
+        AreaOverview(database, places=places, catalogue=types),
+        RoutingAdministration(database, catalogue=types, places=places),
+        Suggestions(
+            reports=reports,
+            queries=queries,
+            catalogue=types,
+            staff=staff,
+            seeing=services[PhotoSeeing],
+            inference=inference,
+            settings=settings.inference,
+        ),
+        ReportLessons(labels=services[LabelService], photos=photos),
+        TimeLimits(
+            database,
+            calendar=days,
+            escalation=escalation,
+            inbox=services[StaffInbox],
+            timekeeper=services.timekeeper,
+        ),
+        Duplicates(
+            database,
+            queries=queries,
+            photos=photos,
+            metres=settings.reports.similar_metres,
+            days=settings.reports.similar_days,
+        ),
+        Topics(database, queries),
+        CallBacks(database, queries=queries),
+        MonthlySheets(statistics=statistics, scheme=scheme, staff=staff, places=places),
+        ReportBatches(database, reports, idempotency),
+        ReportFindings(reports=reports, queries=queries, photos=photos, places=places, catalogue=types),
+        SideTasks(database, photos=photos, settings=settings.side_tasks),
+        SideTaskJobs(database, reports=reports, positions=services[StaffPositions], settings=settings.side_tasks),
+        Splitting(database, reports),
+        Merging(database, reports),
+        DayChanges(database, calendar=days, policy=how),
+        ReportJobs(
+            database,
+            reports=reports,
+            catalogue=types,
+            photos=photos,
+            notices=services[NoticeService],
+            wechat=services[WeChat],
+            audit=services.audit,
+        ),
+    )
+
+
+async def mark_late_reports(services: Services) -> None:
+    """Mark the cases whose time limit has passed, and take back what a clock that was ahead has marked."""
+    if taken_back := await services[TimeLimits].take_back():
+        log.warning("reports.not_late", count=taken_back)
+    await services[ReportService].mark_late()
+
+
+async def remind_dormant_reports(services: Services) -> None:
+    """Remind staff of the cases that nobody has touched for long."""
+    if reminded := await services[ReportService].remind_dormant():
+        log.info("reports.reminded", count=reminded)
+
+
+async def _record_changes(services: Services, _wakes: Wakes) -> None:
+    async def announce(seq: int) -> None:
+        await services.cache.publish(CHANNEL, str(seq))
+
+    lease = services.settings.feed.lease_seconds
+    await Feed(services.database, feed.SOURCE, lease_seconds=lease, announce=announce).run()
+
+
+async def _count(services: Services, _wakes: Wakes) -> None:
+    await Recount(services.database).follow(services.settings.worker.gather_seconds)
+
+
+async def _keep_topics(services: Services, _wakes: Wakes) -> None:
+    settings = services.settings
+    keeper = TopicKeeper(services.database, lease_seconds=settings.feed.lease_seconds)
+    await keeper.run(settings.worker.gather_seconds)
+
+
+async def _warn(services: Services, _wakes: Wakes) -> None:
+    await services[TimeLimits].run(services.settings.worker.warn_seconds)
+
+
+async def _export(services: Services, citizen_id: str) -> Mapping[str, Any]:
+    people = services[ReportPeople]
+    return {"reports": await people.export(citizen_id), "follows": await people.followed(citizen_id)}
+
+
+async def _forget(services: Services, citizen_id: str) -> None:
+    await services[ReportPeople].forget(citizen_id)
+
+
+async def _condition(services: Services) -> Condition:
+    return Condition(
+        warnings=[
+            f"没有 {year} 年的节假日安排，该年只按周末计算工作时间；请更新程序，或由管理员录入。"
+            for year in await services[CalendarService].unpublished()
+        ]
+    )
+
+
+ROOM = Room(
+    name="reports",
+    indexes=merge_indexes(
+        part.INDEXES
+        for part in (calendar, case_indexes, batches, intake, indicator_scheme, catalogue, standard_library, side_tasks)
+    ),
+    sharded=frozenset({"reports", "batches", "external_orders", "side_tasks"}),
+    open=_open,
+    debts=(
+        *administered("categories", "routing_rules", "catalogue_types", "filing_standards", "indicator_schemes"),
+        Debts(
+            collection="calendar_days",
+            pay={"audit": pay_audit, "recount": lambda services: services[DayChanges].pay_recount},
+        ),
+        Debts(
+            collection="reports",
+            pay={
+                "route": lambda services: services[ReportJobs].pay_route,
+                "attach": lambda services: services[ReportJobs].pay_attach,
+                "audit": lambda services: services[ReportJobs].pay_audit,
+                "resume": lambda services: services[ReportJobs].pay_resume,
+                "warn": lambda services: services[TimeLimits].pay_warn,
+                "absorb": lambda services: services[Merging].pay_absorb,
+                "find_duplicates": lambda services: services[Duplicates].pay_find_duplicates,
+                "offer_check": lambda services: services[SideTaskJobs].pay_offer_check,
+                "cancel_checks": lambda services: services[SideTaskJobs].pay_cancel_checks,
+                "move_checks": lambda services: services[SideTaskJobs].pay_move_checks,
+                "create_children": lambda services: services[Splitting].pay_create_children,
+                "tell_parent": lambda services: services[Splitting].pay_tell_parent,
+                "suggest": lambda services: services[Suggestions].pay_suggest,
+                "learn": lambda services: services[ReportLessons].pay_learn,
+            },
+            can_wait=frozenset({"learn", "find_duplicates"}),
+        ),
+        Debts(
+            collection="reports",
+            pay={
+                "check_text": lambda services: services[ReportJobs].pay_check_text,
+                "notify": lambda services: services[ReportJobs].pay_notify,
+            },
+            outside=True,
+        ),
+        Debts(
+            collection="side_tasks",
+            pay={
+                "offer": lambda services: services[SideTaskJobs].pay_offer,
+                "lapse": lambda services: services[SideTaskJobs].pay_lapse,
+                "expire": lambda services: services[SideTaskJobs].pay_expire,
+                "tell_case": lambda services: services[SideTaskJobs].pay_tell_case,
+                "audit": pay_audit,
+            },
+        ),
+        Debts(collection="photos", pay={"tell_verdict": lambda services: services[ReportJobs].pay_tell_verdict}),
+        Debts(
+            collection="photos",
+            group="blurring",
+            pay={"tell_blurred": lambda services: services[ReportJobs].pay_tell_blurred},
+            can_wait=frozenset({"tell_blurred"}),
+        ),
+    ),
+    turns=(Turn("* * * * *", mark_late_reports), Turn("*/10 * * * *", remind_dormant_reports)),
+    tasks=(Task(_record_changes), Task(_count), Task(_keep_topics), Task(_warn, by_clock=True)),
+    http=(
+        "miniprogram_api.reports",
+        "admin.reports.routes",
+        "admin.live.routes",
+        "handlers.open311",
+        "handlers.intake",
+    ),
+    path_parameters={
+        "number": (r"\d{20}", "The case number: division (6), date (8), serial (6)."),
+        "action": (r"[a-z_]{1,40}", "An action of the table of transitions, e.g. dispatch."),
+        "day": (r"\d{4}-\d{2}-\d{2}", "A date in Asia/Shanghai, e.g. 2026-10-01."),
+        "indicator": (r"[a-z0-9_]{2,40}", "The key of an indicator, e.g. handling_rate."),
+        "category_key": (r"[a-z0-9_]{2,40}", "The key of a category, e.g. exposed_garbage."),
+        "topic_id": (r"\d{20}", "The id of a topic: the number of the report that founded it."),
+        "task_id": (r"[0-9a-hjkmnp-tv-z]{26}", "The id of a check on site."),
+        "rule_key": (r"[a-z0-9_]{2,40}", "The key of a routing rule."),
+        "format": (r"xml|json", "The form of the answer: text/xml or application/json."),
+        "service_code": (r"[^/]{1,100}", "A service_code of the service list."),
+        "service_request_id": (r"[^/]{1,100}", "What POST requests returned: the case number."),
+        "token": (r"[^/]{1,100}", "The same: no other tokens are given."),
+        "external_number": (r"[A-Za-z0-9][A-Za-z0-9_-]{0,59}", "The number that the sender gave the order."),
+    },
+    permissions=frozenset(row.permission for row in TRANSITIONS if "staff" in row.actors and row.permission),
+    personal=PersonalData(
+        held={
+            "reports": (
+                "reporter.citizen_id",
+                "followers",
+                "notices.citizen_id",
+                "acted.citizen_id",
+                "timeline.by.id",
+            )
+        },
+        export=_export,
+        forget=_forget,
+    ),
+    condition=_condition,
+)

@@ -1,0 +1,43 @@
+"""What the settings say of how cases are worked on, in the forms that the services take."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+from datetime import time
+
+from core.config import ConfigurationError, Settings
+from reports.calendar import FIRST_YEAR
+from reports.checks import RequiredChecks
+from reports.deadlines import Limit, WorkCalendar
+from reports.facts import Policy
+from reports.running_limit import Escalation, WarningStep
+
+
+def working_hours(settings: Settings) -> WorkCalendar:
+    """The district's working hours in a week without holidays. Raises :class:`ConfigurationError`."""
+    reports = settings.reports
+    periods = tuple((time.fromisoformat(a), time.fromisoformat(b)) for a, b in reports.working_periods)
+    weekdays = {d - 1: periods if d in reports.working_weekdays else () for d in range(1, 8)}
+    try:
+        return WorkCalendar(periods=periods, weekday_periods=weekdays, first_year=FIRST_YEAR, last_year=FIRST_YEAR)
+    except ValueError as error:
+        raise ConfigurationError(f"reports: {error}") from error
+
+
+def escalation_of(settings: Settings) -> Escalation:
+    """Who is told when a time limit runs out. Raises :class:`ConfigurationError`."""
+    reports = settings.reports
+    steps = tuple(WarningStep(step.percent, tuple(step.roles)) for step in reports.warnings)
+    try:
+        return Escalation(steps, without_unit=tuple(reports.warned_without_unit))
+    except ValueError as error:
+        raise ConfigurationError(f"reports.warnings: {error}") from error
+
+
+def policy(settings: Settings) -> Policy:
+    """How the district works, from the settings."""
+    given = settings.reports.model_dump(include={field.name for field in fields(Policy)})
+    limits = {name: Limit(**given[name]) for name in ("dispatch_limit", "closing_limit")}
+    checked = settings.side_tasks
+    checks = RequiredChecks(frozenset(checked.before_filing), frozenset(checked.before_closing))
+    return Policy(**{**given, **limits}, checks=checks)

@@ -1,0 +1,52 @@
+"""The rooms of the house, each before those that use it. A new domain adds itself here, and edits nothing else."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import cache
+from importlib import import_module
+from pathlib import Path
+from typing import Final
+
+from accounts.roles import starting_roles
+from accounts.room import ROOM as ACCOUNTS
+from core.common import ROOM as COMMON
+from core.room import Room
+from handlers.operations import Route
+from inference.room import ROOM as INFERENCE
+from notices.room import ROOM as NOTICES
+from places.room import ROOM as PLACES
+from reports.room import ROOM as REPORTS
+from reports.snapshots.room import ROOM as SNAPSHOTS
+from webhooks.room import ROOM as WEBHOOKS
+
+ROOMS: Final[tuple[Room, ...]] = (COMMON, PLACES, ACCOUNTS, NOTICES, INFERENCE, REPORTS, SNAPSHOTS, WEBHOOKS)
+
+
+def routes_of(rooms: Sequence[Room]) -> tuple[Route, ...]:
+    """Every address that they serve."""
+    return tuple(route for room in rooms for module in room.http for route in import_module(module).ROUTES)
+
+
+def path_parameters_of(rooms: Sequence[Room]) -> Mapping[str, tuple[str, str]]:
+    """What the parameters in addresses look like, and what they are. Raises :class:`ValueError` for one said twice."""
+    found: dict[str, tuple[str, str]] = {}
+    for room in rooms:
+        if twice := found.keys() & room.path_parameters.keys():
+            raise ValueError(f"{room.name}: path parameters of another room as well: {sorted(twice)}")
+        found |= room.path_parameters
+    return found
+
+
+def role_files_of(rooms: Sequence[Room]) -> tuple[Path, ...]:
+    """What the starting roles may do in each."""
+    return tuple(room.roles for room in rooms if room.roles is not None)
+
+
+@cache
+def permissions_of(rooms: tuple[Room, ...]) -> frozenset[str]:
+    """What a role can be made of: what an endpoint declares, a room names besides, or a starting role has."""
+    declared = {op.permission for route in routes_of(rooms) for op in route.operations.values() if op.permission}
+    named = {permission for room in rooms for permission in room.permissions}
+    started = {p for role in starting_roles(*role_files_of(rooms)) for p in role.permissions}
+    return frozenset(declared | named | started)
