@@ -26,8 +26,8 @@ from bench.district import District, due, populate, settle, settle_in
 from bench.load import Load, Measured
 from bench.measurements import MEASUREMENTS, Measurement
 from bench.stage import Group, Memory, Stage, cpu_seconds, memory, open_stage
-from core.config import load_settings
 from core.services import Services
+from server.rooms import load_settings
 from server.services import open_services
 
 WARM_UP_SECONDS = 2.0

@@ -18,7 +18,6 @@ from tornado.web import Application, RequestHandler
 
 from accounts.models import StaffSession
 from core.clock import now
-from core.config import load_settings
 from core.database import Database
 from core.ids import new_id
 from core.photo_store import PhotoStore
@@ -26,6 +25,7 @@ from core.pictures import read_picture
 from core.services import Services
 from reports.queries import Filters, ReportQueries
 from reports.snapshots.services import SnapshotServices
+from server.rooms import load_settings
 from server.services import open_services
 
 SUBMITTED = "limit_submitted"

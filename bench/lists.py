@@ -28,13 +28,13 @@ from bench.load import Load, Measured, request
 from bench.million import multiply
 from bench.stage import Stage, open_stage
 from core.clock import now, shanghai
-from core.config import load_settings
 from core.database import connect
 from core.services import Services
 from reports.case_indexes import INDEXES
 from reports.queries import Filters, staff_query
 from server import demo
 from server.demo_geography import DISTRICT
+from server.rooms import load_settings
 from server.services import open_services
 
 AIM_MS = 100

@@ -34,12 +34,12 @@ from bench.load import Load
 from bench.stage import Memory, Stage, cpu_seconds, memory, open_stage
 from core.changes import ChangeLog
 from core.clock import now
-from core.config import load_settings
 from core.ids import new_id
 from core.services import Services
 from reports.models import NewReport, Reporter
 from reports.service import ReportService
 from server.process import choose_port, spawn
+from server.rooms import load_settings
 from server.run import ROOT
 from server.services import open_services
 

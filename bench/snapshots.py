@@ -30,7 +30,6 @@ from bench.district import picture, place, settle_in
 from bench.load import Load, Measured, request
 from bench.stage import Stage, cpu_seconds, memory, open_stage
 from core.clock import now
-from core.config import load_settings
 from core.ids import new_id
 from core.services import Services
 from inference.photos import PhotoClassifier
@@ -38,6 +37,7 @@ from places.coordinates import CRS
 from places.models import Position
 from reports.snapshots.camera_sheets import NewCamera
 from reports.snapshots.services import SnapshotServices
+from server.rooms import load_settings
 from server.services import open_services
 
 CAMERAS = 200

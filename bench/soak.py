@@ -19,7 +19,7 @@ from bench.district import District, due, populate, settle, settle_in
 from bench.load import Load
 from bench.measurements import MEASUREMENTS
 from bench.stage import Memory, Stage, memory, open_stage
-from core.config import load_settings
+from server.rooms import load_settings
 from server.services import open_services
 
 CONNECTIONS = 8

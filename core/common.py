@@ -87,6 +87,7 @@ ROOM = Room(
     indexes=merge_indexes([idempotency.INDEXES, jobs.INDEXES, changes.INDEXES, photos.INDEXES]),
     sharded=frozenset({"idempotency", "photos", "change_heads"}),
     open=_open,
+    stores=lambda settings: {"photos": settings.photos.store, "files": settings.files.store},
     debts=(
         Debts(
             collection="jobs",

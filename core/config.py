@@ -2,15 +2,20 @@
 
 A nested setting ``wechat.appid`` is ``GONGZHI_WECHAT__APPID`` in the environment; ``MONGODB_URL`` and ``REDIS_URL``
 stand for the two that every host knows. An unknown key is an error, not a silent default.
+
+Here are the sections that belong to no single room; a room brings its own (:attr:`core.room.Room.settings`), and
+``server.rooms.load_settings`` loads all. The command line of one room loads what it uses, and passes over the sections
+of others.
 """
 
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, ValidationError, create_model
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, YamlConfigSettingsSource
 
 from core.config_sections import (
@@ -32,6 +37,7 @@ from core.config_sections import (
     Redis,
     Reports,
     Sandbox,
+    Section,
     Server,
     Sessions,
     SideTasks,
@@ -58,11 +64,14 @@ BUILT_IN_KEYS = frozenset(
 )
 
 
+S = TypeVar("S", bound=Section)
+
+
 class Settings(BaseSettings):
-    """Every setting of the product."""
+    """The common settings; ``settings[GasSettings]`` is the section of that class, which a room has brought."""
 
     model_config = SettingsConfigDict(
-        extra="forbid",
+        extra="ignore",
         env_prefix=ENVIRONMENT_PREFIX,
         env_nested_delimiter="__",
         frozen=True,
@@ -95,6 +104,13 @@ class Settings(BaseSettings):
     snapshots: Snapshots = Snapshots()
     log: Log = Log()
 
+    def __getitem__(self, kind: type[S]) -> S:
+        """The section of class ``kind``. Raises :class:`KeyError` where no room has brought it."""
+        for section in self.__dict__.values():
+            if type(section) is kind:
+                return section
+        raise KeyError(kind.__name__)
+
     @classmethod
     def settings_customise_sources(
         cls,
@@ -109,12 +125,31 @@ class Settings(BaseSettings):
         return (init_settings, env_settings, YamlConfigSettingsSource(settings_cls, yaml_file=file))
 
 
+class _AllSettings(Settings):
+    """What knows every section, and takes no other."""
+
+    model_config = SettingsConfigDict(extra="forbid")
+
+
+def settings_with(sections: Mapping[str, type[Section]]) -> type[Settings]:
+    """The settings of a house whose rooms bring ``sections``, by name: every one there is.
+
+    Raises :class:`ValueError` for a name that is taken.
+    """
+    if taken := sections.keys() & Settings.model_fields.keys():
+        raise ValueError(f"sections of the common settings: {sorted(taken)}")
+    fields: dict[str, Any] = {name: (kind, kind()) for name, kind in sections.items()}
+    return create_model("Settings", __base__=_AllSettings, **fields)
+
+
 class ConfigurationError(Exception):
     """The settings cannot be used; the message lists each problem and what to set instead."""
 
 
-def load_settings(**overrides: Any) -> Settings:
+def load_settings(kind: type[Settings] = Settings, **overrides: Any) -> Settings:
     """The settings in force: ``overrides``, then the environment, then ``config.yaml``, then the defaults.
+
+    ``kind`` says which sections there are; :class:`Settings` itself passes over those that it does not know.
 
     Raises :class:`ConfigurationError` for an unknown key, a value out of range, or what production refuses.
     """
@@ -122,9 +157,9 @@ def load_settings(**overrides: Any) -> Settings:
         value = os.environ.get(name)
         if value and f"{ENVIRONMENT_PREFIX}{section.upper()}__URL" not in os.environ:
             overrides[section] = {"url": value, **overrides.get(section, {})}
-    problems = _unknown_environment()
+    problems = _unknown_environment(kind) if kind.model_config["extra"] == "forbid" else []
     try:
-        settings = Settings(**overrides)
+        settings = kind(**overrides)
     except ValidationError as error:
         problems += [f"{'.'.join(str(p) for p in e['loc'])}: {e['msg']}" for e in error.errors()]
         raise ConfigurationError(_listed(problems)) from error
@@ -138,10 +173,10 @@ def _listed(problems: list[str]) -> str:
     return "The configuration cannot be used:\n" + "\n".join(f"  - {p}" for p in problems)
 
 
-def _unknown_environment() -> list[str]:
+def _unknown_environment(kind: type[Settings]) -> list[str]:
     """Variables with our prefix that name no setting: pydantic-settings passes over them, people mistype them."""
     known = {f"{ENVIRONMENT_PREFIX}CONFIG"}
-    for name, field in Settings.model_fields.items():
+    for name, field in kind.model_fields.items():
         known.add(f"{ENVIRONMENT_PREFIX}{name}".upper())
         _add_nested(known, f"{ENVIRONMENT_PREFIX}{name}".upper(), field.annotation)
     return [

@@ -10,11 +10,13 @@ from pydantic import BaseModel, ConfigDict, Field, IPvAnyNetwork, SecretStr
 SANDBOX_APPID = "wx5a4db0c0ffee0001"
 
 
-class _Section(BaseModel):
+class Section(BaseModel):
+    """A section of the configuration, a room's or a common one. An unknown key in it is an error."""
+
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-class Server(_Section):
+class Server(Section):
     """The HTTP front door."""
 
     host: str = "127.0.0.1"
@@ -24,7 +26,7 @@ class Server(_Section):
     trusted_proxies: tuple[IPvAnyNetwork, ...] = ()
 
 
-class MongoDB(_Section):
+class MongoDB(Section):
     """The database; no URL means the embedded one."""
 
     url: str | None = None
@@ -33,26 +35,26 @@ class MongoDB(_Section):
     pool_size: Annotated[int, Field(ge=1, le=1000)] = 20
 
 
-class Redis(_Section):
+class Redis(Section):
     """Caches, limits, locks, wake-ups; no URL means the embedded one."""
 
     url: str | None = None
 
 
-class Sandbox(_Section):
+class Sandbox(Section):
     """The stand-in for WeChat that `make run` starts."""
 
     enabled: bool = True
     port: Annotated[int, Field(ge=0, le=65535)] = 8100
 
 
-class Folders(_Section):
+class Folders(Section):
     """Where the embedded services and the photo store keep their files, relative to the project folder."""
 
     data: Path = Path("var")
 
 
-class Keys(_Section):
+class Keys(Section):
     """Secrets of at least 32 characters each. Changing ``index`` makes stored phones unsearchable."""
 
     data: SecretStr = SecretStr("development-only-data-key-0123456789ab")
@@ -61,7 +63,7 @@ class Keys(_Section):
     audit: SecretStr = SecretStr("development-only-audit-key-0123456789a")
 
 
-class Templates(_Section):
+class Templates(Section):
     """Ids of the subscribe-message templates chosen in the WeChat console, by what they tell."""
 
     filed: str = "tmpl-report-filed-0000000000000000000000001"
@@ -71,7 +73,7 @@ class Templates(_Section):
     supplement: str = "tmpl-report-supplement-00000000000000000001"
 
 
-class WeChat(_Section):
+class WeChat(Section):
     """The mini-program's identity and the push callback."""
 
     base_url: str = "https://api.weixin.qq.com"
@@ -83,7 +85,7 @@ class WeChat(_Section):
     templates: Templates = Templates()
 
 
-class S3(_Section):
+class S3(Section):
     """How to reach the bucket, where photos are kept in one; what is empty is left to the service's own defaults."""
 
     endpoint: str | None = None
@@ -93,7 +95,7 @@ class S3(_Section):
     virtual_hosted_style: bool = False
 
 
-class Photos(_Section):
+class Photos(Section):
     """Where photos go, and for how long an unused one is kept."""
 
     store: str = "file:var/photos"
@@ -106,7 +108,7 @@ class Photos(_Section):
     detectors: Path = Path("inference/models")
 
 
-class Sessions(_Section):
+class Sessions(Section):
     """How long people stay signed in, and when a staff account locks."""
 
     citizen_days: Annotated[int, Field(ge=1)] = 30
@@ -118,7 +120,7 @@ class Sessions(_Section):
     second_factor: Literal["optional", "by_role"] = "optional"
 
 
-class Passwords(_Section):
+class Passwords(Section):
     """What passwords of staff must be, and how long they last (GB/T 22239 level 3)."""
 
     min_length: Annotated[int, Field(ge=8, le=64)] = 10
@@ -127,14 +129,14 @@ class Passwords(_Section):
     expiry_days: Annotated[int, Field(ge=0)] = 90
 
 
-class Limit(_Section):
+class Limit(Section):
     """At most ``count`` calls in any ``seconds`` (a sliding window of two halves)."""
 
     count: Annotated[int, Field(ge=1)]
     seconds: Annotated[int, Field(ge=1)]
 
 
-class Limits(_Section):
+class Limits(Section):
     """Request limits: by citizen (or staff) where one is signed in, by address where not."""
 
     enabled: bool = True
@@ -146,21 +148,21 @@ class Limits(_Section):
     partner: Limit = Limit(count=600, seconds=3600)
 
 
-class WarningStep(_Section):
+class WarningStep(Section):
     """At ``percent`` of a case's time limit, staff with one of ``roles`` who reach the case are told."""
 
     percent: Annotated[int, Field(ge=1, le=300)]
     roles: list[Annotated[str, Field(pattern=r"^[a-z_]{2,40}$")]]
 
 
-class TimeLimit(_Section):
+class TimeLimit(Section):
     """So many hours or days on one of the four clocks (docs/time-limits.md)."""
 
     value: Annotated[int, Field(ge=1, le=8784)]
     unit: Literal["urgent_hour", "work_hour", "work_day", "natural_day"]
 
 
-class Reports(_Section):
+class Reports(Section):
     """How cases are numbered, how near is near, and when limits run."""
 
     division: Annotated[str, Field(pattern=r"^\d{6}$")] = "990101"
@@ -184,7 +186,7 @@ class Reports(_Section):
     dormant_days: Annotated[int, Field(ge=1)] = 7
 
 
-class SideTasks(_Section):
+class SideTasks(Section):
     """Checks on site: for which categories they are required, and to whom they are offered for how long."""
 
     before_filing: list[str] = []
@@ -199,34 +201,34 @@ class SideTasks(_Section):
     position_minutes: Annotated[float, Field(gt=0, le=120)] = 30
 
 
-class Open311(_Section):
+class Open311(Section):
     """What the discovery document of Open311 says to developers."""
 
     contact: str = "请联系本区城市运行管理中心。"
     key_service: str = "请向本区城市运行管理中心申请接口密钥（api_key）。"
 
 
-class AuditLog(_Section):
+class AuditLog(Section):
     """How long audit entries are kept (the law wants six months at least), and how soon they are sealed."""
 
     retention_days: Annotated[int, Field(ge=180)] = 365
     seal_seconds: Annotated[float, Field(gt=0)] = 10.0
 
 
-class Notices(_Section):
+class Notices(Section):
     """The inboxes of staff."""
 
     keep_days: Annotated[int, Field(ge=1)] = 90
 
 
-class Feed(_Section):
+class Feed(Section):
     """The record of changes that live updates and webhooks follow."""
 
     keep_days: Annotated[int, Field(ge=1, le=365)] = 7
     lease_seconds: Annotated[float, Field(gt=0)] = 10.0
 
 
-class Live(_Section):
+class Live(Section):
     """Live updates over WebSocket; the limits are of each application process."""
 
     connections: Annotated[int, Field(ge=1)] = 2000
@@ -239,7 +241,7 @@ class Live(_Section):
     origins: list[str] = []
 
 
-class Webhooks(_Section):
+class Webhooks(Section):
     """Where webhooks may go, how long a receiver may take, and when one that fails is paused."""
 
     allowed_hosts: list[str] = []
@@ -248,7 +250,7 @@ class Webhooks(_Section):
     pause_after_hours: Annotated[float, Field(ge=0)] = 24.0
 
 
-class Worker(_Section):
+class Worker(Section):
     """What pays the debts that documents owe."""
 
     concurrency: Annotated[int, Field(ge=1)] = 8
@@ -263,7 +265,7 @@ class Worker(_Section):
     warn_seconds: Annotated[float, Field(gt=0)] = 10.0
 
 
-class Inference(_Section):
+class Inference(Section):
     """The classifiers of photos and texts, and where their weights are, relative to the project folder."""
 
     enabled: bool = True
@@ -276,7 +278,7 @@ class Inference(_Section):
     nothing_at: Annotated[float, Field(gt=0, le=1.01)] = 0.9
 
 
-class Files(_Section):
+class Files(Section):
     """Workbooks that people ask for and hand in: where they are kept, for how long, and how large one may be.
 
     A bucket is reached as ``photos.s3`` says.
@@ -287,7 +289,7 @@ class Files(_Section):
     max_rows: Annotated[int, Field(ge=1, le=1_000_000)] = 200_000
 
 
-class Snapshots(_Section):
+class Snapshots(Section):
     """What cameras send: where pictures are kept for how long, and how much may wait to be looked at."""
 
     store: str = "file:var/snapshots"
@@ -301,7 +303,7 @@ class Snapshots(_Section):
     keep_records_days: Annotated[int, Field(ge=1)] = 30
 
 
-class Log(_Section):
+class Log(Section):
     """Logs go to standard error, one line an event."""
 
     level: Literal["debug", "info", "warning", "error"] = "info"

@@ -16,6 +16,7 @@ from pymongo import IndexModel
 
 from core.audit import audit_payer
 from core.config import Settings
+from core.config_sections import Section
 from core.database import Database
 from core.debts import PLACES_EACH, Document, Parties, Payer
 from core.services import Services
@@ -111,17 +112,20 @@ class Room:
     """One room.
 
     ``indexes``: by collection, of every one that the room writes. ``sharded``: those that are sharded, by hashed
-    ``_id``; all others stay on one shard. ``http``: modules with its routes (``ROUTES``). ``path_parameters``: what a
-    parameter in an address looks like, and what it is. ``permissions``: those that staff need besides what its
-    endpoints declare. ``roles``: a YAML file of what the starting roles may do in it. ``known``: by kind of thing, such
-    as ``area``, which of some ids it has. ``observe`` sets its gauges whenever the figures are asked for; ``condition``
-    is asked for by ``/readyz``.
+    ``_id``; all others stay on one shard. ``settings``: sections of the configuration by name. ``stores``: by name, the
+    addresses of the stores in which it keeps files, which a backup copies. ``http``: modules with its routes
+    (``ROUTES``). ``path_parameters``: what a parameter in an address looks like, and what it is. ``permissions``: those
+    that staff need besides what its endpoints declare. ``roles``: a YAML file of what the starting roles may do in it.
+    ``known``: by kind of thing, such as ``area``, which of some ids it has. ``observe`` sets its gauges whenever the
+    figures are asked for; ``condition`` is asked for by ``/readyz``.
     """
 
     name: str
     indexes: Mapping[str, Sequence[IndexModel]] = field(default_factory=dict)
     sharded: frozenset[str] = frozenset()
     open: Open | None = None
+    settings: Mapping[str, type[Section]] = field(default_factory=dict)
+    stores: Callable[[Settings], Mapping[str, str]] | None = None
     debts: tuple[Debts, ...] = ()
     turns: tuple[Turn, ...] = ()
     tasks: tuple[Task, ...] = ()

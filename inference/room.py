@@ -7,7 +7,7 @@ from datetime import timedelta
 
 import structlog
 
-from core.config import CONFIG_FILE
+from core.config import CONFIG_FILE, Settings
 from core.database import merge_indexes
 from core.photos import PhotoService
 from core.room import Condition, Debts, Room, Task, Turn, Wakes, administered
@@ -18,6 +18,7 @@ from inference.drift import Drift
 from inference.following import following
 from inference.hiding import PictureHider
 from inference.labels import LabelService
+from inference.model_store import ModelStore
 from inference.promotions import Promotions
 from inference.seeing import PhotoSeeing
 from inference.service import InferenceService
@@ -43,6 +44,11 @@ async def _open(services: Services, stack: AsyncExitStack) -> None:
     )
     # From here on the process has the model in force.
     await stack.enter_async_context(following(settings, database, service))
+
+
+def _stores(settings: Settings) -> dict[str, str]:
+    """Where the models are that were trained here."""
+    return {"models": ModelStore.of(settings).folder("0" * 16).parent.resolve().as_uri()}
 
 
 async def blur_stored_photos(services: Services) -> None:
@@ -81,6 +87,7 @@ ROOM = Room(
     indexes=merge_indexes(room.INDEXES for room in (condition, labels, drift, promotions)),
     sharded=frozenset({"inference_workers", "labels"}),
     open=_open,
+    stores=_stores,
     debts=(
         *administered("model_promotions", "model_settings"),
         Debts(collection="photos", pay={"see": lambda services: services[PhotoSeeing].pay_see}),

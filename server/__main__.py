@@ -16,12 +16,13 @@ from rich.console import Console
 from rich.progress import Progress, TaskID
 
 from core import log
-from core.config import ConfigurationError, Settings, load_settings
+from core.config import ConfigurationError, Settings
 from core.errors import AppError
 from core.photos import PhotoService
 from server.backup.command_line import add_options, run
 from server.backup.manifest import BackupError
 from server.heap import keep_small
+from server.rooms import load_settings
 
 _BLURRED_AT_ONCE = 100
 _COMMANDS = {

@@ -6,11 +6,13 @@ from collections.abc import Mapping, Sequence
 from functools import cache
 from importlib import import_module
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from accounts.roles import starting_roles
 from accounts.room import ROOM as ACCOUNTS
+from core import config
 from core.common import ROOM as COMMON
+from core.config import Settings, settings_with
 from core.room import Room
 from handlers.operations import Route
 from inference.room import ROOM as INFERENCE
@@ -21,6 +23,19 @@ from reports.snapshots.room import ROOM as SNAPSHOTS
 from webhooks.room import ROOM as WEBHOOKS
 
 ROOMS: Final[tuple[Room, ...]] = (COMMON, PLACES, ACCOUNTS, NOTICES, INFERENCE, REPORTS, SNAPSHOTS, WEBHOOKS)
+
+
+def settings_of(rooms: Sequence[Room]) -> type[Settings]:
+    """The settings of a house of ``rooms``."""
+    return settings_with({name: section for room in rooms for name, section in room.settings.items()})
+
+
+HOUSE_SETTINGS: Final = settings_of(ROOMS)
+
+
+def load_settings(**overrides: Any) -> Settings:
+    """The settings in force, with the sections of all rooms. Raises :class:`core.config.ConfigurationError`."""
+    return config.load_settings(HOUSE_SETTINGS, **overrides)
 
 
 def routes_of(rooms: Sequence[Room]) -> tuple[Route, ...]:

@@ -68,6 +68,7 @@ ROOM = Room(
     indexes=INDEXES,
     sharded=frozenset({"snapshots", "snapshot_windows"}),
     open=_open,
+    stores=lambda settings: {"snapshots": settings.snapshots.store},
     debts=(
         *administered("camera_sources", "cameras"),
         Debts(

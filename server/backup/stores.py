@@ -22,8 +22,9 @@ from obstore.exceptions import BaseError
 
 from core.config import Settings, s3_options, store_url
 from core.object_store import Store, open_store, sync
-from inference.model_store import ModelStore
+from core.room import Room
 from server.backup.manifest import UNFINISHED, BackupError, Entry, StorePart, Tell, compare, digest_of, entries
+from server.rooms import ROOMS
 
 _AT_ONCE = 8
 _PIECE = 1 << 20
@@ -38,15 +39,9 @@ class FileSource:
     folder: Path | None
 
 
-def stores_of(settings: Settings) -> list[FileSource]:
-    """Every store that ``settings`` name, the models that were trained here included."""
-    trained = ModelStore.of(settings).folder("0" * 16).parent
-    urls = {
-        "photos": settings.photos.store,
-        "files": settings.files.store,
-        "snapshots": settings.snapshots.store,
-        "models": trained.resolve().as_uri(),
-    }
+def stores_of(settings: Settings, rooms: Sequence[Room] = ROOMS) -> list[FileSource]:
+    """Every store of the rooms."""
+    urls = {name: url for room in rooms if room.stores for name, url in room.stores(settings).items()}
     kind = "application/octet-stream"
     return [
         FileSource(name, *open_store(store_url(url), content_type=kind, **s3_options(settings)))

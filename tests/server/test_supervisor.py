@@ -17,8 +17,8 @@ import httpx
 import pytest
 from pymongo import AsyncMongoClient
 
-from core.config import load_settings
 from server.logs import Follower, summary
+from server.rooms import load_settings
 from tests.effort import PATIENCE, within
 from tests.server.processes import is_alive, until
 
@@ -280,7 +280,7 @@ def test_a_log_line_is_summed_up_with_the_last_line_of_its_exception() -> None:
 RUN = """
 import asyncio, json, os, sys
 from pathlib import Path
-from core.config import load_settings
+from server.rooms import load_settings
 from server.run import Programs, run
 
 folder, port, application, sandbox = Path(sys.argv[1]), int(sys.argv[2]), sys.argv[3], sys.argv[4]
