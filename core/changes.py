@@ -28,6 +28,9 @@ INDEXES = {
     "feeds": [],
 }
 
+Key = tuple[str, str]
+"""A document: its kind, and its ``_id``."""
+
 _TRIM = 1000
 _INNER = {"token": 0}
 
@@ -59,27 +62,33 @@ class ChangeLog:
         found = self._changes.find({"_id": bounds}, _INNER).sort("_id", ASCENDING).limit(limit)
         return [dict(change) async for change in found]
 
-    async def latest_of(self, numbers: Sequence[str]) -> dict[str, Document]:
-        """By number, the latest change of each document, or its head where the change is gone."""
-        stages: list[Document] = [
-            {"$match": {"number": {"$in": list(numbers)}}},
-            {"$sort": {"number": 1, "_id": -1}},
-            {"$group": {"_id": "$number", "latest": {"$first": "$$ROOT"}}},
-        ]
-        found = {row["_id"]: row["latest"] async for row in self._changes.aggregate(stages)}
-        if missing := [n for n in numbers if n not in found]:
-            found |= {head["_id"]: head async for head in self._heads.find({"_id": {"$in": missing}})}
+    async def latest_of(self, keys: Sequence[Key]) -> dict[Key, Document]:
+        """The latest change of each document, or its head where the change is gone."""
+        found: dict[Key, Document] = {}
+        for kind in dict.fromkeys(kind for kind, _ in keys):
+            numbers = [number for of_kind, number in keys if of_kind == kind]
+            stages: list[Document] = [
+                {"$match": {"number": {"$in": numbers}}},
+                {"$sort": {"number": 1, "_id": -1}},
+                {"$match": {"kind": kind}},
+                {"$group": {"_id": "$number", "latest": {"$first": "$$ROOT"}}},
+            ]
+            found |= {(kind, row["_id"]): row["latest"] async for row in self._changes.aggregate(stages)}
+            missing = {_head_id(kind, n): n for n in numbers if (kind, n) not in found}
+            if missing:
+                heads = self._heads.find({"_id": {"$in": list(missing)}})
+                found |= {(kind, missing[head["_id"]]): head async for head in heads}
         return found
 
     async def put_heads(self, changes: Sequence[Document]) -> None:
         """Keep what each of ``changes`` left behind as the head of its document, unless a later one is there."""
         writes = []
         for change in changes:
-            head = {name: change[name] for name in HEAD}
+            head = {name: change.get(name) for name in HEAD}
             newer = {"$gt": [{"$ifNull": ["$seq", -1]}, change.get("_id", 0)]}
             kept = {name: {"$cond": [newer, f"${name}", {"$literal": value}]} for name, value in head.items()}
             kept["seq"] = {"$max": ["$seq", change.get("_id", 0)]}
-            writes.append(UpdateOne({"_id": change["number"]}, [{"$set": kept}], upsert=True))
+            writes.append(UpdateOne({"_id": _head_id(change["kind"], change["number"])}, [{"$set": kept}], upsert=True))
         if writes:
             await self._heads.bulk_write(writes, ordered=False)
 
@@ -101,9 +110,14 @@ class ChangeLog:
                 old.append(change)
             if not old:
                 return trimmed
-            await self.put_heads([c for c in old if c["kind"] == "report"])
+            await self.put_heads([c for c in old if c["kind"] != "feed"])
             result = await self._changes.delete_many({"_id": {"$lte": old[-1]["_id"]}})
             trimmed += result.deleted_count
+
+
+def _head_id(kind: str, number: str) -> str:
+    """The ``_id`` of a head; that of a case is its number alone, as it was when there were no other kinds."""
+    return number if kind == "report" else f"{kind}:{number}"
 
 
 HEAD = ("entries", "mark", "areas", "unit_id", "units", "to", "late", "version")

@@ -17,6 +17,7 @@ from core.config import s3_options, store_url
 from core.database import merge_indexes
 from core.debts import Document, Payer, Payment, Postponed
 from core.encryption import Signer
+from core.feed import Feed
 from core.idempotency import Idempotency
 from core.photo_marks import PhotoMarks
 from core.photo_store import PhotoStore
@@ -67,6 +68,15 @@ async def trim_changes(services: Services) -> None:
         log.info("changes.trimmed", count=trimmed)
 
 
+async def _record_changes(services: Services, _wakes: Wakes) -> None:
+    async def announce(seq: int) -> None:
+        await services.cache.publish(changes.CHANNEL, str(seq))
+
+    sources = [watched.source for room in services.rooms for watched in room.changes]
+    lease = services.settings.feed.lease_seconds
+    await Feed(services.database, sources, lease_seconds=lease, announce=announce).run()
+
+
 async def _seal(services: Services, _wakes: Wakes) -> None:
     await Sealer.of(services.settings, services.database).run(services.settings.audit.seal_seconds)
 
@@ -102,7 +112,7 @@ ROOM = Room(
         Debts(collection="photos", pay={"check": lambda services: services[PhotoService].pay_check}, outside=True),
     ),
     turns=(Turn("7 * * * *", clear_unused_photos), Turn("23 * * * *", trim_changes)),
-    tasks=(Task(_seal),),
+    tasks=(Task(_seal), Task(_record_changes)),
     http=("handlers.common", "admin.common.routes"),
     path_parameters={
         "photo_id": (r"[0-9a-hjkmnp-tv-z]{26}", "The id that POST /photos returned."),

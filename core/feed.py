@@ -1,4 +1,4 @@
-"""Writes the record of changes (:mod:`core.changes`) from MongoDB's own change stream of a collection.
+"""Writes the record of changes (:mod:`core.changes`) from MongoDB's own change stream over the database.
 
 So nobody who changes a document has to publish anything, and nothing that was changed can be left out. One process
 leads by a lease. It takes what the stream says has changed, reads those documents as they are now, and compares each
@@ -9,6 +9,7 @@ makes no second change, and killing the leader at any line neither loses nor dou
 * Each change holds the stream's position (``token``) to go on from after it, written in the same insert.
 
 When the oplog no longer reaches back to the position, every document is compared instead (:meth:`Feed._resync`).
+A kind that was not watched before begins with how its documents are then (:meth:`Feed._begin_with`).
 """
 
 from __future__ import annotations
@@ -18,16 +19,16 @@ import contextlib
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 import structlog
 from pymongo import ASCENDING, DESCENDING
 from pymongo.errors import BulkWriteError, OperationFailure, PyMongoError
 from pymongo.read_concern import ReadConcern
 
-from core.changes import ChangeLog
+from core.changes import ChangeLog, Key
 from core.clock import now
-from core.database import Collection, Database
+from core.database import Database
 from core.debts import Document
 from core.leadership import Leadership
 from core.metrics import CHANGES
@@ -45,15 +46,21 @@ _DUPLICATE = 11000
 _POSITION_LOST = frozenset({136, 222, 260, 280, 286})
 
 
+POSITION: Final = "reports"
+"""The name of the feed's position and lease."""
+
+
 @dataclass(frozen=True)
 class Source:
     """What is watched, and what a change of it is.
 
-    ``fields`` are the top-level fields in which readers can see a change; updates of others are not looked at.
-    ``describe(document, latest)`` gives the changes that lead from what ``latest`` (a change or head, or None) left
-    behind to ``document`` (None: it was removed), in order; each has what :data:`core.changes.HEAD` names.
+    ``kind`` is what the record calls these documents. ``fields`` are the top-level fields in which readers can see a
+    change; updates of others are not looked at. ``describe(id, document, latest)`` gives the changes that lead from
+    what ``latest`` (a change or head, or None) left behind to ``document`` (None: it was removed), in order; each has
+    what :data:`core.changes.HEAD` names, as far as there is such a thing.
     """
 
+    kind: str
     collection: str
     fields: tuple[str, ...]
     projection: Document
@@ -72,31 +79,36 @@ class PositionLost(Exception):
 class _Event:
     """One word of the stream: which document (None: only the position has moved), its version, the position after."""
 
-    number: str | None
+    key: Key | None
     version: int
     token: Document
 
 
 class Feed:
-    """The feed of one collection. Any number may run; one leads."""
+    """The feed of a database. Any number may run; one leads.
+
+    Its position and lease have stood under the name of the cases since there was nothing else: so two versions of the
+    program never lead at once, and each goes on from the other's position, of which a collection's is one of its
+    database, too.
+    """
 
     def __init__(
         self,
         database: Database,
-        source: Source,
+        sources: Sequence[Source],
         *,
         lease_seconds: float,
         announce: Callable[[int], Awaitable[None]],
     ) -> None:
-        self._source = source
+        self._sources = {source.collection: source for source in sources}
         self._changes = database["changes"]
         self._feeds = database["feeds"]
-        self._watched: Collection = database[source.collection].with_options(read_concern=ReadConcern("majority"))
+        self._database = database.with_options(read_concern=ReadConcern("majority"))
         self._log = ChangeLog(database)
-        self._lease = Leadership(self._feeds, source.collection, seconds=lease_seconds)
+        self._lease = Leadership(self._feeds, POSITION, seconds=lease_seconds)
         self._announce = announce
         self._seq = 0
-        self._latest: OrderedDict[str, Document] = OrderedDict()
+        self._latest: OrderedDict[Key, Document] = OrderedDict()
 
     async def run(self) -> None:
         """Lead whenever nobody else does, until cancelled."""
@@ -130,7 +142,7 @@ class Feed:
         """Go on from what is recorded, for as long as this process leads."""
         while True:
             self._latest.clear()
-            state = await self._feeds.find_one({"_id": self._source.collection}) or {}
+            state = await self._feeds.find_one({"_id": POSITION}) or {}
             last = await self._changes.find_one({}, sort=[("_id", DESCENDING)])
             noted = state.get("seq", 0)
             self._seq = max(noted, last["_id"] if last else 0)
@@ -140,6 +152,7 @@ class Feed:
                 if token is None or state.get("resync"):
                     await self._resync(state.get("resync") or "the feed is new")
                 else:
+                    await self._begin_with_new_kinds(state)
                     await self._follow(token)
             except PositionLost as error:
                 log.error("feed.position_lost", reason=str(error))
@@ -159,7 +172,7 @@ class Feed:
         try:
             while True:
                 batch = await self._next(events, reading)
-                if any(e.number is not None for e in batch):
+                if any(e.key is not None for e in batch):
                     await self._record(batch, token)
                 token = batch[-1].token
                 if loop.time() >= note_at:
@@ -184,7 +197,7 @@ class Feed:
                 first.cancel()
         else:
             batch = [events.get_nowait()]
-        if batch[0].number is not None:
+        if batch[0].key is not None:
             await asyncio.sleep(_LINGER_SECONDS)  # what changes at about the same time costs less together
         while len(batch) < _BATCH and not events.empty():
             batch.append(events.get_nowait())
@@ -193,19 +206,23 @@ class Feed:
     async def _read(self, token: Document, events: asyncio.Queue[_Event]) -> None:
         """Put what the stream says into ``events``; raises :class:`PositionLost`."""
         try:
-            async with self._watched.watch(self._stages(), resume_after=token, max_await_time_ms=1000) as stream:
+            async with self._stream(resume_after=token, max_await_time_ms=1000) as stream:
                 while stream.alive:
                     said = await stream.try_next()
                     if said is None:
                         await events.put(_Event(None, 0, stream.resume_token))
                         continue
                     if said["kind"] not in ("insert", "update", "replace", "delete"):
-                        raise PositionLost(f"the collection was subject to {said['kind']}")
-                    await events.put(_Event(said["number"], said.get("version") or 0, said["_id"]))
+                        raise PositionLost(f"{said['collection']} was subject to {said['kind']}")
+                    key = self._sources[said["collection"]].kind, said["number"]
+                    await events.put(_Event(key, said.get("version") or 0, said["_id"]))
         except OperationFailure as error:
             if error.code in _POSITION_LOST:
                 raise PositionLost(f"{error.code}: {error.details.get('codeName') if error.details else ''}") from error
             raise
+
+    def _stream(self, **options: Any) -> Any:
+        return self._database.watch(self._stages(), **options)
 
     def _stages(self) -> list[Document]:
         """Let the server pass over what readers do not see, and say no more than what has changed."""
@@ -221,12 +238,20 @@ class Feed:
             ]
         }
         tops = {"$map": {"input": changed, "in": {"$arrayElemAt": [{"$split": ["$$this", "."]}, 0]}}}
-        seen = {"$gt": [{"$size": {"$setIntersection": [tops, list(self._source.fields)]}}, 0]}
+        seen = [
+            {
+                "ns.coll": source.collection,
+                "$expr": {"$gt": [{"$size": {"$setIntersection": [tops, list(source.fields)]}}, 0]},
+            }
+            for source in self._sources.values()
+        ]
         return [
-            {"$match": {"$or": [{"operationType": {"$ne": "update"}}, {"$expr": seen}]}},
+            {"$match": {"ns.coll": {"$in": list(self._sources)}}},
+            {"$match": {"$or": [{"operationType": {"$ne": "update"}}, *seen]}},
             {
                 "$project": {
                     "kind": "$operationType",
+                    "collection": "$ns.coll",
                     "number": "$documentKey._id",
                     "version": {"$ifNull": ["$updateDescription.updatedFields.version", "$fullDocument.version"]},
                 }
@@ -239,45 +264,49 @@ class Feed:
         await self._remember(list(documents))
         changes: list[Document] = []
         for event in batch:
-            if event.number is not None:
-                new = self._compare(event.number, documents[event.number])
+            if event.key is not None:
+                new = self._compare(event.key, documents[event.key])
                 # All but the last let the stream say it again: whoever dies between them finds the rest to be missing.
                 changes += [{**c, "token": before} for c in new[:-1]]
                 changes += [{**c, "token": event.token} for c in new[-1:]]
             before = event.token
         await self._append(changes)
 
-    async def _read_documents(self, batch: Sequence[_Event]) -> dict[str, Document | None]:
-        """By number, the documents as they are now: at least as new as the stream has said."""
-        wanted: dict[str, int] = {}
+    async def _read_documents(self, batch: Sequence[_Event]) -> dict[Key, Document | None]:
+        """The documents as they are now: at least as new as the stream has said."""
+        wanted: dict[Key, int] = {}
         for event in batch:
-            if event.number is not None:
-                wanted[event.number] = max(wanted.get(event.number, 0), event.version)
-        documents: dict[str, Document | None] = dict.fromkeys(wanted)
+            if event.key is not None:
+                wanted[event.key] = max(wanted.get(event.key, 0), event.version)
+        documents: dict[Key, Document | None] = dict.fromkeys(wanted)
         behind = list(wanted)
         for _ in range(_ELECTION_TRIES):
-            async for document in self._watched.find({"_id": {"$in": behind}}, self._source.projection):
-                documents[document["_id"]] = document
+            for source in self._sources.values():
+                if ids := [number for kind, number in behind if kind == source.kind]:
+                    found = self._database[source.collection].find({"_id": {"$in": ids}}, source.projection)
+                    documents |= {(source.kind, d["_id"]): d async for d in found}
             # After an election the new primary may not know at once what of it the majority has.
-            behind = [n for n in behind if (documents[n] or {}).get("version", 0) < wanted[n]]
+            behind = [k for k in behind if (documents[k] or {}).get("version", 0) < wanted[k]]
             if not behind:
                 break
             await asyncio.sleep(_LINGER_SECONDS)
         return documents
 
-    async def _remember(self, numbers: Sequence[str]) -> None:
-        """Have at hand what the latest change of each of ``numbers`` left behind."""
-        if missing := [n for n in numbers if n not in self._latest]:
+    async def _remember(self, keys: Sequence[Key]) -> None:
+        """Have at hand what the latest change of each of ``keys`` left behind."""
+        if missing := [key for key in keys if key not in self._latest]:
             self._latest |= await self._log.latest_of(missing)
-        for number in numbers:
-            if number in self._latest:
-                self._latest.move_to_end(number)
+        for key in keys:
+            if key in self._latest:
+                self._latest.move_to_end(key)
 
-    def _compare(self, number: str, document: Document | None) -> list[Document]:
-        new = self._source.describe(number, document, self._latest.get(number))
+    def _compare(self, key: Key, document: Document | None) -> list[Document]:
+        kind, number = key
+        source = next(s for s in self._sources.values() if s.kind == kind)
+        new = source.describe(number, document, self._latest.get(key))
         if new:
-            self._latest[number] = new[-1]
-            self._latest.move_to_end(number)
+            self._latest[key] = new[-1]
+            self._latest.move_to_end(key)
         return new
 
     async def _append(self, changes: list[Document]) -> None:
@@ -310,35 +339,58 @@ class Feed:
         write("feed.resync", reason=reason)
         await self._note(resync=reason)
         # From here on the stream tells; what changes meanwhile is told a second time, and is then the same.
-        async with self._watched.watch(self._stages(), max_await_time_ms=1) as stream:
+        async with self._stream(max_await_time_ms=1) as stream:
             await stream.try_next()
             token = stream.resume_token
+        state = await self._feeds.find_one({"_id": POSITION}) or {}
+        recorded = 0
+        for source in self._sources.values():
+            recorded += await self._compare_all(source, record=not new and source.kind in _kinds(state))
+        if new:
+            await self._append([{"kind": "feed", "action": "resync", "number": None, "token": token}])
+        await self._note(seq=self._seq, token=token, kinds=[s.kind for s in self._sources.values()], resync=None)
+        write("feed.resynced", recorded=recorded)
+
+    async def _begin_with_new_kinds(self, state: Document) -> None:
+        """Take how the documents of a kind are that was not watched before for what its first changes lead from."""
+        known = _kinds(state)
+        for source in self._sources.values():
+            if source.kind not in known:
+                log.info("feed.new_kind", kind=source.kind)
+                await self._compare_all(source, record=False)
+        if set(known) != {source.kind for source in self._sources.values()}:
+            await self._note(kinds=[source.kind for source in self._sources.values()])
+
+    async def _compare_all(self, source: Source, *, record: bool) -> int:
+        """Compare every document of ``source`` and record what differs, or only keep it; how much was recorded."""
         compared = recorded = 0
-        async for documents in self._all_documents():
-            await self._remember([d["_id"] for d in documents])
-            changes = [c for d in documents for c in self._compare(d["_id"], d)]
-            if new:
-                await self._log.put_heads(list({c["number"]: c for c in changes}.values()))
-            else:
+        async for documents in self._all_documents(source):
+            await self._remember([(source.kind, d["_id"]) for d in documents])
+            changes = [c for d in documents for c in self._compare((source.kind, d["_id"]), d)]
+            if record:
                 await self._append([{**c, "token": None} for c in changes])
                 recorded += len(changes)
+            else:
+                await self._log.put_heads(list({c["number"]: c for c in changes}.values()))
             while len(self._latest) > _REMEMBERED:
                 self._latest.popitem(last=False)
             compared += len(documents)
             if compared % (_SCAN * 20) == 0:
-                log.info("feed.resync_goes_on", compared=compared, recorded=recorded)
-        if new:
-            await self._append([{"kind": "feed", "action": "resync", "number": None, "token": token}])
-        await self._note(seq=self._seq, token=token, resync=None)
-        write("feed.resynced", compared=compared, recorded=recorded)
+                log.info("feed.resync_goes_on", kind=source.kind, compared=compared, recorded=recorded)
+        return recorded
 
-    async def _all_documents(self) -> AsyncIterator[list[Document]]:
+    async def _all_documents(self, source: Source) -> AsyncIterator[list[Document]]:
         after: str | None = None
         while True:
             bound = {} if after is None else {"_id": {"$gt": after}}
-            found = self._watched.find(bound, self._source.projection).sort("_id", ASCENDING).limit(_SCAN)
-            documents = await found.to_list(_SCAN)
+            found = self._database[source.collection].find(bound, source.projection).sort("_id", ASCENDING)
+            documents = await found.limit(_SCAN).to_list(_SCAN)
             if not documents:
                 return
             yield documents
             after = documents[-1]["_id"]
+
+
+def _kinds(state: Document) -> list[str]:
+    """What was watched when ``state`` was written; a version that does not say watched cases."""
+    return list(state.get("kinds", ["report"]))

@@ -19,6 +19,7 @@ from core.config import Settings
 from core.config_sections import Section
 from core.database import Database
 from core.debts import PLACES_EACH, Document, Parties, Payer
+from core.feed import Source
 from core.services import Services
 
 Open = Callable[[Services, AsyncExitStack], Awaitable[None]]
@@ -57,6 +58,16 @@ def pay_audit(services: Services) -> Payer:
 def administered(*collections: str) -> tuple[Debts, ...]:
     """The debts of collections whose documents people administer: each owes the audit log what was done to it."""
     return tuple(Debts(collection=name, pay={"audit": pay_audit}) for name in collections)
+
+
+@dataclass(frozen=True)
+class Watched:
+    """Documents whose changes are recorded. ``actions`` are what a change can be called: webhooks subscribe to
+    ``kind.action``. ``shown`` is the module that says how live updates show such a document (``SHOWN``)."""
+
+    source: Source
+    actions: frozenset[str]
+    shown: str | None = None
 
 
 @dataclass(frozen=True)
@@ -127,6 +138,7 @@ class Room:
     settings: Mapping[str, type[Section]] = field(default_factory=dict)
     stores: Callable[[Settings], Mapping[str, str]] | None = None
     debts: tuple[Debts, ...] = ()
+    changes: tuple[Watched, ...] = ()
     turns: tuple[Turn, ...] = ()
     tasks: tuple[Task, ...] = ()
     http: tuple[str, ...] = ()
@@ -186,6 +198,12 @@ def settled_together(services: Services) -> list[Settled]:
             if debts.parties is not None:
                 settled.parties = debts.parties(services.database)
     return list(found.values())
+
+
+def events_of(rooms: Sequence[Room]) -> tuple[str, ...]:
+    """What webhooks can be told of: ``report.dispatch``."""
+    watched = [w for room in rooms for w in room.changes]
+    return tuple(f"{w.source.kind}.{action}" for w in watched for action in sorted(w.actions))
 
 
 async def export(services: Services, citizen_id: str) -> Document:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter, deque
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -19,14 +19,12 @@ import structlog
 from pymongo.errors import PyMongoError
 
 from accounts.models import StaffSession
-from core.cache import Cache
 from core.changes import CHANNEL, ChangeLog
-from core.config_sections import Live as LiveSettings
 from core.debts import Document
 from core.errors import AppError, TooManyRequests, Unavailable
 from core.metrics import LIVE_FOLLOWERS, LIVE_MESSAGES, LIVE_RESYNCS
+from core.services import Services
 from core.waiting import until_set
-from reports.facts import unit_ids
 
 log = structlog.get_logger(__name__)
 
@@ -48,7 +46,7 @@ class Line(Protocol):
 
 @dataclass(eq=False)
 class Reach:
-    """An area and unit that some followers have in common."""
+    """An area, a unit and kinds of documents that some followers have in common."""
 
     staff: StaffSession
     followers: set[Follower] = field(default_factory=set)
@@ -99,27 +97,37 @@ class Follower:
             self._send(self.waiting.popleft())
 
 
-class Hub:
-    """Everybody who follows changes in this process.
+@dataclass(frozen=True)
+class Shown:
+    """How live updates show the documents of one ``kind``, to staff with ``permission``.
 
-    ``read`` gives the cases of some numbers as they are now; ``render`` a case as JSON, as lists show it.
+    ``read`` gives those of some numbers as they are now; ``line`` one as JSON, as lists show it; ``where`` its areas
+    and the units that have it. ``lines`` is what a message calls the lines.
     """
+
+    kind: str
+    permission: str
+    read: Callable[[Services, Sequence[str]], Awaitable[dict[str, Document]]]
+    line: Callable[[Services, Document], bytes]
+    where: Callable[[Document], tuple[list[str], Sequence[str | None]]]
+    lines: str = "lines"
+
+
+class Hub:
+    """Everybody who follows changes in this process; ``shown`` by kind."""
 
     def __init__(
         self,
-        changes: ChangeLog,
-        cache: Cache,
-        settings: LiveSettings,
+        services: Services,
+        shown: Mapping[str, Shown],
         *,
-        read: Callable[[Sequence[str]], Awaitable[dict[str, Document]]],
-        render: Callable[[Document], bytes],
         check: Callable[[str], Awaitable[StaffSession]],
     ) -> None:
-        self._changes = changes
-        self._cache = cache
-        self._settings = settings
-        self._read = read
-        self._render = render
+        self._services = services
+        self._changes = ChangeLog(services.database)
+        self._cache = services.cache
+        self._settings = services.settings.live
+        self._shown = shown
         self._check = check
         self._reaches: dict[tuple[Any, ...], Reach] = {}
         self._followers: set[Follower] = set()
@@ -150,13 +158,17 @@ class Hub:
             self._seats[staff.staff_id] -= 1
             self._seats += Counter()  # those with none are forgotten
 
+    def kinds_of(self, staff: StaffSession) -> list[str]:
+        """The kinds of documents that ``staff`` may see."""
+        return [kind for kind, shown in self._shown.items() if shown.permission in staff.permissions]
+
     async def follow(self, line: Line, token: str, staff: StaffSession, since: int | None) -> Follower:
         """Have ``line`` told of every change in the reach of ``staff`` from now on, or from after ``since``."""
         async with self._starting:
             if not self._tasks:
                 self._position = await self._changes.newest()
                 self._tasks = [asyncio.create_task(job()) for job in (self._listen, self._tell, self._look_after)]
-        key = (staff.areas, staff.unit_id)
+        key = (staff.areas, staff.unit_id, frozenset(self.kinds_of(staff)))
         reach = self._reaches.setdefault(key, Reach(staff))
         follower = Follower(line, token, staff, reach, self._settings.queue, catching_up=True)
         # From here on the hub's messages wait in the follower's queue, after what is read for it now.
@@ -192,10 +204,17 @@ class Hub:
             if not changes:
                 break
             seq = changes[-1]["_id"]
-            batch = _Batch(changes, await self._read(_numbers(changes)), self._render)
-            if (frame := batch.frame_for(reach.staff)) is not None:
-                frames.append(frame)
+            batch = await self._batch(changes)
+            frames += batch.frames_for(reach.staff)
         return [*frames, ready]
+
+    async def _batch(self, changes: Sequence[Document]) -> _Batch:
+        parts = []
+        for kind, shown in self._shown.items():
+            if of_kind := [c for c in changes if c["kind"] == kind]:
+                documents = await shown.read(self._services, list(dict.fromkeys(c["number"] for c in of_kind)))
+                parts.append(_Part(self._services, shown, of_kind, documents, changes[-1]["_id"]))
+        return _Batch(parts)
 
     async def leave(self, follower: Follower) -> None:
         """Forget ``follower``; the last one ends the hub's work."""
@@ -246,7 +265,7 @@ class Hub:
                 await asyncio.sleep(1.0)
 
     async def _spread(self, changes: list[Document]) -> None:
-        batch = _Batch(changes, await self._read(_numbers(changes)), self._render)
+        batch = await self._batch(changes)
         seq = changes[-1]["_id"]
         # No await from here to the end: who comes now starts after these.
         self._position = seq
@@ -254,8 +273,7 @@ class Hub:
             self._tell_all({"type": "resync", "seq": seq, "reason": "feed_restarted"})
             return
         for reach in self._reaches.values():
-            frame = batch.frame_for(reach.staff)
-            if frame is not None:
+            for frame in batch.frames_for(reach.staff):
                 LIVE_MESSAGES.inc(len(reach.followers))
                 for follower in reach.followers:
                     follower.push(frame, seq)
@@ -295,17 +313,30 @@ class Hub:
             follower.line.end(REACH_CHANGED, "REACH_CHANGED")
 
 
+@dataclass(frozen=True)
 class _Batch:
-    """Some changes in their order, with the cases as they are now: what each reach is told of them."""
+    """Some changes in their order, in a part for each kind."""
+
+    parts: list[_Part]
+
+    def frames_for(self, staff: StaffSession) -> list[bytes]:
+        """The messages to who reaches as ``staff`` does, and may see the same kinds."""
+        found = [part.frame_for(staff) for part in self.parts if part.shown.permission in staff.permissions]
+        return [frame for frame in found if frame is not None]
+
+
+class _Part:
+    """The changes of one kind, with the documents as they are now: what each reach is told of them."""
 
     def __init__(
-        self, changes: Sequence[Document], cases: dict[str, Document], render: Callable[[Document], bytes]
+        self, services: Services, shown: Shown, changes: list[Document], documents: dict[str, Document], seq: int
     ) -> None:
-        self._changes = [c for c in changes if c["kind"] == "report"]
-        self._cases = cases
-        self._render = render
-        self._rendered: dict[str, bytes] = {}
-        self._seq = changes[-1]["_id"]
+        self.shown = shown
+        self._services = services
+        self._changes = changes
+        self._documents = documents
+        self._lines: dict[str, bytes] = {}
+        self._seq = seq
         self._frames: dict[tuple[Any, ...], bytes] = {}
 
     def frame_for(self, staff: StaffSession) -> bytes | None:
@@ -315,9 +346,9 @@ class _Batch:
             return None
         shown, left = [], []
         for number in dict.fromkeys(c["number"] for c in seen):
-            case = self._cases.get(number)
+            document = self._documents.get(number)
             # As it is now, and not as it was at the change: it may have gone on, out of this reach too.
-            if case is not None and staff.reaches(case["areas"], *unit_ids(case)):
+            if document is not None and self._reaches(staff, document):
                 shown.append(number)
             else:
                 left.append(number)
@@ -325,6 +356,10 @@ class _Batch:
         if key not in self._frames:
             self._frames[key] = framed(self._message(seen, shown, left))
         return self._frames[key]
+
+    def _reaches(self, staff: StaffSession, document: Document) -> bool:
+        areas, units = self.shown.where(document)
+        return staff.reaches(areas, *units)
 
     def _message(self, seen: list[Document], shown: list[str], left: list[str]) -> bytes:
         still = set(shown)
@@ -334,27 +369,25 @@ class _Batch:
             if c["number"] in still
         ]
         for number in shown:
-            if number not in self._rendered:
-                self._rendered[number] = self._render(self._cases[number])
-        return b'{"type":"changes","seq":%d,"changes":%s,"cases":[%s],"left":%s}' % (
+            if number not in self._lines:
+                self._lines[number] = self.shown.line(self._services, self._documents[number])
+        return b'{"type":"changes","seq":%d,"kind":"%s","changes":%s,"%s":[%s],"left":%s}' % (
             self._seq,
+            self.shown.kind.encode(),
             orjson.dumps(told),
-            b",".join(self._rendered[n] for n in shown),
+            self.shown.lines.encode(),
+            b",".join(self._lines[n] for n in shown),
             orjson.dumps(left),
         )
 
 
 def _concerns(staff: StaffSession, change: Document) -> bool:
-    """Whether the case was in reach before the change or after it."""
+    """Whether the document was in reach before the change or after it."""
     return any(
-        staff.reaches(where["areas"] or [], where["unit_id"], *(where.get("units") or ()))
-        for where in (change, change["was"])
+        staff.reaches(where.get("areas") or [], where.get("unit_id"), *(where.get("units") or ()))
+        for where in (change, change.get("was"))
         if where is not None
     )
-
-
-def _numbers(changes: Sequence[Document]) -> list[str]:
-    return list(dict.fromkeys(c["number"] for c in changes if c["kind"] == "report"))
 
 
 def frame_of(message: Document) -> bytes:

@@ -132,6 +132,7 @@ def _mark(report: Document) -> str:
 
 
 SOURCE = Source(
+    kind="report",
     collection="reports",
     fields=_SHOWN,
     projection=dict.fromkeys([*_SHOWN, *(f"timeline.{name}" for name in _ENTRY)], 1),

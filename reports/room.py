@@ -10,15 +10,13 @@ import structlog
 
 from accounts.positions import StaffPositions
 from accounts.staff import StaffService
-from core.changes import CHANNEL
 from core.config import CONFIG_FILE
 from core.database import merge_indexes
 from core.encryption import Signer, Vault
-from core.feed import Feed
 from core.idempotency import Idempotency
 from core.marks import ExportMarks
 from core.photos import PhotoService
-from core.room import Condition, Debts, PersonalData, Room, Task, Turn, Wakes, administered, pay_audit
+from core.room import Condition, Debts, PersonalData, Room, Task, Turn, Wakes, Watched, administered, pay_audit
 from core.serials import Serials
 from core.services import Services
 from core.wechat import WeChat
@@ -62,7 +60,7 @@ from reports.people import ReportPeople
 from reports.queries import ReportQueries
 from reports.recount import Recount
 from reports.routing_administration import RoutingAdministration
-from reports.rules import TRANSITIONS
+from reports.rules import ACTIONS, TRANSITIONS
 from reports.service import ReportService
 from reports.settings import escalation_of, policy, working_hours
 from reports.side_task_jobs import SideTaskJobs
@@ -192,14 +190,6 @@ async def remind_dormant_reports(services: Services) -> None:
         log.info("reports.reminded", count=reminded)
 
 
-async def _record_changes(services: Services, _wakes: Wakes) -> None:
-    async def announce(seq: int) -> None:
-        await services.cache.publish(CHANNEL, str(seq))
-
-    lease = services.settings.feed.lease_seconds
-    await Feed(services.database, feed.SOURCE, lease_seconds=lease, announce=announce).run()
-
-
 async def _count(services: Services, _wakes: Wakes) -> None:
     await Recount(services.database).follow(services.settings.worker.gather_seconds)
 
@@ -292,12 +282,18 @@ ROOM = Room(
             can_wait=frozenset({"tell_blurred"}),
         ),
     ),
+    changes=(
+        Watched(
+            feed.SOURCE,
+            frozenset({*ACTIONS, "submit", "late", "update", "removed"}),
+            shown="admin.reports.live_cases",
+        ),
+    ),
     turns=(Turn("* * * * *", mark_late_reports), Turn("*/10 * * * *", remind_dormant_reports)),
-    tasks=(Task(_record_changes), Task(_count), Task(_keep_topics), Task(_warn, by_clock=True)),
+    tasks=(Task(_count), Task(_keep_topics), Task(_warn, by_clock=True)),
     http=(
         "miniprogram_api.reports",
         "admin.reports.routes",
-        "admin.live.routes",
         "handlers.open311",
         "handlers.intake",
     ),

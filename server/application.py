@@ -16,7 +16,7 @@ from tornado.httpserver import HTTPServer
 from tornado.netutil import bind_sockets
 from tornado.web import Application, RequestHandler
 
-from admin.live.socket import make_hub
+from admin.common.live import make_hub
 from core import metrics
 from core.config import Settings
 from core.room import Room

@@ -17,8 +17,8 @@ _LONGEST_PAUSE = timedelta(hours=4)
 
 @dataclass(frozen=True)
 class Wanted:
-    """The changes that a webhook is for; empty means any. ``events`` are like ``report.dispatch``, ``units`` those that
-    lead a case or help with it."""
+    """The changes that a webhook is for; empty means any, of the events any of a case. ``events`` are like
+    ``report.dispatch``, ``units`` those that lead a case or help with it."""
 
     events: tuple[str, ...] = ()
     categories: tuple[str, ...] = ()
@@ -32,13 +32,12 @@ class Wanted:
 
     def takes(self, change: Document) -> bool:
         """Whether ``change`` is one of them; a case that leaves an area or unit is told to who wants that one."""
-        if change["kind"] != "report":
-            return False
-        was = change["was"] or {}
+        wanted = event_of(change) in self.events if self.events else change["kind"] == "report"
+        was = change.get("was") or {}
         return (
-            (not self.events or event_of(change) in self.events)
-            and (not self.categories or change["category"] in self.categories)
-            and (not self.areas or not {*(change["areas"] or ()), *(was.get("areas") or ())}.isdisjoint(self.areas))
+            wanted
+            and (not self.categories or change.get("category") in self.categories)
+            and (not self.areas or not {*(change.get("areas") or ()), *(was.get("areas") or ())}.isdisjoint(self.areas))
             and (not self.units or not {*_units(change), *_units(was)}.isdisjoint(self.units))
         )
 
@@ -52,28 +51,28 @@ def _units(where: Document) -> list[str]:
 
 def event_of(change: Document) -> str:
     """The name of the event that ``change`` is."""
-    return f"report.{change['action']}"
+    return f"{change['kind']}.{change['action']}"
 
 
 def message_of(delivery_id: str, change: Document) -> bytes:
     """What is sent: where the case lies and how it stands, nothing that a person wrote, and nobody's name."""
-    was = change["was"] or {}
+    was = change.get("was") or {}
     data: dict[str, Any] = {
         "number": change["number"],
         "version": change["version"],
         "action": change["action"],
         "from": change["from"],
         "to": change["to"],
-        "by": change["by"] and change["by"]["kind"],
-        "category": change["category"],
-        "areas": change["areas"],
-        "unit": change["unit_id"],
-        "unit_before": was.get("unit_id") if was else change["unit_id"],
+        "by": change.get("by") and change["by"]["kind"],
+        "category": change.get("category"),
+        "areas": change.get("areas"),
+        "unit": change.get("unit_id"),
+        "unit_before": was.get("unit_id") if was else change.get("unit_id"),
         "units": _units(change),
-        "due_at": _moment(change["due_at"]),
-        "late": change["late"],
+        "due_at": _moment(change.get("due_at")),
+        "late": change.get("late", False),
     }
-    at = change["at"] or change["recorded_at"]
+    at = change.get("at") or change["recorded_at"]
     message = {
         "id": delivery_id,
         "type": event_of(change),

@@ -6,7 +6,7 @@ from contextlib import AsyncExitStack
 
 from core.changes import CHANNEL
 from core.encryption import Vault
-from core.room import Debts, Room, Task, Wakes, administered
+from core.room import Debts, Room, Task, Wakes, administered, events_of
 from core.services import Services
 from webhooks.deliveries import Delivering, Planner, receivers
 from webhooks.sending import CONNECTIONS, Sender
@@ -19,7 +19,10 @@ async def _open(services: Services, stack: AsyncExitStack) -> None:
     database, settings, vault = services.database, services.settings, services[Vault]
     sender = Sender(settings.webhooks, strict=settings.environment == "production")
     stack.callback(sender.close)
-    services.add(WebhookService(database, vault, sender.rules), Delivering(database, vault, sender, settings.webhooks))
+    services.add(
+        WebhookService(database, vault, sender.rules, events=events_of(services.rooms)),
+        Delivering(database, vault, sender, settings.webhooks),
+    )
 
 
 async def _plan(services: Services, wakes: Wakes) -> None:

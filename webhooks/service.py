@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import os
+from collections.abc import Sequence
 from datetime import timedelta
 from typing import Any
 
@@ -59,7 +60,9 @@ def no_such_webhook() -> NotFound:
 class WebhookService:
     """The subscriptions; with :mod:`webhooks.deliveries`, the one place that writes the package's collections."""
 
-    def __init__(self, database: Database, vault: Vault, rules: Rules) -> None:
+    def __init__(self, database: Database, vault: Vault, rules: Rules, *, events: Sequence[str]) -> None:
+        """``events`` are all that there are."""
+        self._events = frozenset(events)
         self._webhooks = database["webhooks"]
         self._deliveries = database["webhook_deliveries"]
         self._vault = vault
@@ -100,6 +103,9 @@ class WebhookService:
         return document, secret
 
     def _check(self, by: StaffSession, fields: dict[str, Any]) -> None:
+        if unknown := set(fields.get("events", ())) - self._events:
+            problem = f"没有这些事件：{'、'.join(sorted(unknown))}。应为：{'、'.join(sorted(self._events))}。"
+            raise Invalid(problem, details={"fields": [{"field": "events", "problem": problem}]})
         if "url" in fields:
             self._rules.check_url(fields["url"])
         # Codes are prefixes of what lies inside.

@@ -4,30 +4,20 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, Field
+from pydantic import Field
 
 from admin.accounts.staff import UnitKey, Version
 from core.debts import Document
 from handlers.base import BaseHandler
 from handlers.models import Answer, Body, Moment, PlainText, Query
 from handlers.operations import operation
-from reports.rules import ACTIONS
 from webhooks.service import WebhookService
-
-EVENTS = tuple(f"report.{action}" for action in sorted({*ACTIONS, "submit", "late", "update", "removed"}))
-
-
-def _known_event(event: str) -> str:
-    if event not in EVENTS:
-        raise ValueError(f"没有这个事件，应为：{'、'.join(EVENTS)}")
-    return event
-
 
 Name = Annotated[PlainText, Field(min_length=1, max_length=60)]
 Url = Annotated[str, Field(pattern=r"^https?://[!-~]{1,480}$", description="https:// in production.")]
 Events = Annotated[
-    list[Annotated[str, Field(pattern=r"^report\.[a-z_]{1,40}$"), AfterValidator(_known_event)]],
-    Field(max_length=60, description="E.g. report.dispatch; empty: all."),
+    list[Annotated[str, Field(pattern=r"^[a-z_]{2,40}\.[a-z_]{1,40}$")]],
+    Field(max_length=60, description="E.g. report.dispatch; empty: all of cases."),
 ]
 Categories = Annotated[
     list[Annotated[str, Field(pattern=r"^[a-z0-9_]{2,40}$")]], Field(max_length=50, description="Empty: all.")

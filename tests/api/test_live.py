@@ -45,8 +45,8 @@ async def caught_up(town, *screens: Screen) -> int:
     async def quiet() -> int:
         before = await log.newest()
         reports = await town.services.database["reports"].find({}, {"timeline": 1, "owed": 1}).to_list(None)
-        latest = await log.latest_of([r["_id"] for r in reports])
-        if any(latest.get(r["_id"], {}).get("entries") != len(r["timeline"]) for r in reports):
+        latest = await log.latest_of([("report", r["_id"]) for r in reports])
+        if any(latest.get(("report", r["_id"]), {}).get("entries") != len(r["timeline"]) for r in reports):
             return 0
         if any(d["kind"] in ("route", "check_text") for r in reports for d in r["owed"]):
             return 0

@@ -296,7 +296,7 @@ async def test_whoever_dies_wherever_each_report_is_in_one_topic_once(mongodb_ur
 
     async with open_district(mongodb_url, redis_url, tmp_path, database=f"t_{new_id()}", worker=False) as place:
         database = place.services.database
-        feed = asyncio.create_task(Feed(database, SOURCE, lease_seconds=5, announce=announce).run())
+        feed = asyncio.create_task(Feed(database, [SOURCE], lease_seconds=5, announce=announce).run())
         numbers = [await put(place, template, text, hours=3) for text in _varied(40, 2)]
         keepers = [Dying(database, lease_seconds=0.4) for _ in range(2)]
         async with keeping(*keepers):

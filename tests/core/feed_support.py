@@ -78,7 +78,7 @@ class Cases:
         async def announce(seq: int) -> None:
             self.announced.append(seq)
 
-        self.feeds.append(Feed(self.database, SOURCE, lease_seconds=lease_seconds, announce=announce))
+        self.feeds.append(Feed(self.database, [SOURCE], lease_seconds=lease_seconds, announce=announce))
         return self.feeds[-1]
 
     @asynccontextmanager

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from importlib import import_module
 from typing import Annotated, Any
 from urllib.parse import urlsplit
 
@@ -12,16 +13,12 @@ from tornado.iostream import StreamClosedError
 from tornado.websocket import WebSocketHandler
 
 from accounts.sessions import SessionService
-from admin.reports.cases import CaseLine, case_line
-from core.changes import ChangeLog
-from core.debts import Document
 from core.errors import AppError, Forbidden
 from core.services import Services
 from handlers.base import BaseHandler
-from handlers.live import Follower, Hub
+from handlers.live import Follower, Hub, Shown
 from handlers.models import Query
 from handlers.operations import Operation, operation
-from reports.queries import ReportQueries
 
 PROTOCOL = "gongzhi.live.v1"
 _TOKEN = "bearer."  # noqa: S105 - what stands before a token
@@ -46,18 +43,10 @@ class LiveQuery(Query):
 
 def make_hub(services: Services) -> Hub:
     """The hub of this process."""
-
-    def render(report: Document) -> bytes:
-        return CaseLine(**case_line(services, report)).model_dump_json().encode()
-
-    return Hub(
-        ChangeLog(services.database),
-        services.cache,
-        services.settings.live,
-        read=services[ReportQueries].listed,
-        render=render,
-        check=lambda token: services[SessionService].staff(token, looking=True),
-    )
+    modules = [watched.shown for room in services.rooms for watched in room.changes if watched.shown is not None]
+    shown: list[Shown] = [import_module(module).SHOWN for module in modules]
+    sessions = services[SessionService]
+    return Hub(services, {each.kind: each for each in shown}, check=lambda token: sessions.staff(token, looking=True))
 
 
 class Live(BaseHandler, WebSocketHandler):
@@ -80,7 +69,6 @@ class Live(BaseHandler, WebSocketHandler):
         audience="staff",
         reach="limited",
         query=LiveQuery,
-        permission="report.view",
         status=101,
         produces="application/json",
         errors=(426,),
@@ -100,6 +88,8 @@ class Live(BaseHandler, WebSocketHandler):
             return
         query = self._parse_query(LiveQuery)
         assert isinstance(query, LiveQuery)  # noqa: S101 - what was asked for
+        if not self._hub.kinds_of(self.staff):
+            raise Forbidden("您没有这项操作的权限，请联系管理员。", code="NO_PERMISSION")
         if not self._known_origin():
             raise Forbidden("不允许从这个网站连接。", code="ORIGIN_NOT_ALLOWED")
         self._since = query.since
