@@ -25,7 +25,7 @@ from accounts.staff import StaffService
 from core.database import merge_indexes
 from core.debts import Document, Payer, Payment
 from core.encryption import Vault
-from core.room import Debts, PersonalData, Room, administered, known
+from core.room import Debts, PathParameter, PersonalData, Room, administered, known
 from core.services import Services
 from core.wechat import WeChat
 
@@ -96,11 +96,11 @@ ROOM = Room(
     ),
     http=("miniprogram_api.account", "admin.accounts.routes"),
     path_parameters={
-        "staff_id": (r"[0-9a-hjkmnp-tv-z]{26}", "The id of a staff account."),
-        "session_id": (r"[0-9a-hjkmnp-tv-z]{26}", "The id of a session of a member of staff."),
-        "role_key": (r"[a-z_]{2,40}", "The key of a role, e.g. dispatcher."),
-        "unit_key": (r"[a-z0-9_]{2,40}", "The key of a disposal unit."),
-        "delegation_id": (r"[0-9a-hjkmnp-tv-z]{26}", "The id of a delegation."),
+        "staff_id": PathParameter(r"[0-9a-hjkmnp-tv-z]{26}", "The id of a staff account."),
+        "session_id": PathParameter(r"[0-9a-hjkmnp-tv-z]{26}", "The id of a session of a member of staff."),
+        "role_key": PathParameter(r"[a-z_]{2,40}", "The key of a role, e.g. dispatcher."),
+        "unit_key": PathParameter(r"[a-z0-9_]{2,40}", "The key of a disposal unit."),
+        "delegation_id": PathParameter(r"[0-9a-hjkmnp-tv-z]{26}", "The id of a delegation."),
     },
     personal=PersonalData(
         held={"citizens": ("_id",), "sessions": ("subject",)},

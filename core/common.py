@@ -22,7 +22,7 @@ from core.idempotency import Idempotency
 from core.photo_marks import PhotoMarks
 from core.photo_store import PhotoStore
 from core.photos import PhotoService
-from core.room import Debts, PersonalData, Room, Task, Turn, Wakes, pay_audit
+from core.room import Debts, PathParameter, PersonalData, Room, Task, Turn, Wakes, pay_audit
 from core.services import Services
 from core.wechat import WeChat
 
@@ -115,13 +115,13 @@ ROOM = Room(
     tasks=(Task(_seal), Task(_record_changes)),
     http=("handlers.common", "admin.common.routes"),
     path_parameters={
-        "photo_id": (r"[0-9a-hjkmnp-tv-z]{26}", "The id that POST /photos returned."),
-        "file": (
+        "photo_id": PathParameter(r"[0-9a-hjkmnp-tv-z]{26}", "The id that POST /photos returned."),
+        "file": PathParameter(
             r"(?:public-)?(?:large|medium|thumb)",
             "Longest side at most 2048, 800 or 200 pixels; public: with faces and number plates blurred.",
         ),
-        "docs_file": (r"swagger-ui\.css|swagger-ui-bundle\.js|start\.js", "A file of the page."),
-        "job_id": (r"[0-9a-hjkmnp-tv-z]{26}", "The id that the request for the job returned."),
+        "docs_file": PathParameter(r"swagger-ui\.css|swagger-ui-bundle\.js|start\.js", "A file of the page."),
+        "job_id": PathParameter(r"[0-9a-hjkmnp-tv-z]{26}", "The id that the request for the job returned."),
     },
     personal=PersonalData(held={"photos": ("owner.id",), "idempotency": ("person",)}, export=_export, forget=_forget),
 )

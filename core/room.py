@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping, S
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from pymongo import IndexModel
 
@@ -79,6 +79,13 @@ class Turn:
     seconds: int | None = None
 
 
+class PathParameter(NamedTuple):
+    """What a parameter in an address looks like (a path that does not fit is not found), and what it is."""
+
+    pattern: str
+    description: str
+
+
 class Wakes(Protocol):
     """What a worker hears of."""
 
@@ -142,7 +149,7 @@ class Room:
     turns: tuple[Turn, ...] = ()
     tasks: tuple[Task, ...] = ()
     http: tuple[str, ...] = ()
-    path_parameters: Mapping[str, tuple[str, str]] = field(default_factory=dict)
+    path_parameters: Mapping[str, PathParameter] = field(default_factory=dict)
     permissions: frozenset[str] = frozenset()
     roles: Path | None = None
     personal: PersonalData | None = None

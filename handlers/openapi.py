@@ -109,8 +109,8 @@ def _path_parameters(route: Route, known: PathParameters) -> list[dict[str, Any]
             "name": name,
             "in": "path",
             "required": True,
-            "description": known[name][1],
-            "schema": {"type": "string", "pattern": f"^({known[name][0]})$"},
+            "description": known[name].description,
+            "schema": {"type": "string", "pattern": f"^({known[name].pattern})$"},
         }
         for name in route.parameters
     ]

@@ -15,6 +15,7 @@ from typing import Any, Literal
 from pydantic import BaseModel
 
 from accounts.api_keys import Scope
+from core.room import PathParameter
 from handlers.models import Body, Query
 
 LimitName = Literal["read", "write", "report", "photo", "sign_in", "partner"]
@@ -24,8 +25,7 @@ METHODS = ("get", "post", "put", "patch", "delete")
 ABOUT = "about"
 """The field of a form with a file that holds what is said of the file, as JSON."""
 
-PathParameters = Mapping[str, tuple[str, str]]
-"""What a parameter in an address looks like (a path that does not fit is not found), and what it is."""
+PathParameters = Mapping[str, PathParameter]
 
 
 @dataclass(frozen=True)
@@ -150,7 +150,7 @@ class Route:
         """The path as a regular expression for Tornado. Raises :class:`KeyError` for a parameter that is not known."""
         parts = re.split(r"{(\w+)}", self.path)  # literals and names by turns
         parts[::2] = map(re.escape, parts[::2])
-        parts[1::2] = (f"(?P<{name}>{known[name][0]})" for name in parts[1::2])
+        parts[1::2] = (f"(?P<{name}>{known[name].pattern})" for name in parts[1::2])
         return "".join(parts) + "$"
 
     @property

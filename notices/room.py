@@ -8,7 +8,7 @@ from datetime import timedelta
 from typing import Any
 
 from core.database import merge_indexes
-from core.room import PersonalData, Room
+from core.room import PathParameter, PersonalData, Room
 from core.services import Services
 from core.wechat import WeChat
 from notices import inbox, service
@@ -38,6 +38,6 @@ ROOM = Room(
     sharded=frozenset({"subscriptions", "staff_notices"}),
     open=_open,
     http=("admin.notices.routes",),
-    path_parameters={"notice_id": (r"[0-9a-hjkmnp-tv-z]{26}", "The id of a notice.")},
+    path_parameters={"notice_id": PathParameter(r"[0-9a-hjkmnp-tv-z]{26}", "The id of a notice.")},
     personal=PersonalData(held={"subscriptions": ("_id", "citizen_id")}, export=_export, forget=_forget),
 )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from contextlib import AsyncExitStack
 
-from core.room import Room
+from core.room import PathParameter, Room
 from core.services import Services
 from places.service import INDEXES, PlaceService
 
@@ -25,7 +25,7 @@ ROOM = Room(
     known={"area": _known},
     http=("admin.places.routes",),
     path_parameters={
-        "area_code": (
+        "area_code": PathParameter(
             r"[0-9]{6}(?:[0-9]{3}){0,3}",
             "The code of an area: district 6 digits, each level inside 3 more.",
         ),

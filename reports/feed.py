@@ -119,9 +119,9 @@ def describe(number: str, report: Document | None, latest: Document | None) -> l
 
 
 def _by(entry: Document) -> Document:
-    """Who did it: a citizen is not named."""
+    """Who did it: no citizen is named, neither who reported the case nor who follows it."""
     by = entry["by"]
-    return {"kind": by["kind"], "id": None if by["kind"] == "reporter" else by.get("id")}
+    return {"kind": by["kind"], "id": by.get("id") if by["kind"] in ("staff", "partner", "system") else None}
 
 
 def _mark(report: Document) -> str:

@@ -16,7 +16,19 @@ from core.encryption import Signer, Vault
 from core.idempotency import Idempotency
 from core.marks import ExportMarks
 from core.photos import PhotoService
-from core.room import Condition, Debts, PersonalData, Room, Task, Turn, Wakes, Watched, administered, pay_audit
+from core.room import (
+    Condition,
+    Debts,
+    PathParameter,
+    PersonalData,
+    Room,
+    Task,
+    Turn,
+    Wakes,
+    Watched,
+    administered,
+    pay_audit,
+)
 from core.serials import Serials
 from core.services import Services
 from core.wechat import WeChat
@@ -298,19 +310,21 @@ ROOM = Room(
         "handlers.intake",
     ),
     path_parameters={
-        "number": (r"\d{20}", "The case number: division (6), date (8), serial (6)."),
-        "action": (r"[a-z_]{1,40}", "An action of the table of transitions, e.g. dispatch."),
-        "day": (r"\d{4}-\d{2}-\d{2}", "A date in Asia/Shanghai, e.g. 2026-10-01."),
-        "indicator": (r"[a-z0-9_]{2,40}", "The key of an indicator, e.g. handling_rate."),
-        "category_key": (r"[a-z0-9_]{2,40}", "The key of a category, e.g. exposed_garbage."),
-        "topic_id": (r"\d{20}", "The id of a topic: the number of the report that founded it."),
-        "task_id": (r"[0-9a-hjkmnp-tv-z]{26}", "The id of a check on site."),
-        "rule_key": (r"[a-z0-9_]{2,40}", "The key of a routing rule."),
-        "format": (r"xml|json", "The form of the answer: text/xml or application/json."),
-        "service_code": (r"[^/]{1,100}", "A service_code of the service list."),
-        "service_request_id": (r"[^/]{1,100}", "What POST requests returned: the case number."),
-        "token": (r"[^/]{1,100}", "The same: no other tokens are given."),
-        "external_number": (r"[A-Za-z0-9][A-Za-z0-9_-]{0,59}", "The number that the sender gave the order."),
+        "number": PathParameter(r"\d{20}", "The case number: division (6), date (8), serial (6)."),
+        "action": PathParameter(r"[a-z_]{1,40}", "An action of the table of transitions, e.g. dispatch."),
+        "day": PathParameter(r"\d{4}-\d{2}-\d{2}", "A date in Asia/Shanghai, e.g. 2026-10-01."),
+        "indicator": PathParameter(r"[a-z0-9_]{2,40}", "The key of an indicator, e.g. handling_rate."),
+        "category_key": PathParameter(r"[a-z0-9_]{2,40}", "The key of a category, e.g. exposed_garbage."),
+        "topic_id": PathParameter(r"\d{20}", "The id of a topic: the number of the report that founded it."),
+        "task_id": PathParameter(r"[0-9a-hjkmnp-tv-z]{26}", "The id of a check on site."),
+        "rule_key": PathParameter(r"[a-z0-9_]{2,40}", "The key of a routing rule."),
+        "format": PathParameter(r"xml|json", "The form of the answer: text/xml or application/json."),
+        "service_code": PathParameter(r"[^/]{1,100}", "A service_code of the service list."),
+        "service_request_id": PathParameter(r"[^/]{1,100}", "What POST requests returned: the case number."),
+        "token": PathParameter(r"[^/]{1,100}", "The same: no other tokens are given."),
+        "external_number": PathParameter(
+            r"[A-Za-z0-9][A-Za-z0-9_-]{0,59}", "The number that the sender gave the order."
+        ),
     },
     permissions=frozenset(row.permission for row in TRANSITIONS if "staff" in row.actors and row.permission),
     personal=PersonalData(

@@ -13,7 +13,7 @@ from accounts.room import ROOM as ACCOUNTS
 from core import config
 from core.common import ROOM as COMMON
 from core.config import Settings, settings_with
-from core.room import Room
+from core.room import PathParameter, Room
 from handlers.operations import Route
 from inference.room import ROOM as INFERENCE
 from notices.room import ROOM as NOTICES
@@ -43,9 +43,9 @@ def routes_of(rooms: Sequence[Room]) -> tuple[Route, ...]:
     return tuple(route for room in rooms for module in room.http for route in import_module(module).ROUTES)
 
 
-def path_parameters_of(rooms: Sequence[Room]) -> Mapping[str, tuple[str, str]]:
+def path_parameters_of(rooms: Sequence[Room]) -> Mapping[str, PathParameter]:
     """What the parameters in addresses look like, and what they are. Raises :class:`ValueError` for one said twice."""
-    found: dict[str, tuple[str, str]] = {}
+    found: dict[str, PathParameter] = {}
     for room in rooms:
         if twice := found.keys() & room.path_parameters.keys():
             raise ValueError(f"{room.name}: path parameters of another room as well: {sorted(twice)}")

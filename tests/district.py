@@ -17,10 +17,12 @@ from PIL import Image
 from tornado.netutil import bind_sockets
 
 from core.config import Settings
+from core.room import Room
 from core.services import Services
 from sandbox.application import Sandbox
 from sandbox.settings import Settings as SandboxSettings
 from server.application import start_server
+from server.rooms import ROOMS, settings_of
 from server.services import open_services
 from server.worker import Worker
 from tests.effort import PATIENCE
@@ -175,15 +177,22 @@ def location(longitude: float = INSIDE[0], latitude: float = INSIDE[1], crs: str
 
 @asynccontextmanager
 async def open_district(
-    mongodb_url: str, redis_url: str, folder: Path, *, database: str, worker: bool = True, **more: Any
+    mongodb_url: str,
+    redis_url: str,
+    folder: Path,
+    *,
+    database: str,
+    worker: bool = True,
+    rooms: tuple[Room, ...] = ROOMS,
+    **more: Any,
 ) -> AsyncIterator[District]:
-    """A seeded district, served on a free port, with its worker running unless told otherwise."""
+    """A seeded district, served on a free port, with its worker running unless told otherwise; of other ``rooms``."""
     sockets = bind_sockets(0, "127.0.0.1")
     port = sockets[0].getsockname()[1]
     sandbox = await Sandbox.start(
         SandboxSettings(push_url=f"http://127.0.0.1:{port}/wechat/push", verdict_delay_s=0.05)
     )
-    settings = Settings(
+    settings = settings_of(rooms)(
         **{
             "mongodb": {"url": mongodb_url, "database": database},
             "redis": {"url": redis_url},
@@ -204,7 +213,7 @@ async def open_district(
         }
     )
     await lay_district(settings)
-    async with open_services(settings) as services:
+    async with open_services(settings, rooms) as services:
         server = start_server(services, settings, sockets=sockets)
         async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", trust_env=False, timeout=30) as http:
             task = asyncio.create_task(Worker(services).run(by_clock=False)) if worker else None

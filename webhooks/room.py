@@ -6,7 +6,7 @@ from contextlib import AsyncExitStack
 
 from core.changes import CHANNEL
 from core.encryption import Vault
-from core.room import Debts, Room, Task, Wakes, administered, events_of
+from core.room import Debts, PathParameter, Room, Task, Wakes, administered, events_of
 from core.services import Services
 from webhooks.deliveries import Delivering, Planner, receivers
 from webhooks.sending import CONNECTIONS, Sender
@@ -48,7 +48,9 @@ ROOM = Room(
     tasks=(Task(_plan),),
     http=("admin.webhooks.routes",),
     path_parameters={
-        "webhook_id": (r"[0-9a-hjkmnp-tv-z]{26}", "The id of a webhook."),
-        "delivery_id": (r"[0-9a-hjkmnp-tv-z]{26}-\d{1,16}", "The id of a delivery, as the receiver saw it."),
+        "webhook_id": PathParameter(r"[0-9a-hjkmnp-tv-z]{26}", "The id of a webhook."),
+        "delivery_id": PathParameter(
+            r"[0-9a-hjkmnp-tv-z]{26}-\d{1,16}", "The id of a delivery, as the receiver saw it."
+        ),
     },
 )

@@ -12,7 +12,7 @@ from core.encryption import Signer
 from core.files import FileStore
 from core.metrics import SNAPSHOTS_STANDING
 from core.photos import PhotoService
-from core.room import Debts, Room, Turn, administered, pay_audit
+from core.room import Debts, PathParameter, Room, Turn, administered, pay_audit
 from core.services import Services
 from inference.labels import LabelService
 from inference.service import InferenceService
@@ -86,12 +86,12 @@ ROOM = Room(
     turns=(Turn("* * * * *", clear_snapshots, seconds=300),),
     http=("admin.reports.snapshot_routes", "handlers.ingest"),
     path_parameters={
-        "source_key": (r"[a-z0-9_]{2,40}", "The key of a source of snapshots."),
-        "camera_id": (
+        "source_key": PathParameter(r"[a-z0-9_]{2,40}", "The key of a source of snapshots."),
+        "camera_id": PathParameter(
             r"[a-z0-9_]{2,40}:[A-Za-z0-9][A-Za-z0-9_.-]{0,63}",
             "Source and code of a camera: west:44010601.",
         ),
-        "snapshot_id": (r"[0-9a-hjkmnp-tv-z]{26}", "The id of a snapshot."),
+        "snapshot_id": PathParameter(r"[0-9a-hjkmnp-tv-z]{26}", "The id of a snapshot."),
     },
     observe=_observe,
 )
