@@ -6,20 +6,31 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from typing import Any
 
 from core.changes import ChangeLog
 from core.clock import now
 from core.database import Database
 from core.debts import Document, owe
-from core.feed import Feed
+from core.feed import Feed, Source
 from core.ids import new_id
-from reports.feed import SOURCE
+from reports.feed import SOURCE, describe
 from tests.effort import until
+
+
+def _of_copies(number: str, document: Document | None, latest: Document | None) -> list[Document]:
+    return [{**change, "kind": "copy"} for change in describe(number, document, latest)]
+
+
+COPIES = replace(SOURCE, kind="copy", collection="copies", describe=_of_copies)
+"""Documents of another kind, with the same ids as the cases: a change of one must never pass for one of the other."""
 
 
 class Cases:
     """The collection of cases, and what was done to them."""
+
+    sources: tuple[Source, ...] = (SOURCE,)
 
     def __init__(self, database: Database) -> None:
         self.database = database
@@ -30,7 +41,7 @@ class Cases:
 
     async def new(self, number: str, *, areas: list[str] | None = None, unit: str | None = None) -> None:
         """A case as it is just after being submitted."""
-        await self.reports.insert_one(
+        await self._insert(
             {
                 "_id": number,
                 "state": "submitted",
@@ -47,6 +58,14 @@ class Cases:
             }
         )
 
+    async def _insert(self, document: Document) -> None:
+        for source in self.sources:
+            await self.database[source.collection].insert_one(dict(document))
+
+    async def _update(self, number: str, change: Any) -> None:
+        for source in self.sources:
+            await self.database[source.collection].update_one({"_id": number}, change)
+
     async def act(self, number: str, action: str, to: str, **fields: Any) -> None:
         """One step, in the form that the product's updates have."""
         entry = _entry(action, None, to)
@@ -56,7 +75,7 @@ class Cases:
             "timeline": {"$concatArrays": ["$timeline", {"$literal": [entry]}]},
             "version": {"$add": ["$version", 1]},
         }
-        await self.reports.update_one({"_id": number}, [{"$set": stage}])
+        await self._update(number, [{"$set": stage}])
 
     async def file_and_dispatch(self, number: str) -> None:
         """Two steps in one update, as the worker takes them where a rule fits."""
@@ -66,7 +85,7 @@ class Cases:
             "$set": {"state": "dispatched", "unit_id": "roads"},
             "$inc": {"version": 2},
         }
-        await self.reports.update_one({"_id": number}, change)
+        await self._update(number, change)
 
     async def debts(self, number: str) -> None:
         """A debt is taken up, put off and paid: nothing that a reader sees."""
@@ -78,7 +97,7 @@ class Cases:
         async def announce(seq: int) -> None:
             self.announced.append(seq)
 
-        self.feeds.append(Feed(self.database, [SOURCE], lease_seconds=lease_seconds, announce=announce))
+        self.feeds.append(Feed(self.database, self.sources, lease_seconds=lease_seconds, announce=announce))
         return self.feeds[-1]
 
     @asynccontextmanager
@@ -103,10 +122,16 @@ class Cases:
 
         async def all_there() -> list[Document] | None:
             found = await self.changes()
-            seen = [c["entry"] for c in found if c.get("entry")]
+            seen = [(c["kind"], c["entry"]) for c in found if c.get("entry")]
             assert len(seen) == len(set(seen)), "a change was recorded twice"
-            wanted = {e["id"] async for r in self.reports.find() for e in r["timeline"]}
-            return found if wanted <= {*seen, *self.old} else None
+            wanted = {
+                (source.kind, e["id"])
+                for source in self.sources
+                async for r in self.database[source.collection].find()
+                for e in r["timeline"]
+                if e["id"] not in self.old
+            }
+            return found if wanted <= set(seen) else None
 
         found: list[Document] = await until(all_there)
         return found

@@ -14,7 +14,8 @@ from core.changes import INDEXES
 from core.clock import now
 from core.database import connect, ensure_indexes
 from core.ids import new_id
-from tests.core.feed_support import Cases
+from reports.feed import SOURCE
+from tests.core.feed_support import COPIES, Cases
 from tests.effort import until
 
 
@@ -27,9 +28,16 @@ async def cases(mongodb_url):
     database.client.close()
 
 
-async def shown(cases: Cases) -> list[tuple[Any, ...]]:
-    """(number, action, to, version) of the changes of cases."""
-    return [(c["number"], c["action"], c["to"], c["version"]) for c in await cases.changes() if c["kind"] == "report"]
+@pytest_asyncio.fixture
+async def both(cases):
+    """Documents of two kinds, each made and changed as the other."""
+    cases.sources = (SOURCE, COPIES)
+    return cases
+
+
+async def shown(cases: Cases, kind: str = "report") -> list[tuple[Any, ...]]:
+    """(number, action, to, version) of the changes of a kind."""
+    return [(c["number"], c["action"], c["to"], c["version"]) for c in await cases.changes() if c["kind"] == kind]
 
 
 async def test_each_step_is_a_change_and_debts_are_none(cases):
@@ -136,8 +144,9 @@ class Death(BaseException):
 @pytest.mark.crash
 @pytest.mark.parametrize("at", range(1, 13))
 @pytest.mark.parametrize("moment", ["before", "after"])
-async def test_a_leader_that_dies_at_any_call_loses_and_doubles_nothing(cases, at, moment, monkeypatch):
+async def test_a_leader_that_dies_at_any_call_loses_and_doubles_nothing(both, at, moment, monkeypatch):
     """Also in the middle of an insert of many: some of them are in, the rest are not."""
+    cases = both
     async with cases.fed():
         await cases.started()
         for n in range(3):
@@ -160,10 +169,11 @@ async def test_a_leader_that_dies_at_any_call_loses_and_doubles_nothing(cases, a
     # The dead gives nothing back: the lease has to run out.
     async with cases.fed():
         await cases.recorded()
-    found = await shown(cases)
-    assert len(found) == 3 + 18
-    for n in range(3):
-        assert [v for number, _, _, v in found if number == str(n)] == list(range(1, 8))
+    for kind in ("report", "copy"):
+        found = await shown(cases, kind)
+        assert len(found) == 3 + 18
+        for n in range(3):
+            assert [v for number, _, _, v in found if number == str(n)] == list(range(1, 8))
 
 
 def _let_die(feed: Any, collection: Any, name: str, left: list[int], moment: str) -> None:
@@ -214,6 +224,33 @@ async def test_a_leader_that_dies_within_an_insert_of_many_is_followed_from_ther
         for n in range(12)
         for action, to, version in (("submit", "submitted", 1), ("file", "filed", 2), ("dispatch", "dispatched", 3))
     )
+
+
+async def test_a_kind_that_was_not_watched_before_begins_with_how_its_documents_are(cases):
+    """And a position that a version wrote which watched the cases alone is gone on from: nothing is compared anew."""
+    await cases.new("1")
+    cases.old = frozenset({e["id"] async for r in cases.reports.find() for e in r["timeline"]})
+    async with cases.fed():
+        await cases.started()
+    async with cases.reports.watch(max_await_time_ms=50) as stream:
+        await stream.try_next()
+        position = {"$set": {"token": stream.resume_token}, "$unset": {"kinds": ""}}
+    await cases.database["feeds"].update_one({"_id": "reports"}, position)
+    await cases.database["copies"].insert_one(await cases.reports.find_one({"_id": "1"}))
+    await cases.act("1", "file", "filed")
+    cases.sources = (SOURCE, COPIES)
+    async with cases.fed():
+
+        async def knows_both() -> bool:
+            state = await cases.database["feeds"].find_one({"_id": "reports"})
+            return bool(state.get("kinds") == ["report", "copy"])
+
+        await until(knows_both)
+        await cases.act("1", "dispatch", "dispatched", unit_id="roads")
+        await cases.recorded()
+    assert await shown(cases) == [("1", "file", "filed", 2), ("1", "dispatch", "dispatched", 3)]
+    assert await shown(cases, "copy") == [("1", "dispatch", "dispatched", 2)]
+    assert [c["action"] for c in await cases.changes() if c["kind"] == "feed"] == ["resync"], "it began anew"
 
 
 async def test_when_the_oplog_has_rolled_past_every_case_is_compared(cases):
