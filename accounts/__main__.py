@@ -19,7 +19,6 @@ from accounts import api_keys, sessions, staff
 from accounts.api_keys import SCOPES, ApiKey, ApiKeyService
 from accounts.models import NewStaff
 from accounts.passwords import Passwords
-from accounts.roles import add_starting_roles
 from accounts.staff import StaffService
 from core import audit
 from core.audit import Audit, audit_database
@@ -77,8 +76,6 @@ def _parser() -> argparse.ArgumentParser:
     )
     shut.add_argument("--username", required=True)
 
-    commands.add_parser("load-roles", parents=[database], help="add the starting roles that are missing")
-
     key = commands.add_parser("create-api-key", parents=[database], help="make a partner's API key and print it, once")
     key.add_argument("--name", required=True, help="the partner's name, as staff and the timeline show it")
     key.add_argument(
@@ -118,8 +115,6 @@ async def _run(options: argparse.Namespace, password: str) -> None:
             await _create(service, records, options, password)
         elif options.command == "disable-staff":
             await _disable(service, records, options.username)
-        elif options.command == "load-roles":
-            await _load_roles(service)
         else:
             await _keys(ApiKeyService(database), records, options)
 
@@ -146,11 +141,6 @@ async def _disable(service: StaffService, records: Audit, username: str) -> None
         object_={"kind": "staff", "id": staff_id},
     )
     print(f"disabled {username} ({staff_id})")
-
-
-async def _load_roles(service: StaffService) -> None:
-    added = await add_starting_roles(service)
-    print(f"added: {', '.join(role.key for role in added)}" if added else "all starting roles are there already")
 
 
 async def _keys(service: ApiKeyService, records: Audit, options: argparse.Namespace) -> None:

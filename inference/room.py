@@ -85,7 +85,7 @@ async def _condition(services: Services) -> Condition:
 ROOM = Room(
     name="inference",
     indexes=merge_indexes(room.INDEXES for room in (condition, labels, drift, promotions)),
-    sharded=frozenset({"inference_workers", "labels"}),
+    sharded=frozenset({"labels"}),
     open=_open,
     stores=_stores,
     debts=(

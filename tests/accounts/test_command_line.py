@@ -10,7 +10,7 @@ import pytest_asyncio
 
 from accounts.failures import Failures
 from accounts.passwords import Passwords
-from accounts.roles import starting_roles
+from accounts.roles import add_starting_roles, starting_roles
 from accounts.second_factor import SecondFactor
 from accounts.sessions import SessionService
 from accounts.sign_in import SignInService
@@ -83,17 +83,16 @@ def staff_of(database):
 
 
 async def test_roles_are_added_once_and_changed_ones_are_kept(database):
-    assert await accounts(database, "load-roles") == (0, f"added: {', '.join(r.key for r in starting_roles())}\n")
     staff, _, _ = staff_of(database)
+    assert await add_starting_roles(staff) == starting_roles()
     changed = starting_roles()[0].model_copy(update={"permissions": ["report.view"]})
     await staff.put_role(changed)
-    status, _ = await accounts(database, "load-roles")
-    assert status == 0
+    assert await add_starting_roles(staff) == []
     assert changed in await staff.roles()
 
 
 async def test_a_new_account_signs_in_with_its_role_and_area_and_is_on_record(database):
-    await accounts(database, "load-roles")
+    await add_starting_roles(staff_of(database)[0])
     status, printed = await accounts(database, *create(), line=f"{PASSWORD}\n")
     assert (status, PASSWORD in printed) == (0, False)
     _, sign_in, sessions = staff_of(database)
@@ -106,7 +105,7 @@ async def test_a_new_account_signs_in_with_its_role_and_area_and_is_on_record(da
 
 
 async def test_what_cannot_be_made_is_told_and_leaves_nothing(database):
-    await accounts(database, "load-roles")
+    await add_starting_roles(staff_of(database)[0])
     for arguments, line, expected in (
         (create(), "short\n", 1),
         (create(), "", 1),
@@ -125,7 +124,7 @@ async def test_what_cannot_be_made_is_told_and_leaves_nothing(database):
 
 
 async def test_an_account_is_disabled_whatever_it_may_do_and_that_is_on_record(database):
-    await accounts(database, "load-roles")
+    await add_starting_roles(staff_of(database)[0])
     await accounts(database, *create(role="audit_admin", area="990101"), line=f"{PASSWORD}\n")
     _, sign_in, sessions = staff_of(database)
     token, _ = await sign_in.sign_in("zhang.san", PASSWORD)
