@@ -16,7 +16,7 @@ def written() -> dict[str, bool]:
     """The collections in the table of docs/architecture.md, and whether each is sharded."""
     text = (ROOT / "docs/architecture.md").read_text("utf-8")
     table = text[text.index("## Collections and their shard keys") : text.index("## Security and privacy")]
-    found = {}
+    found: dict[str, bool] = {}
     for line in table.splitlines():
         if line.startswith("| `"):
             names, _, key, _ = (cell.strip() for cell in line.strip("|").split("|"))
