@@ -17,6 +17,7 @@ from typing import Any
 from core.audit.macs import Macs
 from core.audit.seals import Sealer
 from core.audit.verification import verify
+from core.changes import ChangeLog
 from core.clock import now, shanghai
 from core.debts import Document
 from core.ids import new_id
@@ -258,8 +259,10 @@ async def some_people(town: Town, count: int) -> list[Client]:
 async def kill_again_and_again(
     town: Town, deeds: Deeds, apps: list[Process | Forked], worker: Process | Forked, over: asyncio.Event
 ) -> set[tuple[str, str]]:
-    """Kill the worker with all applications and with one alone by turns, each time when somebody waits for an answer;
-    the messages that were then on their way."""
+    """Kill the worker with all applications and with one alone by turns; the messages that were then on their way.
+
+    Each time when somebody waits for an answer and a message is on its way, or when nobody may go on before.
+    """
     interrupted = set[tuple[str, str]]()
     turn = 0
     while turn < KILLS or not (deeds.broken or over.is_set()):
@@ -268,8 +271,9 @@ async def kill_again_and_again(
         deeds.allowed = enough + AHEAD
 
         async def at_it(enough: int = enough) -> bool:
-            at_work = deeds.changing or deeds.count >= deeds.allowed
-            return over.is_set() or bool(deeds.count >= enough and at_work)
+            if over.is_set() or deeds.count >= deeds.allowed:
+                return True
+            return deeds.count >= enough and bool(deeds.changing and await town.sending())
 
         await town.until(at_it)
         for app in apps if turn % 2 else apps[:1]:
@@ -288,6 +292,7 @@ async def kill_again_and_again(
 async def work_while_killed(town: Town, deeds: Deeds) -> set[tuple[str, str]]:
     """All of the work of :data:`DAYS`; the messages that were on their way when somebody was killed."""
     apps, worker = [await town.start("app"), await town.start("app")], await town.start("worker")
+    await town.until(ChangeLog(town.services.database).newest)  # what was there before is no change
     people = await some_people(town, Day.people())
     photos = await asyncio.gather(*(citizen.photo() for citizen in people))
     await asyncio.gather(*map(town.staff, STAFF))
@@ -428,7 +433,7 @@ async def test_whoever_is_killed_what_staff_did_is_done_once_and_told_once(mongo
     }
     async with open_town(mongodb_url, redis_url, tmp_path, **settings) as town:
         deeds = Deeds(town, dice("lost answers"))
-        await town.control("POST", "/errors", {"path": SEND, "delay_s": 0.1, "times": 1000})  # some are cut off
+        await town.control("POST", "/errors", {"path": SEND, "delay_s": 0.2, "times": 1000})  # some are cut off
         interrupted = await work_while_killed(town, deeds)
         assert deeds.count >= ACTIONS
         assert deeds.broken, "no kill hit a request that changes something"
