@@ -51,8 +51,7 @@ STAFF = (
     "admin", "security_admin",
 )  # fmt: skip
 ORDINARY = {"category": "other", "condition": "ordinary"}
-ADMINISTERED = ("staff.create", "staff.change", "staff.disable", "staff.enable", "role.", "unit.", "category.")
-AUDITED = (*ADMINISTERED, "routing.", "webhook.")
+AUDITED = ("staff.create", "staff.change", "staff.disable", "role.", "unit.", "category.", "routing.", "webhook.")
 
 
 @dataclass
@@ -251,7 +250,6 @@ async def some_people(town: Town, count: int) -> list[Client]:
         return citizen
 
     people = await asyncio.gather(*(one() for _ in range(count)))
-    # Tapping so often is no part of what this is about.
     await town.services.database["subscriptions"].update_many({}, {"$set": {"count": ACCEPTS}})
     return people
 
