@@ -10,7 +10,7 @@ import argparse
 import asyncio
 import random
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 
 from rich.console import Console
 from rich.table import Table
@@ -27,7 +27,7 @@ PROCESSES = 2
 PAY_SECONDS = 60.0
 _SHARES = {"report": 8, "list": 4, "near": 2, "cases": 2, "dispatch": 1, "photo": 1, "submit": 2}
 """How many of twenty requests are of each kind."""
-_GROWTH = 1.05  # of the second half of the time, beyond which a process is said to go on growing
+_GROWTH = 1.05  # of the most in the second half of the time over the first's, beyond which a process goes on growing
 
 
 def mixed(district: District) -> Iterator[bytes]:
@@ -61,6 +61,8 @@ async def soak(minutes: float, rate: float) -> int:
         load = await Load.connect(stage.application.port, stage.application.pids, CONNECTIONS)
         feed = mixed(district)
         looks = [held(stage)]
+        times: list[float] = []
+        debts: list[int] = []
         errors: dict[str, int] = {}
         turns = max(round(minutes), 2)
         for turn in range(1, turns + 1):
@@ -68,31 +70,49 @@ async def soak(minutes: float, rate: float) -> int:
             for error, count in measured.errors.items():
                 errors[error] = errors.get(error, 0) + count
             looks.append(held(stage))
+            times.append(measured.percentile(0.95))
+            debts.append(await due(services))
             console.print(
-                f"{turn * minutes / turns:5.1f} min  {measured.rate:5.0f}/s  p95 {measured.percentile(0.95):5.0f} ms  "
-                f"{await due(services):5} debts  " + "  ".join(f"{n} {m.resident:.0f}" for n, m in looks[-1].items())
+                f"{turn * minutes / turns:5.1f} min  {measured.rate:5.0f}/s  p95 {times[-1]:5.0f} ms  "
+                f"{debts[-1]:5} debts  " + "  ".join(f"{n} {m.resident:.0f}" for n, m in looks[-1].items())
             )
         load.close()
         left = await settle(services, PAY_SECONDS)
-        looks.append(held(stage))
-    console.print(_table(looks))
-    console.print(f"MB resident; {left} debts were left after {PAY_SECONDS:g} s without load.")
-    for error, count in errors.items():
-        console.print(f"[red]{count} x {error}", markup=True)
-    half = looks[len(looks) // 2]
-    grown = [name for name, m in looks[-2].items() if name != "mongod" and m.resident > half[name].resident * _GROWTH]
-    for name in grown:
-        console.print(f"[red]{name}: grew by more than {_GROWTH - 1:.0%} in the second half")
-    return 1 if errors or grown else 0
+        after = held(stage)
+        resident = {name: [look[name].resident for look in looks] for name in looks[0]}
+        console.print(_table(resident, times, debts, [*(m.resident for m in after.values()), left]))
+        console.print(f"MB resident, p95 in ms; caught up: after {PAY_SECONDS:g} s without load at most.")
+        for error, count in errors.items():
+            console.print(f"[red]{count} x {error}", markup=True)
+        grown = [name for name, held_ in resident.items() if name != "mongod" and grew(held_)]
+        for name in grown:
+            console.print(f"[red]{name}: grew by more than {_GROWTH - 1:.0%} in the second half")
+        return 1 if errors or grown else 0
 
 
-def _table(looks: list[dict[str, Memory]]) -> Table:
+def halves(values: Sequence[float]) -> tuple[float, float]:
+    """The most in the first half of ``values`` and in the second: what a worker holds goes up and down from minute to
+    minute with the pictures that it is at, and only its height tells whether it grows."""
+    half = len(values) // 2
+    return max(values[:half]), max(values[half:])
+
+
+def grew(resident: Sequence[float]) -> bool:
+    """Whether a process that held ``resident`` at the start and after each turn went on growing."""
+    first, second = halves(resident[1:])
+    return second > first * _GROWTH
+
+
+def _table(
+    resident: Mapping[str, Sequence[float]], times: Sequence[float], debts: Sequence[float], after: Sequence[float]
+) -> Table:
     shown = Table(box=None, pad_edge=False)
-    for name in ("", "start", "half", "end", "caught up"):
+    for name in ("", "start", "most in the first half", "in the second", "end", "caught up"):
         shown.add_column(name, justify="left" if not name else "right")
-    for name in looks[0]:
-        moments = (looks[0], looks[len(looks) // 2], looks[-2], looks[-1])
-        shown.add_row(name, *(f"{look[name].resident:.0f}" for look in moments))
+    for (name, values), last in zip(resident.items(), after, strict=False):
+        shown.add_row(name, *(f"{value:.0f}" for value in (values[0], *halves(values[1:]), values[-1], last)))
+    shown.add_row("p95", "", *(f"{value:.0f}" for value in (*halves(times), times[-1])), "")
+    shown.add_row("debts", "", *(f"{value:.0f}" for value in (*halves(debts), debts[-1], after[-1])))
     return shown
 
 

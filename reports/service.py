@@ -248,15 +248,18 @@ class ReportService:
         code of its own for what else is in the way; :class:`Invalid` for what is missing or not taken, and
         :class:`PreconditionRequired` for staff's steps that happen twice when they are sent twice, with neither
         ``version`` nor ``once``.
+
+        What ``once`` has done before is answered as it was done, whatever became of the case and of who reaches it.
         """
         self._permitted(action, actor)
         entry_id = new_id()
         if once is not None:
             entry_id = await self._idempotency.claim(once, entry_id)
         for _ in range(_TRIES):
-            report = await self._within_reach(number, actor)
+            report = await self.get(number)
             if (done := _entry_of(report, entry_id)) is not None:
-                return report, done
+                return report, done  # whoever did it, which may have taken the case out of their reach
+            _check_within_reach(report, actor)
             situation = self._situation(report, actor)
             if version not in (None, report["version"]):
                 raise changed(situation)
@@ -333,14 +336,7 @@ class ReportService:
     async def _within_reach(self, number: str, actor: Actor) -> Document:
         """The case, if ``actor`` may know of it. What is out of reach looks as if it were not there."""
         report = await self.get(number)
-        if isinstance(actor, Reporter):
-            theirs = is_reporter(report, actor) or (
-                actor.citizen_id in report["followers"] and report["public"] and report["state"] not in HIDDEN
-            )
-        else:
-            theirs = isinstance(actor, System) or actor.reaches(report["areas"], *unit_ids(report))
-        if not theirs:
-            raise _no_such_report()
+        _check_within_reach(report, actor)
         return report
 
     async def plan(self, row: Transition, report: Document, actor: Actor, given: Given) -> tuple[Amendment, Document]:
@@ -384,6 +380,17 @@ class ReportService:
 
 def _no_such_report() -> NotFound:
     return NotFound("没有找到这个案件，请核对编号。", code="NO_SUCH_REPORT")
+
+
+def _check_within_reach(report: Document, actor: Actor) -> None:
+    if isinstance(actor, Reporter):
+        theirs = is_reporter(report, actor) or (
+            actor.citizen_id in report["followers"] and report["public"] and report["state"] not in HIDDEN
+        )
+    else:
+        theirs = isinstance(actor, System) or actor.reaches(report["areas"], *unit_ids(report))
+    if not theirs:
+        raise _no_such_report()
 
 
 def _kinds(actor: Actor) -> tuple[Part, ...]:

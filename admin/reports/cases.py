@@ -18,7 +18,7 @@ from admin.reports.case_views import (
 from admin.reports.suggestion_views import RoutingView, SuggestionView, routing_view, suggestion_view
 from core.clock import now
 from core.debts import Document
-from core.errors import Forbidden
+from core.errors import Forbidden, NotFound
 from core.photos import PhotoService
 from core.services import Services
 from handlers.base import BaseHandler
@@ -38,6 +38,7 @@ from handlers.report_views import (
     staff_state_name,
 )
 from reports.calendar import CalendarService
+from reports.facts import unit_ids
 from reports.intake import ORDER_NUMBER
 from reports.models import Precision, reporter_name
 from reports.people import ReportPeople
@@ -379,12 +380,16 @@ class CaseAction(CaseHandler):
         """One of the actions that the case's ``actions`` list; 409 with the present state when it has moved on.
 
         What would happen twice when it is sent twice (``redispatch``, ``split``, ``keep_rest``) takes ``version`` or an
-        Idempotency-Key, without either it is refused (428).
+        Idempotency-Key, without either it is refused (428). Sent again under its key, a step that took the case out of
+        reach is answered as before until somebody goes on with the case; then 404 ``DONE_AND_PASSED_ON``.
         """
-        report, _ = await self.services[ReportService].act(
+        report, entry = await self.services[ReportService].act(
             number, action, self.staff, body.given(), version=body.version, once=self.once
         )
         self.services.wake("reports")
+        passed_on = report["timeline"][-1]["id"] != entry["id"]
+        if passed_on and not self.staff.reaches(report["areas"], *unit_ids(report)):
+            raise NotFound("该操作已完成，案件现已不在您的管辖范围内。", code="DONE_AND_PASSED_ON")
         return await self.detail(report)
 
 
