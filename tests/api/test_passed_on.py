@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from core.ids import new_id
+from reports.service import ReportService
 from tests.api.support import problem
 
 BACK = {"reason": "不属于本所职责"}
@@ -40,7 +41,7 @@ async def test_a_unit_beside_another_that_takes_no_part_may_say_so_again_under_i
     unit, key = await district.staff("unit-sanitation"), new_id()
     for _ in range(2):
         await unit.post(f"/reports/{number}/actions/refuse_part", BACK, key=key)
-    report = await district.services.reports.get(number)
+    report = await district.services[ReportService].get(number)
     assert [e["action"] for e in report["timeline"]].count("refuse_part") == 1
 
 

@@ -23,6 +23,7 @@ from core.debts import Document
 from core.ids import new_id
 from reports.indicators import facts
 from reports.rules import TRANSITIONS
+from reports.service import ReportService
 from reports.statistics_rows import stored
 from server.process import Process
 from server.worker import payers
@@ -154,7 +155,7 @@ class Day:
         mended, given_up = case["children"]
 
         async def made() -> bool:
-            return await self.deeds.town.services.reports.find(given_up) is not None
+            return await self.deeds.town.services[ReportService].find(given_up) is not None
 
         await until(made)
         await self._stands(mended, "dispatched")
