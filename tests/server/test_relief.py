@@ -57,51 +57,54 @@ async def test_help_does_not_stand_back_and_ends_with_the_worker():
     await until(gone)
 
 
-async def owing(district, kind: str, seconds: float):
+@pytest.fixture
+def relief():
+    """The name of a collection of this test's own: what others owe is not overdue here."""
+    return f"relief_{new_id()}"
+
+
+async def owing(district, relief: str, kind: str, seconds: float):
     """A case of nobody's that has owed ``kind`` for so long."""
     debt = owe(kind, at=now() - timedelta(seconds=seconds))
-    await district.services.database["relief"].insert_one({"_id": new_id(), "owed": [debt]})
+    await district.services.database[relief].insert_one({"_id": new_id(), "owed": [debt]})
 
 
-async def test_what_people_wait_for_is_overdue_and_what_can_wait_is_not(district):
+async def test_what_people_wait_for_is_overdue_and_what_can_wait_is_not(district, relief):
     database = district.services.database
-    kinds = {"relief": urgent(payers(district.services, district.jobs))["reports"]}
-    assert {"route", "notify", "suggest"} <= kinds["relief"].keys()
-    await owing(district, "learn", 3600)
-    await owing(district, "route", 20)
+    kinds = {relief: urgent(payers(district.services, district.jobs))["reports"]}
+    assert {"route", "notify", "suggest"} <= kinds[relief].keys()
+    await owing(district, relief, "learn", 3600)
+    await owing(district, relief, "route", 20)
     assert not await is_behind(database, kinds, PATIENCE)
-    await owing(district, "route", 40)
+    await owing(district, relief, "route", 40)
     assert await is_behind(database, kinds, PATIENCE)
 
 
-async def test_that_wechat_is_slow_says_nothing_of_this_machine(district):
-    name = f"relief_{new_id()}"
-    await district.services.database[name].insert_one(
-        {"_id": new_id(), "owed": [owe("notify", at=now() - timedelta(hours=1))]}
-    )
-    kinds = {name: urgent(payers(district.services, district.jobs))["reports"]}
+async def test_that_wechat_is_slow_says_nothing_of_this_machine(district, relief):
+    await owing(district, relief, "notify", 3600)
+    kinds = {relief: urgent(payers(district.services, district.jobs))["reports"]}
     assert await is_behind(district.services.database, kinds, PATIENCE), "of a collection that has nobody outside"
     with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(OUTSIDE, name, OUTSIDE["reports"])
+        patch.setitem(OUTSIDE, relief, OUTSIDE["reports"])
         assert not await is_behind(district.services.database, kinds, PATIENCE)
 
 
-async def test_help_is_started_when_a_debt_is_overdue_and_ended_with_the_watch(district):
-    await owing(district, "notify", 3600)
-    kinds = {"relief": {"notify": payers(district.services, district.jobs)["reports"]["notify"]}}
-    relief = Relief((sys.executable, "-c", "import time; time.sleep(600)"))
-    watching = asyncio.create_task(relief.watch(district.services.database, kinds, timedelta(seconds=0.1)))
+async def test_help_is_started_when_a_debt_is_overdue_and_ended_with_the_watch(district, relief):
+    await owing(district, relief, "notify", 3600)
+    kinds = {relief: {"notify": payers(district.services, district.jobs)["reports"]["notify"]}}
+    help_of_ours = Relief((sys.executable, "-c", "import time; time.sleep(600)"))
+    watching = asyncio.create_task(help_of_ours.watch(district.services.database, kinds, timedelta(seconds=0.1)))
 
     async def started() -> bool:
-        return relief.is_there
+        return help_of_ours.is_there
 
     await until(started)
     watching.cancel()
     await asyncio.gather(watching, return_exceptions=True)
-    assert not relief.is_there
+    assert not help_of_ours.is_there
 
 
-async def test_help_pays_what_is_overdue_and_ends(district):
+async def test_help_pays_what_is_overdue_and_ends(district, relief):
     paid: list[str] = []
 
     async def pay(document, _debt):
@@ -110,7 +113,7 @@ async def test_help_pays_what_is_overdue_and_ends(district):
 
     database, case = district.services.database, new_id()
     debt = owe("of_this_test", at=now() - timedelta(hours=1))
-    await database["relief"].insert_one({"_id": case, "owed": [debt]})
-    await catch_up(database, {"relief": {"of_this_test": pay}}, district.settings, stays=0.3)
+    await database[relief].insert_one({"_id": case, "owed": [debt]})
+    await catch_up(database, {relief: {"of_this_test": pay}}, district.settings, stays=0.3)
     assert paid == [case]
-    assert (await database["relief"].find_one({"_id": case}))["owed"] == []
+    assert (await database[relief].find_one({"_id": case}))["owed"] == []
