@@ -34,6 +34,7 @@ asyncio.run(main())
 
 
 @pytest.mark.skipif(not hasattr(os, "SCHED_IDLE"), reason="this system has no idle scheduling")
+@pytest.mark.long
 async def test_help_does_not_stand_back_and_ends_with_the_worker():
     worker = await asyncio.create_subprocess_exec(
         *(sys.executable, "-c", PROGRAM), cwd=ROOT, stdout=asyncio.subprocess.PIPE
