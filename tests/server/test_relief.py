@@ -16,6 +16,8 @@ from server.relief import OUTSIDE, Relief, catch_up, is_behind, urgent
 from server.worker import payers
 from tests.effort import until
 from tests.inference.support import ROOT
+from tests.server import processes
+from tests.server.processes import is_alive
 
 PATIENCE = timedelta(seconds=30)
 PROGRAM = """
@@ -47,15 +49,7 @@ async def test_help_does_not_stand_back_and_ends_with_the_worker():
     finally:
         worker.kill()
         await worker.wait()
-
-    async def gone() -> bool:
-        try:
-            os.kill(int(pid), 0)
-        except ProcessLookupError:
-            return True
-        return False
-
-    await until(gone)
+    await processes.until(lambda: not is_alive(int(pid)))
 
 
 @pytest.fixture
