@@ -24,7 +24,7 @@ run: setup  ## run it all on this machine: databases, WeChat sandbox, worker, ap
 test: setup  ## run the tests; ARGS="tests/core -k photos" runs some of them
 	$(PYTEST) $(ARGS)
 
-test-fast: setup  ## run the tests that kill nothing, draw nothing, need no browser and are soon over
+test-fast: setup  ## run the tests that are soon over: no kinds crash, generated and browser, nothing long
 	$(PYTEST) -m "(unit or http) and not long" $(ARGS)
 
 test-deep: setup  ## run all tests, and the whole of what `make test` draws samples from: takes an hour or more

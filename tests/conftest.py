@@ -20,10 +20,6 @@ from tests.crash.fork_server import stop_shared
 from tests.district import open_district
 from tests.memory_disk import memory_folder
 
-# How long an example takes says how busy the machine is.
-hypothesis.settings.register_profile("here", deadline=None)
-hypothesis.settings.load_profile("here")
-
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     sampling.add_options(parser)
@@ -31,6 +27,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     sampling.configure(config)
+    # How long an example takes says how busy the machine is.
+    hypothesis.settings.register_profile("here", deadline=None, max_examples=sampling.amount(100, 1000))
+    hypothesis.settings.load_profile("here")
 
 
 def pytest_sessionstart(session: pytest.Session) -> None:

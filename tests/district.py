@@ -208,7 +208,7 @@ async def open_district(
             "sessions": {"staff_sessions": 100, "staff_idle_minutes": 150},
             # Who turns the collectors by hand waits for no photo to be seen, unless that is what the test is about.
             "inference": {"enabled": worker},
-            "worker": {"sweep_seconds": 1.0, "lease_seconds": 5.0},
+            "worker": {"sweep_seconds": 1.0, "lease_seconds": 5.0, "gather_seconds": 0.3},
             **more,
         }
     )

@@ -15,7 +15,7 @@ import pytest
 
 KINDS = ("crash", "generated", "browser", "http", "unit")
 """Every test is of one of these, those that take longest first: pyproject.toml says what each is."""
-_SERVERS = frozenset({"mongodb_url", "redis_url", "sandbox"})
+_SERVERS = frozenset({"mongodb_url", "redis_url", "sandbox", "caller", "sender"})
 
 T = TypeVar("T")
 

@@ -18,7 +18,7 @@ from tests.api.support import problem
 from tests.district import Client, District, good, location
 from tests.effort import PATIENCE
 from tests.effort import until as become
-from tests.sampling import sample
+from tests.sampling import amount, sample
 
 ALONE = (113.2400, 23.1450)
 """A place in another street than the cases of the other tests."""
@@ -53,7 +53,7 @@ async def listed(client: Client, indicator: str, side: str, **filters: Any) -> l
     numbers: list[str] = []
     page: dict[str, str] = {}
     while True:
-        answer = await client.get(f"/indicators/{indicator}/cases", side=side, size=5, **filters, **page)
+        answer = await client.get(f"/indicators/{indicator}/cases", side=side, size=amount(5, 2), **filters, **page)
         numbers += [r["number"] for r in answer["reports"]]
         if answer["next_page"] is None:
             return numbers

@@ -30,6 +30,8 @@ DOCUMENT = Path(__file__).resolve().parents[2] / "docs" / "audit.md"
 KEY = "test-only-audit-key-0123456789abcdef"
 UNAUTHORIZED = 13
 
+pytestmark = pytest.mark.http
+
 
 def commands() -> list[dict[str, Any]]:
     """The arguments of the document's ``db.adminCommand``."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from core.encryption import Signer
@@ -18,7 +18,6 @@ INVISIBLE = st.text("\u200b\u200c\u2060", max_size=150)
 WRITTEN = st.text(max_size=40)
 
 
-@settings(max_examples=50)
 @given(CODES, WRITTEN, WRITTEN)
 def test_a_mark_is_read_wherever_it_stands_and_is_seen_by_nobody(code, before, after):
     text = before + MARKS.write(code) + after
@@ -27,7 +26,6 @@ def test_a_mark_is_read_wherever_it_stands_and_is_seen_by_nobody(code, before, a
     assert MARKS.read(without_unseen(text)) is None
 
 
-@settings(max_examples=50)
 @given(CODES, CODES, INVISIBLE, INVISIBLE)
 def test_whatever_is_written_around_it_the_last_true_one_counts(code, other, before, after):
     forged = OTHERS.write(other)
@@ -35,7 +33,6 @@ def test_whatever_is_written_around_it_the_last_true_one_counts(code, other, bef
     assert MARKS.read(f"{forged}垃圾{before}{MARKS.write(other)}{before}{MARKS.write(code)}{after}{forged}") == code
 
 
-@settings(max_examples=50)
 @given(CODES, st.integers(0, 103))
 def test_a_mark_of_which_one_bit_is_changed_is_none(code, place):
     mark = MARKS.write(code)

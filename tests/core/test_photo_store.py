@@ -75,7 +75,7 @@ def in_bucket(endpoint: str, **options: str) -> PhotoStore:
     return PhotoStore.from_url("s3://photos/district/one", **(access | options))  # type: ignore[arg-type]
 
 
-@pytest.fixture(params=["folder", "bucket"])
+@pytest.fixture(params=["folder", pytest.param("bucket", marks=pytest.mark.http)])
 def store(request: pytest.FixtureRequest, tmp_path: Path) -> PhotoStore:
     if request.param == "folder":
         return PhotoStore.from_url(f"file://{tmp_path}/new/照片%20store")

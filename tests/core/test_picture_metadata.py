@@ -4,7 +4,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
@@ -25,7 +25,6 @@ from tests.core.picture_samples import (
     with_chunks,
     with_segments,
 )
-from tests.sampling import amount
 
 FUZHOU: Any = (pytest.approx(119.295), pytest.approx(26.075))
 
@@ -149,7 +148,6 @@ def test_the_video_and_the_second_picture_behind_a_phones_photo_are_cut_off():
     assert picture.sha256 != read_picture(still).sha256, "the hash is of what was received"
 
 
-@settings(max_examples=amount(100, 1000))
 @given(st.binary(max_size=300).map(lambda rest: b"II*\0\x08\0\0\0" + rest), st.binary(max_size=64))
 def test_exif_of_any_bytes_is_read_without_an_error(tiff, noise):
     read_exif(tiff)

@@ -4,7 +4,7 @@ import warnings
 import zlib
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 from PIL.JpegImagePlugin import JpegImageFile
@@ -31,7 +31,6 @@ from tests.core.picture_samples import (
     with_segments,
 )
 from tests.effort import within
-from tests.sampling import amount
 
 SLIGHT = 25
 """Units of work: far below what it takes to decode any of these."""
@@ -147,7 +146,6 @@ WHOLE = [
 ]
 
 
-@settings(max_examples=amount(100, 1000))
 @given(st.data())
 def test_a_file_that_is_only_inspected_is_refused_for_the_same_reason_as_one_that_is_read(data):
     photo = bytearray(data.draw(st.sampled_from(WHOLE)))
@@ -188,7 +186,6 @@ SEEDS = [
 ]
 
 
-@settings(max_examples=amount(100, 1000))
 @given(st.data())
 def test_damaged_bytes_give_a_picture_or_a_refusal_and_nothing_else(data):
     photo = bytearray(data.draw(st.sampled_from(SEEDS)))

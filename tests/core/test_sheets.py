@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
+import os
 import struct
 import sys
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cache
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -21,7 +20,7 @@ from core.sheets.bounds import Bounds
 from core.sheets.reading import check_workbook, read_sheets
 from core.sheets.table import Found, SheetColumn, SheetTable, choice, code, moment, number, text
 from tests.core.sheet_samples import DATE, PADDED, book, cell, row
-from tests.effort import until
+from tests.server.processes import children_with, is_alive, until
 
 BOUNDS = Bounds(file_bytes=1 << 20, unpacked_bytes=8 << 20, rows=100, cells=20_000, columns=30)
 TABLE = SheetTable(
@@ -138,23 +137,13 @@ async def test_what_takes_more_memory_or_time_than_its_ceiling_is_ended():
 
 def children() -> list[int]:
     """The processes of this one that read a sheet."""
-    found = []
-    for task in Path("/proc/self/task").iterdir():
-        with contextlib.suppress(FileNotFoundError):  # a thread or a process that has ended since it was listed
-            for pid in (task / "children").read_text().split():
-                if program.__file__.encode() in Path(f"/proc/{pid}/cmdline").read_bytes():
-                    found.append(int(pid))
-    return found
+    return children_with(os.getpid(), program.__file__)
 
 
 async def test_who_stops_waiting_ends_the_child_and_the_next_sheet_is_read(monkeypatch):
     endless = Tight(file_bytes=1 << 20, unpacked_bytes=200 << 20, rows=100, cells=10**9)
     waiting = asyncio.create_task(raw(slow(), endless))
-
-    async def begun() -> list[int]:
-        return children()
-
-    await until(begun)
+    await until(children)
     with pytest.raises(AppError) as busy:
         await raw(book(row(1, "x")), patience=0.05)
     assert busy.value.code == "BUSY", "one at a time"
@@ -190,15 +179,7 @@ async def test_a_child_that_outlives_the_one_that_asked_for_it_ends_itself():
         *(sys.executable, "-c", asks), stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE
     )
     out, _ = await process.communicate(slow())
-    child = Path(f"/proc/{int(out)}/cmdline")
-
-    async def gone() -> bool:
-        try:
-            return program.__file__.encode() not in child.read_bytes()  # noqa: ASYNC240 - no disk
-        except (FileNotFoundError, ProcessLookupError):
-            return True
-
-    await until(gone)
+    await until(lambda: not is_alive(int(out)))
 
 
 async def test_a_look_tells_what_kind_of_file_it_is_without_reading_its_rows():

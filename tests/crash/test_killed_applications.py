@@ -19,6 +19,7 @@ from tests.district import Client, picture
 from tests.sampling import amount, dice
 
 KILLS = amount(3, 10)
+SIZE = 320, 240  # larger than a thumbnail is
 AHEAD = 12
 """How many more reports than were waited for are made: enough to be at one when somebody is killed. Without a bound
 they would be as many as a slow start leaves time for, each to be looked at in the end."""
@@ -60,7 +61,7 @@ class Reporters:
 
     async def report(self, citizen: Client) -> None:
         """One photo and one report."""
-        taken = await self.persist(citizen, "/photos", files={"photo": ("p.jpg", picture(), "image/jpeg")})
+        taken = await self.persist(citizen, "/photos", files={"photo": ("p.jpg", picture(size=SIZE), "image/jpeg")})
         self.photos.append(taken["photo_id"])
         key, body = new_id(), body_of(taken["photo_id"])
         self.bodies[key] = citizen, body
@@ -117,7 +118,7 @@ class Reporters:
             assert report["photos"] == body["photo_ids"]
             assert report["timeline"][0]["action"] == "submit"
         for photo_id in self.photos:
-            for size, longest in (("large", 160), ("medium", 160), ("thumb", 160)):
+            for size, longest in (("large", 320), ("medium", 320), ("thumb", 200)):
                 link = self.town.services[PhotoService].link(photo_id, size, original=True)  # type: ignore[arg-type]
                 answer = await self.town.http.get(link)
                 assert answer.status_code == 200, f"{photo_id} {size}: {answer.status_code}"

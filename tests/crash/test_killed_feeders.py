@@ -22,6 +22,12 @@ async def recorded(town: Town) -> list[tuple[str, str]]:
     return found
 
 
+async def unrecorded(town: Town) -> set[tuple[str, str]]:
+    """(case, entry) of what is in the cases' timelines and not among the changes yet."""
+    reports = await town.services.database["reports"].find({}, {"timeline.id": 1}).to_list(None)
+    return {(r["_id"], e["id"]) for r in reports for e in r["timeline"]} - set(await recorded(town))
+
+
 async def test_workers_killed_while_they_record_changes_lose_and_double_none(mongodb_url, redis_url, tmp_path):
     rng = dice("killed feeders")
     async with open_town(mongodb_url, redis_url, tmp_path, GONGZHI_FEED__LEASE_SECONDS="3") as town:
@@ -34,18 +40,26 @@ async def test_workers_killed_while_they_record_changes_lose_and_double_none(mon
         await town.until(begun)
         people = await town.people(3, accepts=40)
         working = asyncio.create_task(submit_many(town, people, each=5))
+
+        async def at_work_or_over() -> bool:
+            return bool(await unrecorded(town)) or working.done()
+
+        midst = 0
         async with Redis.from_url(redis_url) as redis:
             for _ in range(KILLS):
                 before = len(await recorded(town))
                 await asyncio.sleep(rng.uniform(0.2, 1.0))
                 await redis.flushall()
+                await town.until(at_work_or_over)
                 await town.kill(workers.pop(0))
+                midst += bool(await unrecorded(town))
                 workers.append(await town.start("worker"))
 
                 async def goes_on(before: int = before) -> bool:
                     return len(await recorded(town)) > before or working.done()
 
                 await town.until(goes_on)
+        assert midst, "nobody was killed while there were changes to record"
         numbers = await working
 
         async def whole() -> bool:

@@ -21,12 +21,12 @@ from core.changes import ChangeLog
 from core.clock import now, shanghai
 from core.debts import Document
 from core.ids import new_id
+from core.room import payers
 from reports.indicators import facts
 from reports.rules import TRANSITIONS
 from reports.service import ReportService
 from reports.statistics_rows import stored
 from server.process import Process
-from server.worker import payers
 from tests.crash.careful import Careful, Deeds
 from tests.crash.fork_server import Forked
 from tests.crash.test_killed_feeders import recorded
@@ -205,7 +205,7 @@ class Day:
         await security.make("/roles", role, self._listed(security, "/roles", "key", key), "role.create")
         await security.change(f"/roles/{key}", {"permissions": ["report.view", "report.note"]}, "role.change")
         person = {"username": key.replace("_", "."), "name": "新人", "roles": [key], "areas": ["990101001"]}
-        found = self._listed(admin, "/staff", "username", person["username"], text=person["username"])
+        found = self._listed(admin, "/staff", "username", str(person["username"]), text=person["username"])
         staff_id = await admin.make("/staff", person, found, "staff.create")
         changed = {"roles": ["collector"], "areas": ["990101002"], "unit": "roads"}
         await admin.change(f"/staff/{staff_id}", changed, "staff.change")
@@ -424,7 +424,7 @@ async def check_indicators(town: Town) -> None:
 
 
 async def test_whoever_is_killed_what_staff_did_is_done_once_and_told_once(mongodb_url, redis_url, tmp_path):
-    settings = {
+    settings: Any = {
         "GONGZHI_INFERENCE__ENABLED": "false",
         "GONGZHI_FEED__LEASE_SECONDS": "2",
         "GONGZHI_WORKER__GATHER_SECONDS": "0.1",
@@ -440,7 +440,7 @@ async def test_whoever_is_killed_what_staff_did_is_done_once_and_told_once(mongo
         await town.all_paid()
         owing = {
             name: await town.services.database[name].find({"owed.0": {"$exists": True}}).to_list(None)
-            for name in payers(town.services, town.jobs)
+            for name in payers(town.services)
         }
         assert not any(owing.values()), owing
         entries = await check_timelines(town, deeds)

@@ -65,7 +65,7 @@ async def test_whatever_call_a_worker_dies_at_others_see_a_blurred_picture_or_no
     await settle(place, "photos")
     assert await check_nothing_sharp_is_shown(place, number, photo_id)
     assert alive.calls.count("store") >= 2, "read to be blurred, and the public picture written"
-    for at in sample(f"deaths {moment}", range(1, len(alive.calls) + 1), 6):
+    for at in sample(f"deaths of blurring {moment}", range(1, len(alive.calls) + 1), 6):
         _, number, photo_id = await reported(place)
         with unmoved_clock():
             await die(place, Mortal(at, moment))
@@ -102,7 +102,7 @@ async def test_whatever_call_a_worker_dies_at_what_staff_hid_is_hidden_or_nothin
     await die(place, alive)
     assert await check_nothing_sharp_is_shown(place, number, photo_id, SUIT)
     assert alive.calls.count("store") >= 2
-    for at in sample(f"deaths {moment}", range(1, len(alive.calls) + 1), 6):
+    for at in sample(f"deaths of hiding {moment}", range(1, len(alive.calls) + 1), 6):
         number, photo_id = await hidden()
         with unmoved_clock():
             await die(place, Mortal(at, moment))

@@ -42,14 +42,14 @@ Prepare = Callable[[District], Awaitable[Any]]
 Check = Callable[[District, Any], Awaitable[None]]
 
 
-async def at_every_call(place: District, moment: Any, prepare: Prepare, check: Check) -> list[str]:
+async def at_every_call(place: District, what: str, moment: Any, prepare: Prepare, check: Check) -> list[str]:
     """Have the worker die at each call that the work makes, and another one finish it; the calls of a whole life."""
     facts = await prepare(place)
     alive = Mortal(0, "before")
     with alive.lifetime():
         await settle(place)
     await check(place, facts)
-    for at in sample(f"deaths {moment}", range(1, len(alive.calls) + 1), 6):
+    for at in sample(f"deaths of {what} {moment}", range(1, len(alive.calls) + 1), 6):
         facts = await prepare(place)
         with Mortal(at, moment, spared=2).lifetime():
             await settle(place)
@@ -105,7 +105,7 @@ async def test_what_a_merged_case_brings_is_brought_once(place, moment):
                 assert photo is not None
                 assert {"kind": "report", "id": earlier} in photo["attached_to"]
 
-    calls = await at_every_call(place, moment, merge, whole)
+    calls = await at_every_call(place, "merging", moment, merge, whole)
     assert len(calls) >= 8
 
 
@@ -126,7 +126,7 @@ async def test_the_parts_of_a_case_are_made_once_and_it_waits_for_them_from_the_
         for child in children:
             assert actions(await case(place, child), "submit", "file") == ["submit", "file"]
 
-    calls = await at_every_call(place, moment, split, whole)
+    calls = await at_every_call(place, "splitting", moment, split, whole)
     assert calls.count("insert_one") >= 2
 
 
@@ -147,7 +147,7 @@ async def test_a_parent_is_told_once_that_a_part_is_over(place, moment):
         assert found["open_children"] == children[1:]
         assert actions(found, "child_changed") == ["child_changed"]
 
-    await at_every_call(place, moment, end, whole)
+    await at_every_call(place, "the end of a part", moment, end, whole)
 
 
 @pytest.mark.parametrize("moment", MOMENTS)
@@ -166,7 +166,7 @@ async def test_a_check_is_made_and_offered_once(place, moment):
         assert (task["state"], task["round"], task["offered_to"]) == ("offered", 0, collectors)
         assert sorted(d["kind"] for d in task["owed"]) == ["expire", "offer"]
 
-    await at_every_call(place, moment, ask, whole)
+    await at_every_call(place, "asking", moment, ask, whole)
 
 
 @pytest.mark.parametrize("moment", MOMENTS)
@@ -194,4 +194,4 @@ async def test_a_case_is_told_once_what_was_found(place, moment):
         audit = place.services.database["audit"]
         assert await audit.count_documents({"object.id": task["_id"]}) == 2
 
-    await at_every_call(place, moment, answer, whole)
+    await at_every_call(place, "answering", moment, answer, whole)

@@ -69,7 +69,7 @@ async def test_whatever_call_a_confirmation_dies_at_there_is_one_case(place, sou
     await settle(place, "snapshots")
     await check_one_case(place, source, snapshot_id)
     assert len(alive.calls) >= 6, "read, decided, photo, number, case, written down"
-    for at in sample(f"deaths {moment}", range(1, len(alive.calls) + 1), 6):
+    for at in sample(f"deaths of a confirmation {moment}", range(1, len(alive.calls) + 1), 6):
         snapshot_id = await waiting()
         with Mortal(at, moment, spared=2).lifetime():
             await confirmed(place, snapshot_id)
@@ -98,7 +98,7 @@ async def test_whatever_call_sifting_dies_at_a_snapshot_waits_or_is_counted_once
     with alive.lifetime():
         await settle(place, "snapshots")
     assert (await source.document(first))["repeats"] == 1
-    for at in sample(f"deaths {moment}", range(1, len(alive.calls) + 1), 6):
+    for at in sample(f"deaths of sifting {moment}", range(1, len(alive.calls) + 1), 6):
         first, second = await two()
         with Mortal(at, moment, spared=2).lifetime():
             await settle(place, "snapshots")

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from core.ids import new_id
 from core.sheets import program
 from places.models import Level
@@ -13,28 +11,10 @@ from tests.api.test_intake import workbook
 from tests.core.sheet_samples import book
 from tests.crash.fork_server import Forked
 from tests.crash.town import open_town
-from tests.effort import until
+from tests.server.processes import children_with, is_alive, until
 
 LONG = book(f"<row>{'<c/>' * 100}</row>" * 29_000)
 """Within all bounds, and some seconds of work: 2.9 million cells without content."""
-
-
-def readers(worker: int) -> list[int]:
-    """The children of ``worker`` that read a sheet."""
-    found = []
-    for task in Path(f"/proc/{worker}/task").iterdir():
-        for pid in (task / "children").read_text().split():
-            if program.__file__.encode() in Path(f"/proc/{pid}/cmdline").read_bytes():
-                found.append(int(pid))
-    return found
-
-
-async def gone(pid: int) -> bool:
-    """Whether there is no such process, or it has ended and nobody has asked for how."""
-    try:
-        return "\nState:\tZ" in Path(f"/proc/{pid}/status").read_text()  # noqa: ASYNC240 - no disk
-    except FileNotFoundError:
-        return True
 
 
 async def test_a_worker_that_reads_for_long_stops_when_told_and_when_the_job_is_cancelled(
@@ -53,13 +33,13 @@ async def test_a_worker_that_reads_for_long_stops_when_told_and_when_the_job_is_
         first = await town.start("worker")
 
         async def reading() -> list[int]:
-            return readers(town.running[-1].pid)
+            return children_with(town.running[-1].pid, program.__file__)
 
         (reader,) = await town.until(reading)
         assert isinstance(first, Forked)
         await first.stop()
         town.running.remove(first)
-        assert await gone(reader)
+        assert not is_alive(reader)
         job = await jobs.find_one({"_id": job_id})
         assert job is not None
         assert (job["state"], job["run"]["open"], "claim" in job["owed"][0]) == ("running", False, False)
@@ -67,7 +47,7 @@ async def test_a_worker_that_reads_for_long_stops_when_told_and_when_the_job_is_
         (reader,) = await town.until(reading)
         good = await ask(workbook([order_row(new_id(), street)]))
         assert (await intake.post(f"/jobs/{job_id}/cancel"))["state"] == "cancelled"
-        await until(lambda: gone(reader))
+        await until(lambda: not is_alive(reader))
 
         async def done() -> bool:
             return await jobs.find_one({"_id": good, "state": "done"}) is not None

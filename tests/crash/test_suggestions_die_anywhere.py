@@ -57,7 +57,7 @@ async def test_whatever_call_a_worker_dies_at_a_report_is_filed_by_its_suggestio
     with alive.lifetime():
         await settle(place, "reports")
     await check_done_once(place, number)
-    for at in sample(f"deaths {moment}", range(1, len(alive.calls) + 1), 6):
+    for at in sample(f"deaths of a suggestion {moment}", range(1, len(alive.calls) + 1), 6):
         number, _ = await submitted(place, seen=True)
         with Mortal(at, moment, spared=2).lifetime():
             await settle(place, "reports")

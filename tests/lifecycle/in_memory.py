@@ -259,12 +259,12 @@ class WalkInMemory(Walk):
             return (refused.status, refused.code), refused.details
         return None
 
-    async def send_follow(self, who: str) -> Refusal | None:
+    async def send_follow(self, who: str) -> tuple[Refusal, dict[str, Any]] | int:
         try:
-            await self.district.people.follow(self.case.number, self.citizen_ids[who])
+            after = await self.district.people.follow(self.case.number, self.citizen_ids[who])
         except AppError as refused:
-            return refused.status, refused.code
-        return None
+            return (refused.status, refused.code), refused.details
+        return len(after["followers"])
 
     async def offered(self) -> dict[str, Refusal | Offer]:
         found: dict[str, Refusal | Offer] = {}

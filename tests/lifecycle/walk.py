@@ -103,8 +103,8 @@ class Walk(ABC):
         """Do it; the refusal and its details, None when it was done."""
 
     @abstractmethod
-    async def send_follow(self, who: str) -> Refusal | None:
-        """Ask for a citizen to be told too; the refusal."""
+    async def send_follow(self, who: str) -> tuple[Refusal, dict[str, Any]] | int:
+        """Ask for a citizen to be told too; the refusal and its details, or how many follow the case then."""
 
     @abstractmethod
     async def offered(self) -> dict[str, Refusal | Offer]:
@@ -343,9 +343,16 @@ class Walk(ABC):
     async def _follow(self, who: str) -> None:
         wanted = self.model.foretell_follow(who)
         self.story.append(f"{who} wants to follow: {wanted or 'done'}")
-        assert await self.send_follow(who) == wanted
-        if wanted is None and who not in self.case.followers:
-            self.case.followers = [*self.case.followers, who]
+        answer = await self.send_follow(who)
+        if wanted is None:
+            self.case.followers = [name for name in CITIZENS if name == who or name in self.case.followers]
+            assert answer == len(self.case.followers)
+            return
+        assert not isinstance(answer, int), f"{who} follows, and should have been refused: {wanted}"
+        refusal, details = answer
+        assert refusal == wanted
+        if refusal == (409, "MERGED"):
+            assert details == {"merged_into": self.known.earlier}
 
     async def _settle(self) -> None:
         """Let the worker pay what the case owes, and the model do what the system's rows say."""

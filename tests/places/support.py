@@ -3,11 +3,12 @@
 import json
 from contextlib import asynccontextmanager
 
+import pytest
 from pymongo.monitoring import CommandListener
 
 from core.database import Client, connect, ensure_indexes
 from core.ids import new_id
-from places.importer import import_areas
+from places.importer import ImportRefused, import_areas
 from places.service import INDEXES
 from server.demo_geography import FILES, FOLDER
 
@@ -75,3 +76,13 @@ def write(path, features, **members):
 async def snapshot(database):
     """Everything in the map, as it is stored."""
     return sorted([area async for area in database["areas"].find()], key=lambda area: area["_id"])
+
+
+async def refusal(database, path, **options):
+    """The problems for which ``path`` is refused, after seeing that the map stayed as it was and nothing is left."""
+    before = await snapshot(database)
+    with pytest.raises(ImportRefused) as refused:
+        await import_areas(database, path, **options)
+    assert await snapshot(database) == before
+    assert not [name for name in await database.list_collection_names() if name.startswith("areas_import_")]
+    return refused.value.problems

@@ -14,7 +14,7 @@ import pytest
 from core.clock import clock
 from core.database import connect
 from places.coordinates import CRS, LonLat, convert, distance
-from places.importer import LEASE_TIME, LEASES, ImportBusy, ImportRefused, import_areas
+from places.importer import LEASE_TIME, LEASES, ImportBusy, import_areas
 from places.models import Level, MultiPolygon
 from places.service import PlaceService
 from server.demo_geography import FOLDER
@@ -23,6 +23,7 @@ from tests.places.support import (
     fresh_database,
     import_demo,
     nested_map,
+    refusal,
     snapshot,
     square,
     watched_database,
@@ -63,16 +64,6 @@ FAULTS = {
     "another system": (feature("990101009", crs="gcj02"), "请加 --crs gcj02"),
     "an unknown system": (feature("990101009", crs="epsg:3857"), "不是 wgs84、gcj02、bd09 之一"),
 }
-
-
-async def refusal(database, path, **options):
-    """The problems for which ``path`` is refused, after seeing that the map stayed as it was and nothing is left."""
-    before = await snapshot(database)
-    with pytest.raises(ImportRefused) as refused:
-        await import_areas(database, path, **options)
-    assert await snapshot(database) == before
-    assert not [name for name in await database.list_collection_names() if name.startswith("areas_import_")]
-    return refused.value.problems
 
 
 async def test_every_kind_of_fault_is_told_and_nothing_is_loaded(mongodb_url, tmp_path):

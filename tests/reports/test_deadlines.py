@@ -7,7 +7,7 @@ from fractions import Fraction
 from functools import cache
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
@@ -24,7 +24,6 @@ from reports.deadlines import (
     reached_at,
     remaining,
 )
-from tests.sampling import amount
 
 UNITS: tuple[Unit, ...] = ("urgent_hour", "work_hour", "work_day", "natural_day")
 
@@ -376,7 +375,6 @@ class Walk:
         return sum((self._used_in(start + minute * MINUTE) for minute in minutes), Fraction(0))
 
 
-@settings(max_examples=amount(100, 1000))
 @given(st.data())
 def test_a_slow_recount_minute_by_minute_agrees(data):
     calendar_id = data.draw(st.sampled_from([0, 1]))

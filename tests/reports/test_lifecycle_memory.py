@@ -17,6 +17,7 @@ from tests.clock import unmoved_clock
 from tests.lifecycle.in_memory import DistrictInMemory, WalkInMemory
 from tests.lifecycle.memory import MemoryCollection
 from tests.lifecycle.walk import Trail
+from tests.sampling import dice, sample
 
 Update = tuple[Document, Document, Any]
 
@@ -24,11 +25,12 @@ Update = tuple[Document, Document, Any]
 async def _walked() -> list[Update]:
     """What some walks have tried to update: (the case as it stood, the query, the update)."""
     journal: list[Update] = []
+    random = dice("walks to compare")
     for two_level in (False, True):
         district = await DistrictInMemory.open(two_level=two_level)
         district.collections["reports"].journal = journal
-        for seed in range(3):
-            await WalkInMemory(Random(seed), Trail(), district).go()
+        for _ in range(3):
+            await WalkInMemory(Random(random.random()), Trail(), district).go()
     return journal
 
 
@@ -61,7 +63,7 @@ async def test_what_walks_write_is_what_mongodb_makes_of_it(journal, real):
     kinds = {operator for _, _, change in journal for stage in change for operator in _operators(stage)}
     assert kinds >= {"$set", "$concatArrays", "$add", "$filter"}
     written = 0
-    for before, query, change in Random(1).sample(journal, 40):
+    for before, query, change in sample("updates to compare", journal, 40):
         mine, after = await both(real, before, query, change)
         assert mine == after
         written += mine is not None
@@ -69,7 +71,7 @@ async def test_what_walks_write_is_what_mongodb_makes_of_it(journal, real):
 
 
 async def test_what_does_not_match_in_mongodb_does_not_match_in_memory(journal, real):
-    random, outcomes = Random(2), set()
+    random, outcomes = dice("updates that do not match"), set()
     for _ in range(40):
         (before, _, _), (_, query, change) = random.sample(journal, 2)
         if random.random() < 0.5:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from places.models import chain_of
 from reports.models import RoutingRule
 from reports.routing import AreaMap, find_dead_references, find_gaps, find_shadows
-from tests.sampling import amount
 
 CATEGORIES = ("garbage", "roads", "lights")
 
@@ -47,7 +46,6 @@ def leaves_of(codes):
     return [c for c in codes if not any(other.startswith(c) and other != c for other in codes)]
 
 
-@settings(max_examples=amount(100, 1000))
 @given(situations())
 def test_shadows_are_the_rules_that_no_case_reaches(situation):
     codes, rules = situation
@@ -65,7 +63,6 @@ def test_shadows_are_the_rules_that_no_case_reaches(situation):
         assert found.get(each.key) == expected, each
 
 
-@settings(max_examples=amount(100, 1000))
 @given(situations())
 def test_the_rules_named_with_a_shadow_are_enough_to_cast_it(situation):
     codes, rules = situation
@@ -77,7 +74,6 @@ def test_the_rules_named_with_a_shadow_are_enough_to_cast_it(situation):
         ]
 
 
-@settings(max_examples=amount(100, 1000))
 @given(situations())
 def test_gaps_are_where_no_rule_decides(situation):
     codes, rules = situation

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from core.plain_text import folded
@@ -45,7 +45,6 @@ def test_full_and_half_width_find_each_other(stored, typed):
     assert finds(typed, "别的文字", stored)
 
 
-@settings(max_examples=200, deadline=None)
 @given(WRITTEN, WRITTEN, st.integers(0, 60), st.integers(1, 40), st.integers(0, 99), st.booleans())
 def test_every_part_is_found_however_it_is_typed(description, address, start, length, seed, of_address):
     part = (address if of_address else description)[start : start + length].strip()

@@ -147,6 +147,7 @@ async def test_the_page_asks_no_host_but_its_own(caller: Caller):
     assert 'lang="zh-CN"' in answer.text
 
 
+@pytest.mark.http
 async def test_the_program_says_where_it_listens_takes_environment_and_flags_and_stops_when_told():
     program = await asyncio.create_subprocess_exec(
         sys.executable,

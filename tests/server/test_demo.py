@@ -260,7 +260,7 @@ async def test_a_loading_killed_anywhere_is_finished_by_the_next_and_nothing_is_
         (ReportJobs, "pay_notify", 15),
         (PhotoService, "take", 10),
     ]
-    # The demo is loaded eight times, and all its cases would show no more than these.
+    # The demo is loaded once for each death and twice more, and all its cases would show no more than these.
     played = one_of_each_story()
     monkeypatch.setattr(demo_play, "read_cases", lambda: played)
     async with empty_district(mongodb_url, redis_url, tmp_path) as (settings, sandbox, _):

@@ -17,6 +17,8 @@ from core.ids import new_id
 from server.relief import Relief, Urgent, catch_up, is_behind, urgent
 from tests.effort import until
 from tests.inference.support import ROOT
+from tests.server import processes
+from tests.server.processes import is_alive
 
 PATIENCE = timedelta(seconds=30)
 PROGRAM = """
@@ -35,6 +37,7 @@ asyncio.run(main())
 
 
 @pytest.mark.skipif(not hasattr(os, "SCHED_IDLE"), reason="this system has no idle scheduling")
+@pytest.mark.long
 async def test_help_does_not_stand_back_and_ends_with_the_worker():
     worker = await asyncio.create_subprocess_exec(
         *(sys.executable, "-c", PROGRAM), cwd=ROOT, stdout=asyncio.subprocess.PIPE
@@ -47,15 +50,7 @@ async def test_help_does_not_stand_back_and_ends_with_the_worker():
     finally:
         worker.kill()
         await worker.wait()
-
-    async def gone() -> bool:
-        try:
-            os.kill(int(pid), 0)
-        except ProcessLookupError:
-            return True
-        return False
-
-    await until(gone)
+    await processes.until(lambda: not is_alive(int(pid)))
 
 
 def of_reports(district, kind: str, collection: str) -> Urgent:

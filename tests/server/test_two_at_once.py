@@ -17,6 +17,8 @@ from server.process import StartError, reserve_shared_port
 
 CACHE_GB = 0.25
 
+pytestmark = [pytest.mark.http, pytest.mark.long]
+
 
 @pytest.fixture
 def slow_to_take(monkeypatch):

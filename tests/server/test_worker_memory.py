@@ -26,6 +26,7 @@ async def test_whoever_holds_more_than_allowed_is_noticed_and_nobody_else():
     assert resident_mb() > len(block) >> 20
 
 
+@pytest.mark.long
 async def test_a_worker_that_holds_more_than_it_may_ends_in_order(district, tmp_path):
     """On a database of its own, so that no work of others ends with it."""
     settings = district.settings

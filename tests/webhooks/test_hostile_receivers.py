@@ -157,6 +157,7 @@ def names(monkeypatch):
     return answers
 
 
+@pytest.mark.http
 @pytest.mark.parametrize(
     ("stands_for", "connected"),
     [
@@ -178,6 +179,7 @@ async def test_the_connection_goes_to_the_address_that_was_checked(names, stands
     strict.close()
 
 
+@pytest.mark.http
 async def test_who_asks_for_the_name_again_after_checking_is_led_inside(names, monkeypatch):
     """The negative control: a sender that checks and then lets the client resolve the name falls for it."""
 

@@ -61,6 +61,7 @@ def test_what_is_allowed_by_name_may_be_inside():
     assert not STRICT.permits("partner.example", "10.9.9.9")
 
 
+@pytest.mark.http
 async def test_a_name_that_stands_for_this_machine_is_not_connected_to():
     """``localhost`` passes the look at the address itself; what it resolves to does not."""
     async with receiving() as receiver:
