@@ -1,7 +1,7 @@
 """Administering staff accounts: list, make, change, disable, give a new password.
 
 Each change is one update on the version that was seen, with its audit entry owed in it. Who may change whom is in
-:mod:`accounts.reach`.
+:mod:`accounts.admin_scope`.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ from typing import Any
 from pymongo import ASCENDING
 from pymongo.errors import DuplicateKeyError
 
+from accounts.admin_scope import check_grant, reach_filter, reaches_staff
 from accounts.administrators import Administrators
 from accounts.authority import Authority
 from accounts.models import NewStaff, StaffSession
 from accounts.passwords import Passwords
-from accounts.reach import check_grant, reach_filter, reaches_staff
 from accounts.sessions import ended_by
 from accounts.staff import StaffService, new_account, username_taken
 from core.audit import owe_audit

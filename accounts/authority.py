@@ -6,8 +6,8 @@ not by a field, not by a password, not by ending a session or a delegation.
 
 from __future__ import annotations
 
+from accounts.admin_scope import POWERS, check_grant, reaches_staff
 from accounts.models import StaffSession
-from accounts.reach import POWERS, check_grant, reaches_staff
 from core.clock import now
 from core.database import Database
 from core.debts import Document

@@ -13,9 +13,9 @@ from typing import Literal
 
 from pymongo import ASCENDING, DESCENDING, IndexModel, ReturnDocument
 
+from accounts.admin_scope import reaches_staff, within
 from accounts.authority import Authority
 from accounts.models import StaffSession
-from accounts.reach import reaches_staff, within
 from accounts.sessions import SessionService, in_force
 from core.audit import owe_audit
 from core.clock import now

@@ -8,9 +8,9 @@ from typing import Any
 from pymongo import ASCENDING
 from pymongo.errors import DuplicateKeyError
 
+from accounts.admin_scope import check_grant
 from accounts.administrators import Administrators
 from accounts.models import Role, StaffSession
-from accounts.reach import check_grant
 from core.audit import owe_audit
 from core.clock import now
 from core.database import Database

@@ -8,24 +8,25 @@ from datetime import timedelta
 from functools import partial
 from typing import Any
 
-from accounts import api_keys, citizens, delegation, failures, positions, sessions, staff
+from accounts import api_keys, citizens, delegation, sessions, sign_in_lockout, staff, staff_locations
 from accounts.administration import StaffAdministration
 from accounts.administrators import Administrators
 from accounts.api_keys import ApiKeyService
 from accounts.citizens import CitizenService
 from accounts.delegation import DelegationService
-from accounts.failures import Failures
 from accounts.passwords import Passwords
-from accounts.positions import StaffPositions
 from accounts.role_administration import RoleAdministration
 from accounts.second_factor import SecondFactor
 from accounts.sessions import SessionService
 from accounts.sign_in import SignInService
+from accounts.sign_in_lockout import Failures
 from accounts.staff import StaffService
+from accounts.staff_locations import StaffPositions
+from accounts.unit_administration import UnitAdministration
 from core.database import merge_indexes
 from core.debts import Document, Payer, Payment
 from core.encryption import Vault
-from core.room import Debts, PathParameter, PersonalData, Room, administered, known
+from core.room import Debts, PathParameter, PersonalData, Room, administered, known, uses_of
 from core.services import Services
 from core.wechat import WeChat
 
@@ -58,6 +59,7 @@ async def _open(services: Services, _stack: AsyncExitStack) -> None:
             administrators=administrators,
             known_areas=partial(known, services, "area"),
         ),
+        UnitAdministration(database, uses=partial(uses_of, services, "unit")),
         RoleAdministration(database, administrators=administrators, known=services.permissions),
         ApiKeyService(database),
         StaffPositions(database, keep=timedelta(minutes=settings.side_tasks.position_minutes)),
@@ -86,7 +88,7 @@ async def _forget(services: Services, citizen_id: str) -> None:
 ROOM = Room(
     name="accounts",
     indexes=merge_indexes(
-        room.INDEXES for room in (sessions, staff, failures, delegation, api_keys, citizens, positions)
+        room.INDEXES for room in (sessions, staff, sign_in_lockout, delegation, api_keys, citizens, staff_locations)
     ),
     sharded=frozenset({"sessions", "withdrawals"}),
     open=_open,

@@ -10,9 +10,9 @@ from typing import Any, Literal
 
 from pymongo import ASCENDING, DESCENDING, IndexModel
 
+from accounts.admin_scope import POWERS
 from accounts.models import CitizenSession, Duty, OnBehalfOf, StaffSession
 from accounts.passwords import Passwords
-from accounts.reach import POWERS
 from core.audit import owe_audit
 from core.clock import now
 from core.config_sections import Sessions as SessionSettings

@@ -8,11 +8,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from accounts.failures import Attempt, Failures
 from accounts.models import StaffSession
 from accounts.passwords import Passwords
 from accounts.second_factor import Enrolment, SecondFactor
 from accounts.sessions import SessionService, ended_by
+from accounts.sign_in_lockout import Attempt, Failures
 from core.audit import Audit, owe_audit
 from core.clock import now
 from core.database import Database

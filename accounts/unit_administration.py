@@ -1,7 +1,8 @@
-"""Administering disposal units (处置部门): make, rename, retire. Here, because units hold cases and rules name them."""
+"""Administering disposal units (处置部门): make, rename, retire. What still needs a unit, the rooms say."""
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 from pymongo import ASCENDING
@@ -13,8 +14,8 @@ from core.clock import now
 from core.database import Database
 from core.debts import Amendment, Document
 from core.errors import Conflict, NotFound
+from core.room import Use
 from core.versions import change_version, changes_between, stale, version_of
-from reports.rules import OPEN
 
 _AUDITED = ("name", "short_name", "retired_at")
 
@@ -22,10 +23,10 @@ _AUDITED = ("name", "short_name", "retired_at")
 class UnitAdministration:
     """What district administrators do with units."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, *, uses: Callable[[str], Awaitable[Sequence[Use]]]) -> None:
+        """``uses`` gives what still needs a unit."""
         self._units = database["units"]
-        self._reports = database["reports"]
-        self._rules = database["routing_rules"]
+        self._uses = uses
 
     async def list(self) -> list[Document]:
         """All units by key, the retired ones too."""
@@ -48,7 +49,7 @@ class UnitAdministration:
     async def retire(self, by: StaffSession, key: str, version: int) -> Document:
         """Have nothing dispatched to the unit any more; the unit after it.
 
-        Raises :class:`Conflict` (``UNIT_IN_USE``, with the rules and how many open cases) while it is still needed.
+        Raises :class:`Conflict` (``UNIT_IN_USE``, with what needs it) while it is still needed.
         """
         before = await self._seen(key, version)
         if before.get("retired_at") is not None:
@@ -68,18 +69,12 @@ class UnitAdministration:
         return await self._change("unit.restore", by, await self._seen(key, version), version, {"retired_at": None})
 
     async def _check_unused(self, key: str) -> None:
-        rules = [rule["name"] async for rule in self._rules.find({"unit": key, "deleted_at": None}, {"name": 1})]
-        # Each by its index, named: among a million cases others look as good and are not. The second is partial: asked
-        # in other words than its own, it would have cases go unseen.
-        leads = {"unit_id": key, "state": {"$in": OPEN}}
-        helps = {"units.unit_id": key, "units.1.unit_id": {"$exists": True}, "unit_id": {"$ne": key}}
-        cases = await self._reports.count_documents(leads, limit=1000, hint="unit_state")
-        cases += await self._reports.count_documents({**helps, "state": {"$in": OPEN}}, limit=1000, hint="units")
-        if rules or cases:
+        uses = await self._uses(key)
+        if needed := [use.words for use in uses if use.count]:
             raise Conflict(
-                f"该部门还有 {cases} 件未结案件、{len(rules)} 条派遣规则，请先处理或改派后再停用。",
+                f"该部门还有 {'、'.join(needed)}，请先处理或改派后再停用。",
                 code="UNIT_IN_USE",
-                details={"open_cases": cases, "rules": rules},
+                details={use.key: use.value for use in uses},
             )
 
     async def _seen(self, key: str, version: int) -> Document:

@@ -17,7 +17,7 @@ from operator import add
 from rich.console import Console
 from rich.table import Table
 
-from reports.deadlines import Limit, Pause, Unit, WorkCalendar, due_at, elapsed_share
+from worktime.limits import Limit, Pause, Unit, WorkCalendar, due_at, elapsed_share
 
 CASES = 20_000
 ROUNDS = 3

@@ -21,10 +21,10 @@ from core.ids import new_id
 from core.services import Services
 from places.importer import import_areas
 from places.models import Level
-from reports.catalogue import Catalogue
+from reports.catalogue.categories import Catalogue
 from reports.models import NewReport, Reporter, RoutingRule
 from reports.service import ReportService
-from server.demo_geography import CELL_LATITUDE, CELL_LONGITUDE, COLUMNS, FOLDER, ROWS, SOUTH, WEST
+from server.demo.geography import CELL_LATITUDE, CELL_LONGITUDE, COLUMNS, FOLDER, ROWS, SOUTH, WEST
 from server.seed import seed
 
 CASES = 20_000

@@ -31,13 +31,13 @@ from bench.stage import cpu_seconds
 from core.clock import now, shanghai
 from core.database import Database, connect
 from core.errors import Invalid
-from reports.milestones import no_milestones
-from reports.recount import STATE, STATE_ID, Recount
-from reports.statistics import By, Selection, Statistics
-from reports.statistics_rows import FORMAT
-from server.demo_geography import DISTRICT
-from server.embedded import start_mongod
-from server.run import ROOT
+from reports.lifecycle.milestones import no_milestones
+from reports.statistics.reading import By, Selection, Statistics
+from reports.statistics.recount import STATE, STATE_ID, Recount
+from reports.statistics.rows import FORMAT
+from server.demo.geography import DISTRICT
+from server.launcher.embedded import start_mongod
+from server.launcher.run import ROOT
 
 AIM_MS = 300
 STREETS, GRIDS, UNITS, PEOPLE = 17, 4226, 80, 500

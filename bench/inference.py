@@ -30,7 +30,7 @@ from rich.table import Table
 from bench.stage import memory
 from core.pictures import kept_picture
 from inference.faces import FaceDetector
-from inference.hiding import PictureHider
+from inference.photo_blurring import PictureHider
 from inference.photo_input import pixels
 from inference.photos import PhotoClassifier
 from inference.plates import PlateDetector

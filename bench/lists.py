@@ -32,8 +32,8 @@ from core.database import connect
 from core.services import Services
 from reports.case_indexes import INDEXES
 from reports.queries import Filters, staff_query
-from server import demo
-from server.demo_geography import DISTRICT
+from server.demo import loading as demo
+from server.demo.geography import DISTRICT
 from server.rooms import load_settings
 from server.services import open_services
 

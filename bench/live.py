@@ -38,9 +38,9 @@ from core.ids import new_id
 from core.services import Services
 from reports.models import NewReport, Reporter
 from reports.service import ReportService
-from server.process import choose_port, spawn
+from server.launcher.process import choose_port, spawn
+from server.launcher.run import ROOT
 from server.rooms import load_settings
-from server.run import ROOT
 from server.services import open_services
 
 CASES = 400

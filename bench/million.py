@@ -24,7 +24,7 @@ from bench.district import long_warned_of
 from core.clock import SHANGHAI, now
 from core.database import Database, ensure_indexes
 from core.ids import new_id
-from reports.rules import OPEN
+from reports.lifecycle.table import OPEN
 from reports.search import searchable
 
 Document = dict[str, Any]

@@ -11,9 +11,9 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from server.embedded import start_mongod, start_valkey
-from server.process import Process, choose_port, reserve_shared_port, spawn
-from server.run import PUSH_PATH, ROOT, Addresses
+from server.launcher.embedded import start_mongod, start_valkey
+from server.launcher.process import Process, choose_port, reserve_shared_port, spawn
+from server.launcher.run import PUSH_PATH, ROOT, Addresses
 
 _TICKS = os.sysconf("SC_CLK_TCK")
 

@@ -25,8 +25,8 @@ from rich.progress import track
 from rich.table import Table
 
 from bench.stage import memory
-from reports.topic_keeping import stage_of
-from reports.topic_model import QUIET_DAYS, Item, Topic, TopicModel, Vocabulary
+from reports.topics.keeper import stage_of
+from reports.topics.model import QUIET_DAYS, Item, Topic, TopicModel, Vocabulary
 
 _BEGIN = datetime(2026, 1, 1, tzinfo=UTC)
 _CORES = 150

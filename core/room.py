@@ -27,6 +27,20 @@ Open = Callable[[Services, AsyncExitStack], Awaitable[None]]
 Pay = Callable[[Services], Payer]
 Known = Callable[[Services, Iterable[str]], Awaitable[set[str]]]
 """Which of these ids there are."""
+
+
+@dataclass(frozen=True)
+class Use:
+    """What in a room still needs a thing: how many, the same in words (``3 件未结案件``), and ``value`` for programs,
+    under ``key``."""
+
+    key: str
+    count: int
+    words: str
+    value: Any
+
+
+Uses = Callable[[Services, str], Awaitable[Sequence[Use]]]
 Says = Callable[[Services], Awaitable["Condition"]]
 
 
@@ -134,8 +148,9 @@ class Room:
     addresses of the stores in which it keeps files, which a backup copies. ``http``: modules with its routes
     (``ROUTES``). ``path_parameters``: what a parameter in an address looks like, and what it is. ``permissions``: those
     that staff need besides what its endpoints declare. ``roles``: a YAML file of what the starting roles may do in it.
-    ``known``: by kind of thing, such as ``area``, which of some ids it has. ``observe`` sets its gauges whenever the
-    figures are asked for; ``condition`` is asked for by ``/readyz``.
+    ``known``: by kind of thing, such as ``area``, which of some ids it has; ``uses``: what in it still needs one, as of
+    a ``unit`` that is to be retired. ``observe`` sets its gauges whenever the figures are asked for; ``condition`` is
+    asked for by ``/readyz``.
     """
 
     name: str
@@ -154,6 +169,7 @@ class Room:
     roles: Path | None = None
     personal: PersonalData | None = None
     known: Mapping[str, Known] = field(default_factory=dict)
+    uses: Mapping[str, Uses] = field(default_factory=dict)
     observe: Callable[[Services], Awaitable[None]] | None = None
     condition: Says | None = None
 
@@ -228,3 +244,8 @@ async def known(services: Services, kind: str, ids: Iterable[str]) -> set[str]:
         if kind in room.known:
             return await room.known[kind](services, ids)
     raise LookupError(f"no room knows of any {kind}")
+
+
+async def uses_of(services: Services, kind: str, thing: str) -> list[Use]:
+    """What in any room still needs ``thing``."""
+    return [use for room in services.rooms if kind in room.uses for use in await room.uses[kind](services, thing)]

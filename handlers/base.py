@@ -18,9 +18,9 @@ from tornado.escape import utf8
 from tornado.httputil import HTTPFile, HTTPInputError, parse_multipart_form_data
 from tornado.web import HTTPError, RequestHandler, stream_request_body
 
+from accounts.admin_scope import check_district_wide
 from accounts.api_keys import ApiKey, ApiKeyService
 from accounts.models import CitizenSession, StaffSession
-from accounts.reach import check_district_wide
 from accounts.sessions import SessionService
 from core.audit import serving
 from core.cache import Allowance

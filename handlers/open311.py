@@ -37,12 +37,12 @@ from handlers.open311_requests import (
 from handlers.operations import Operation, Route, operation
 from handlers.problems import explain
 from handlers.report_views import closed_at, is_ready, may_be_public, public_revision
-from reports.catalogue import Catalogue, check_answers
+from reports.catalogue.categories import Catalogue, check_answers
+from reports.lifecycle.table import OPEN, State
+from reports.lifecycle.timeline import to_citizens
 from reports.models import Category, NewReport, Partner
 from reports.queries import ReportQueries
-from reports.rules import OPEN, State
 from reports.service import ReportService
-from reports.timeline import to_citizens
 
 PREFIX = "/open311/v2"
 MAX_REQUESTS = 1000

@@ -14,7 +14,7 @@ from core.clock import now
 from core.errors import BadRequest, Invalid
 from handlers.models import Body, PlainText, Query
 from places.models import Latitude, Longitude
-from reports.rules import OPEN, State
+from reports.lifecycle.table import OPEN, State
 
 SPAN = timedelta(days=90)
 STATES: dict[str, tuple[State, ...]] = {

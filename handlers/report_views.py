@@ -12,10 +12,10 @@ from core.debts import Document
 from core.photos import PhotoService
 from handlers.models import Answer, Moment
 from places.coordinates import CRS, convert
-from reports.deadlines import WorkCalendar
+from reports.lifecycle.running_limit import RunningLimit
+from reports.lifecycle.table import STAFF_STATE_NAMES, STATE_NAMES, State
 from reports.queries import is_late
-from reports.rules import STAFF_STATE_NAMES, STATE_NAMES, State
-from reports.running_limit import RunningLimit
+from worktime.limits import WorkCalendar
 
 
 class Named(Answer):

@@ -27,9 +27,9 @@ from typing import Any, BinaryIO
 
 from core.errors import AppError
 from core.pictures import MAX_BYTES
-from inference.judgement import TASKS, Judgement
 from inference.model_files import ModelUnavailable
 from inference.photos import PhotoClassifier
+from inference.predictions import TASKS, Judgement
 from inference.texts import TextClassifier
 
 _LEARNING = frozenset({"train", "evaluate", "promote", "rollback", "shadow", "status"})

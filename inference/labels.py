@@ -15,7 +15,7 @@ from pymongo import ASCENDING, IndexModel
 from pymongo.errors import DuplicateKeyError
 
 from core.database import Database
-from inference.judgement import Judgement
+from inference.predictions import Judgement
 
 Kind = Literal["photo", "text"]
 Source = Literal["staff_confirmed", "staff_corrected", "snapshot_confirmed", "snapshot_rejected"]

@@ -12,9 +12,9 @@ from pymongo.errors import PyMongoError
 from core.config import Settings
 from core.database import Database
 from core.errors import AppError
-from inference.drift import JudgementCounts
 from inference.model_files import ModelUnavailable
 from inference.model_store import ModelStore
+from inference.monitoring import JudgementCounts
 from inference.promotions import Promotions, runs_beside
 from inference.service import InferenceService
 

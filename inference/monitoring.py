@@ -19,7 +19,7 @@ from core.clock import SHANGHAI, now, shanghai
 from core.database import Database
 from core.debts import Document
 from core.metrics import CONFIDENCE, DISAGREEMENT, JUDGEMENTS, SHADOW_JUDGEMENTS, STABILITY
-from inference.judgement import Judgement
+from inference.predictions import Judgement
 
 INDEXES = {
     "inference_days": [

@@ -16,9 +16,9 @@ from core.clock import now
 from core.debts import Amendment, Document, Payment, Postponed
 from core.errors import Invalid, NotFound
 from core.photos import PhotoService
-from inference.condition import WAITING
-from inference.judgement import Judgement
 from inference.model_files import ModelUnavailable
+from inference.model_health import WAITING
+from inference.predictions import Judgement
 from inference.service import InferenceService
 
 log = structlog.get_logger(__name__)

@@ -8,9 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from inference.correction import photo_features
-from inference.judgement import Judgement, Seen, judgement
 from inference.model_files import MODELS, Model
 from inference.photo_input import pixels
+from inference.predictions import Judgement, Seen, judgement
 
 
 class PhotoClassifier:

@@ -12,15 +12,15 @@ from core.database import merge_indexes
 from core.photos import PhotoService
 from core.room import Condition, Debts, Room, Task, Turn, Wakes, administered
 from core.services import Services
-from inference import condition, drift, labels, promotions
-from inference.condition import InferenceCondition
-from inference.drift import Drift
-from inference.following import following
-from inference.hiding import PictureHider
+from inference import labels, model_health, monitoring, promotions
 from inference.labels import LabelService
+from inference.model_health import InferenceCondition
+from inference.model_reloader import following
 from inference.model_store import ModelStore
+from inference.monitoring import Drift
+from inference.photo_blurring import PictureHider
+from inference.photo_labelling import PhotoSeeing
 from inference.promotions import Promotions
-from inference.seeing import PhotoSeeing
 from inference.service import InferenceService
 
 log = structlog.get_logger(__name__)
@@ -84,7 +84,7 @@ async def _condition(services: Services) -> Condition:
 
 ROOM = Room(
     name="inference",
-    indexes=merge_indexes(room.INDEXES for room in (condition, labels, drift, promotions)),
+    indexes=merge_indexes(room.INDEXES for room in (model_health, labels, monitoring, promotions)),
     sharded=frozenset({"labels"}),
     open=_open,
     stores=_stores,

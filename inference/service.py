@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import structlog
 
-from inference.judgement import Judgement, Seen, Task, combined
 from inference.model_files import MODELS, ModelUnavailable, verify
+from inference.predictions import Judgement, Seen, Task, combined
 
 if TYPE_CHECKING:
     from inference.photos import PhotoClassifier

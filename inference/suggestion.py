@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from inference.judgement import NO_PROBLEM, Judgement
+from inference.predictions import NO_PROBLEM, Judgement
 
 PHOTO_CATEGORY: Final = {
     "ad_signboard": "illegal_ads",

@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from inference.correction import text_features
-from inference.judgement import TASKS, Judgement, Task, judgement
 from inference.model_files import MODELS, Model
+from inference.predictions import TASKS, Judgement, Task, judgement
 from inference.text_input import code_points
 
 _BATCH_CHARACTERS = 20_000

@@ -10,7 +10,7 @@ from handlers.models import Answer, AtLeast, Body, Moment, ObjectId, PlainText, 
 from handlers.report_views import ActionView, DueView, Location, PhotoView, Place, TimelineView
 from places.coordinates import CRS
 from places.models import Position
-from reports.rules import State
+from reports.lifecycle.table import State
 
 Number = Annotated[str, Field(pattern=r"^\d{20}$")]
 PhotoIds = Annotated[list[ObjectId], Field(max_length=6)]

@@ -51,16 +51,16 @@ from miniprogram_api.report_models import (
     Withdrawal,
 )
 from places.models import Position
-from reports.catalogue import Catalogue
-from reports.duplicates import Candidate, Duplicates
-from reports.facts import suspended_until, units_of, wanted
-from reports.milestones import milestones
+from reports.catalogue.categories import Catalogue
+from reports.followers import ReportPeople
+from reports.lifecycle.guards import suspended_until, units_of, wanted
+from reports.lifecycle.milestones import milestones
+from reports.lifecycle.table import NOTE_SHOWN, State
+from reports.lifecycle.timeline import to_citizens
 from reports.models import Given, NewReport, Reporter
-from reports.people import ReportPeople
 from reports.queries import ReportQueries, is_late
-from reports.rules import NOTE_SHOWN, State
 from reports.service import ReportService
-from reports.timeline import to_citizens
+from reports.triage.duplicates import Candidate, Duplicates
 
 PAGE_SIZE = 20
 

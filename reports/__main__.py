@@ -24,11 +24,11 @@ from core.config import ConfigurationError, load_settings
 from core.database import Database
 from core.errors import AppError
 from reports import search_rebuild
-from reports.lifecycle_document import DOCUMENT, document
-from reports.recount import Recount
-from reports.standard_library import Plan, StandardLibrary
-from reports.standards import CATALOGUE, STANDARDS
-from reports.topic_keeping import TopicKeeper
+from reports.catalogue.library import Plan, StandardLibrary
+from reports.catalogue.standards import CATALOGUE, STANDARDS
+from reports.lifecycle.document import DOCUMENT, document
+from reports.statistics.recount import Recount
+from reports.topics.keeper import TopicKeeper
 
 _IMPORTS = {"import-catalogue": CATALOGUE, "import-standards": STANDARDS}
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from pymongo import ASCENDING, DESCENDING, GEOSPHERE, IndexModel
 
 from core.debts import KINDS_INDEX, OWED_INDEX
+from reports.lifecycle.table import OPEN
+from reports.limits.warnings import EPOCH
 from reports.queries import CLOSED_IN_GRID
-from reports.rules import OPEN
-from reports.time_limits import EPOCH
 
 _NEWEST = [("created_at", DESCENDING), ("_id", DESCENDING)]
 

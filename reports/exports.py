@@ -16,8 +16,8 @@ from typing import Any
 
 from pydantic import TypeAdapter
 
+from accounts.admin_scope import reach_of
 from accounts.models import StaffSession
-from accounts.reach import reach_of
 from core.audit import Audit, AuditFilters
 from core.clock import now, shanghai
 from core.debts import Document
@@ -28,10 +28,10 @@ from core.ids import new_id
 from core.jobs import OUTPUT, JobService, Outcome, Running
 from core.marks import ExportMarks
 from core.workbook import Column, Mark, MarkedWorkbook
+from reports.followers import ReportPeople
+from reports.lifecycle.table import STAFF_STATE_NAMES, State
 from reports.models import reporter_name
-from reports.people import ReportPeople
 from reports.queries import Filters, ReportQueries, is_late
-from reports.rules import STAFF_STATE_NAMES, State
 
 KIND = "report_export"
 CHANNEL_NAMES = {

@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from accounts.models import StaffSession
 from places.models import Located, Position
-from reports.deadlines import Limit
+from worktime.limits import Limit
 
 Key = Annotated[str, Field(pattern=r"^[a-z0-9_]{2,40}$")]
 

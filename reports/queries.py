@@ -14,8 +14,8 @@ from core.database import Database
 from core.debts import Document
 from core.errors import NotFound
 from core.paging import page_mark, read_mark
-from reports.facts import unit_ids
-from reports.rules import OPEN, State
+from reports.lifecycle.guards import unit_ids
+from reports.lifecycle.table import OPEN, State
 from reports.search import containing
 
 # What nobody reads but the search.

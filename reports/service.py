@@ -28,21 +28,21 @@ from core.ids import new_id
 from core.photos import PhotoService
 from core.serials import Serials
 from places.service import PlaceService
-from reports.calendar import CalendarService
-from reports.catalogue import Catalogue, check_answers
-from reports.facts import Policy, Refusal, Situation, part_of, refused, unit_ids
-from reports.milestones import no_milestones
+from reports.catalogue.categories import Catalogue, check_answers
+from reports.lifecycle.guards import Policy, Refusal, Situation, part_of, refused, unit_ids
+from reports.lifecycle.milestones import no_milestones
+from reports.lifecycle.planner import Planner
+from reports.lifecycle.row import Actor as Part
+from reports.lifecycle.running_limit import Escalation
+from reports.lifecycle.table import ACTIONS, OPEN, State, Transition, changed, open_rows, rows, stale_state
+from reports.lifecycle.timeline import new_entry
+from reports.limits.warnings import EPOCH
+from reports.location import Placing, photo_facts, place_names
 from reports.models import Actor, CameraFinding, Finder, Given, NewReport, Partner, Reporter, System, is_reporter
-from reports.placing import Placing, photo_facts, place_names
-from reports.planning import Planner
 from reports.queries import HIDDEN
-from reports.relations import check_told_apart, free_of, merged_into, room_for
-from reports.rules import ACTIONS, OPEN, State, Transition, changed, open_rows, rows, stale_state
-from reports.running_limit import Escalation
+from reports.relations.blockers import check_told_apart, free_of, merged_into, room_for
 from reports.search import searchable
-from reports.time_limits import EPOCH
-from reports.timeline import new_entry
-from reports.vocabulary import Actor as Part
+from worktime.calendar import CalendarService
 
 log = structlog.get_logger(__name__)
 

@@ -6,11 +6,11 @@ from dataclasses import fields
 from datetime import time
 
 from core.config import ConfigurationError, Settings
-from reports.calendar import FIRST_YEAR
-from reports.checks import RequiredChecks
-from reports.deadlines import Limit, WorkCalendar
-from reports.facts import Policy
-from reports.running_limit import Escalation, WarningStep
+from reports.lifecycle.guards import Policy
+from reports.lifecycle.running_limit import Escalation, WarningStep
+from reports.site_checks.required import RequiredChecks
+from worktime.calendar import FIRST_YEAR
+from worktime.limits import Limit, WorkCalendar
 
 
 def working_hours(settings: Settings) -> WorkCalendar:

@@ -16,11 +16,11 @@ from core.photos import PhotoService, is_blurred
 from core.wechat import MAX_CHECKED_CHARACTERS, NotRecentlyActive, Scene, WeChat
 from notices.models import Message
 from notices.service import NoticeService
-from reports.catalogue import Catalogue
-from reports.facts import wanted
-from reports.milestones import milestones
+from reports.catalogue.categories import Catalogue
+from reports.lifecycle.guards import wanted
+from reports.lifecycle.milestones import milestones
+from reports.lifecycle.table import STATE_NAMES, State, message_of
 from reports.models import Given, RoutingRule, System, from_partner
-from reports.rules import STATE_NAMES, State, message_of
 from reports.service import ReportService
 
 _FILED_BY = {

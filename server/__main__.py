@@ -44,7 +44,7 @@ def main() -> int:
     commands = parser.add_subparsers(dest="command", required=True)
     parsers = {name: commands.add_parser(name, help=text) for name, text in _COMMANDS.items()}
     parsers["seed"].add_argument(
-        "file", nargs="?", type=Path, help="units and rules (see server/demo_data/district.yaml)"
+        "file", nargs="?", type=Path, help="units and rules (see server/demo/data/district.yaml)"
     )
     for name in ("backup", "restore"):
         add_options(parsers[name], name)
@@ -152,7 +152,8 @@ async def migrate(settings: Settings, *, dry: bool) -> None:
 
 
 async def _run(settings: Settings) -> int:
-    from server import demo, run
+    from server.demo import loading as demo
+    from server.launcher import run
 
     if settings.environment == "production":
         raise ConfigurationError(

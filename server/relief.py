@@ -26,7 +26,7 @@ from core.database import Database
 from core.debts import Collector, Payer
 from core.room import settled_together
 from core.services import Services
-from server.process import dying_with_parent
+from server.launcher.process import dying_with_parent
 
 log = structlog.get_logger(__name__)
 

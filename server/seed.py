@@ -14,7 +14,7 @@ from accounts.staff import StaffService
 from core.errors import Invalid
 from core.services import Services
 from places.service import PlaceService
-from reports.catalogue import Catalogue, starting_categories
+from reports.catalogue.categories import Catalogue, starting_categories
 from reports.models import RoutingRule
 from server.rooms import role_files_of
 

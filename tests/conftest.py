@@ -14,7 +14,7 @@ import pytest_asyncio
 from core.ids import new_id
 from sandbox.application import Sandbox
 from sandbox.settings import Settings as SandboxSettings
-from server.embedded import start_mongod, start_valkey
+from server.launcher.embedded import start_mongod, start_valkey
 from tests import sampling
 from tests.crash.fork_server import stop_shared
 from tests.district import open_district

@@ -25,8 +25,8 @@ from server.application import start_server
 from server.rooms import ROOMS, settings_of
 from server.services import open_services
 from server.worker import Worker
-from tests.effort import PATIENCE
 from tests.seeding import PASSWORD, lay_district
+from tests.timing import PATIENCE
 
 INSIDE = (113.2610, 23.1610)
 """A place in the test district, WGS-84."""

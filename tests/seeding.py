@@ -19,13 +19,13 @@ from core.services import Services
 from places.importer import import_areas
 from places.models import Level
 from places.service import PlaceService
-from reports.catalogue import Catalogue, starting_categories
+from reports.catalogue.categories import Catalogue, starting_categories
 from reports.models import RoutingRule
 from server.services import open_services
 from tests import ROOT
 from tests.clock import unmoved_clock
 
-DEMO_DATA = ROOT / "server" / "demo_data"
+DEMO_DATA = ROOT / "server" / "demo" / "data"
 PASSWORD = "Right-Password-1"
 UNITS = ("sanitation", "roads")
 # Categories that a rule of the test district sends to a unit; "other" has none and waits for a dispatcher.

@@ -27,7 +27,7 @@ from core.database import Database
 from core.debts import OWED_INDEX, Amendment, Document, owe
 from core.errors import Conflict, Invalid, NotFound
 from core.versions import changes_between, version_of
-from reports.deadlines import WorkCalendar
+from worktime.limits import WorkCalendar
 
 log = structlog.get_logger(__name__)
 

@@ -15,7 +15,7 @@ from handlers.base import BaseHandler
 from handlers.models import Answer, Body, Moment
 from handlers.operations import operation
 from places.service import PlaceService
-from reports.catalogue import Catalogue
+from reports.catalogue.categories import Catalogue
 
 
 class Credentials(Body):

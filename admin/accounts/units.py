@@ -7,13 +7,13 @@ from typing import Annotated
 from pydantic import Field
 
 from accounts.models import Unit
+from accounts.unit_administration import UnitAdministration
 from admin.accounts.staff import UnitKey, Version
 from core.debts import Document
 from core.versions import version_of
 from handlers.base import BaseHandler
 from handlers.models import Answer, Body, Moment, PlainText
 from handlers.operations import operation
-from reports.unit_administration import UnitAdministration
 
 Name = Annotated[PlainText, Field(min_length=1, max_length=60)]
 ShortName = Annotated[PlainText, Field(min_length=1, max_length=20)]

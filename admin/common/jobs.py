@@ -12,7 +12,7 @@ from urllib.parse import quote
 
 from pydantic import Field
 
-from accounts.reach import reach_filter, reaches_staff
+from accounts.admin_scope import reach_filter, reaches_staff
 from core.debts import Document
 from core.errors import Forbidden, NotFound
 from core.files import XLSX

@@ -12,8 +12,8 @@ from core.paging import number_mark, read_number_mark
 from handlers.base import BaseHandler
 from handlers.models import Answer, Moment, Query
 from handlers.operations import operation
-from inference.drift import Drift
 from inference.model_store import OWN
+from inference.monitoring import Drift
 from inference.promotions import Promotions
 
 MAX_DAYS = 92

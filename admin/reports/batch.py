@@ -11,7 +11,7 @@ from handlers.base import BaseHandler
 from handlers.models import Answer
 from handlers.operations import operation
 from reports.batches import MAX_CASES, ReportBatches
-from reports.rules import STAFF_STATE_NAMES, State
+from reports.lifecycle.table import STAFF_STATE_NAMES, State
 
 
 class BatchBody(ActionBody):

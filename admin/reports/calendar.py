@@ -11,7 +11,7 @@ from core.errors import NotFound
 from handlers.base import BaseHandler
 from handlers.models import Answer, Body, PlainText, Query
 from handlers.operations import operation
-from reports.calendar import CalendarDay, CalendarService
+from worktime.calendar import CalendarDay, CalendarService
 
 Kind = Literal["holiday", "workday"]
 

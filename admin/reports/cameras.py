@@ -13,7 +13,7 @@ from core.versions import version_of
 from handlers.base import BaseHandler
 from handlers.models import Answer, Body, Moment, PlainText, Query
 from handlers.operations import operation
-from inference.judgement import PHOTO_CLASSES
+from inference.predictions import PHOTO_CLASSES
 from places.models import Position
 from reports.snapshots.camera_sheets import BOUNDS, NewCamera
 from reports.snapshots.models import CAMERA_CODE, SOURCE_KEY

@@ -12,11 +12,11 @@ from accounts.models import StaffSession
 from core.debts import Document
 from handlers.models import Answer, AtLeast, Body, Moment, ObjectId, PlainText
 from places.models import Position
-from reports.duplicates import likely_duplicates
-from reports.facts import units_of
-from reports.milestones import milestones
+from reports.lifecycle.guards import units_of
+from reports.lifecycle.milestones import milestones
+from reports.lifecycle.table import STAFF_STATE_NAMES, State
 from reports.models import Child, Given
-from reports.rules import STAFF_STATE_NAMES, State
+from reports.triage.duplicates import likely_duplicates
 
 Words = Annotated[PlainText, Field(min_length=1, max_length=500)]
 Key = Annotated[str, Field(min_length=1, max_length=40)]

@@ -37,14 +37,14 @@ from handlers.report_views import (
     staff_due_view,
     staff_state_name,
 )
-from reports.calendar import CalendarService
-from reports.facts import unit_ids
-from reports.intake import ORDER_NUMBER
+from reports.followers import ReportPeople
+from reports.intake.orders import ORDER_NUMBER
+from reports.lifecycle.guards import unit_ids
+from reports.lifecycle.table import State
 from reports.models import Precision, reporter_name
-from reports.people import ReportPeople
 from reports.queries import Filters, ReportQueries
-from reports.rules import State
 from reports.service import ReportService
+from worktime.calendar import CalendarService
 
 
 class CaseConditions(Query):

@@ -13,8 +13,8 @@ from core.versions import version_of
 from handlers.base import BaseHandler
 from handlers.models import Answer, Body, Moment, PlainText
 from handlers.operations import operation
-from reports.catalogue import category_of
-from reports.category_administration import CategoryAdministration
+from reports.catalogue.administration import CategoryAdministration
+from reports.catalogue.categories import category_of
 from reports.models import Category
 
 Key = Annotated[str, Field(pattern=r"^[a-z0-9_]{2,40}$")]

@@ -7,9 +7,9 @@ from pydantic import Field
 from admin.reports.cases import CaseHandler, CaseLine
 from handlers.models import Answer
 from handlers.operations import operation
-from reports.duplicates import Duplicates
 from reports.queries import ReportQueries
-from reports.relations import is_earlier
+from reports.relations.blockers import is_earlier
+from reports.triage.duplicates import Duplicates
 
 
 class SimilarCase(Answer):

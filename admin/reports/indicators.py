@@ -20,12 +20,12 @@ from handlers.models import Answer, Body, Moment, Query
 from handlers.operations import operation
 from handlers.problems import explain
 from places.service import PlaceService
-from reports.catalogue import Catalogue
-from reports.indicator_scheme import IndicatorScheme
-from reports.indicators import COUNTS, Indicator, Scheme, Score, rate, score_of
-from reports.monthly_sheet import MonthlySheets, file_name
+from reports.catalogue.categories import Catalogue
 from reports.queries import ReportQueries
-from reports.statistics import NOBODY, By, Selection, Statistics
+from reports.statistics.indicators import COUNTS, Indicator, Scheme, Score, rate, score_of
+from reports.statistics.monthly_sheet import MonthlySheets, file_name
+from reports.statistics.reading import NOBODY, By, Selection, Statistics
+from reports.statistics.scheme import IndicatorScheme
 
 MAX_DAYS = 1100
 _SYSTEM_NAME = "系统"

@@ -11,8 +11,8 @@ from admin.common.jobs import JobView, job_view
 from handlers.base import BaseHandler
 from handlers.models import Answer, Body, PlainText
 from handlers.operations import operation
-from reports.intake import IntakeService
-from reports.intake_sheets import BOUNDS, HotlineSheets
+from reports.intake.order_sheets import BOUNDS, HotlineSheets
+from reports.intake.orders import IntakeService
 
 
 class MappingLine(Answer):

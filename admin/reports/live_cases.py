@@ -8,7 +8,7 @@ from admin.reports.cases import CaseLine, case_line
 from core.debts import Document
 from core.services import Services
 from handlers.live import Shown
-from reports.facts import unit_ids
+from reports.lifecycle.guards import unit_ids
 from reports.queries import ReportQueries
 
 

@@ -10,7 +10,7 @@ from admin.reports.cases import CaseHandler, CaseLine, CasePage
 from handlers.models import AtLeast, Body, ObjectId, PlainText, Query
 from handlers.operations import operation
 from places.models import Position
-from reports.findings import ReportFindings
+from reports.intake.patrol_reports import ReportFindings
 from reports.models import Given, NewReport
 
 

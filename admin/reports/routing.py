@@ -16,8 +16,8 @@ from handlers.models import Answer, Body, PlainText, Query
 from handlers.operations import operation
 from places.models import Position, chain_of
 from places.service import PlaceService
+from reports.dispatch.rule_administration import RoutingAdministration, why_of
 from reports.models import RoutingRule
-from reports.routing_administration import RoutingAdministration, why_of
 
 Key = Annotated[str, Field(pattern=r"^[a-z0-9_]{2,40}$")]
 Name = Annotated[PlainText, Field(min_length=1, max_length=60, description="What the timeline gives as the reason.")]

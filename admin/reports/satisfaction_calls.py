@@ -10,7 +10,7 @@ from core.debts import Document
 from handlers.base import BaseHandler
 from handlers.models import Answer, Body, Moment, PlainText
 from handlers.operations import operation
-from reports.call_backs import Answers, CallBacks
+from reports.statistics.satisfaction_calls import Answers, CallBacks
 
 _Version = Annotated[int | None, Field(ge=1, description="The version that the screen showed; 409 if not present.")]
 

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from accounts.positions import StaffPositions
+from accounts.staff_locations import StaffPositions
 from core.debts import Document
 from core.photos import PhotoService
 from handlers.base import BaseHandler
@@ -14,9 +14,9 @@ from handlers.models import Answer, Body, Done, Moment, ObjectId, PlainText, Que
 from handlers.operations import operation
 from handlers.report_views import Location, PhotoView, location_of, photo_view
 from places.models import Position
-from reports.checks import KIND_NAMES, Kind
 from reports.queries import ReportQueries
-from reports.side_tasks import (
+from reports.site_checks.required import KIND_NAMES, Kind
+from reports.site_checks.tasks import (
     PERMISSION,
     TASK_STATE_NAMES,
     VERDICTS,

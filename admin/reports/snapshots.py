@@ -10,7 +10,7 @@ from core.debts import Document
 from handlers.base import BaseHandler
 from handlers.models import Answer, AtLeast, Body, Moment, PlainText, Query
 from handlers.operations import operation
-from inference.judgement import NO_PROBLEM, PHOTO_CLASSES
+from inference.predictions import NO_PROBLEM, PHOTO_CLASSES
 from inference.suggestion import PHOTO_CATEGORY, PHOTO_NAMES
 from reports.snapshots.models import FilterReason, SnapshotState
 from reports.snapshots.services import SnapshotServices

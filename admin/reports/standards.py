@@ -12,9 +12,9 @@ from core.debts import Document
 from handlers.base import BaseHandler
 from handlers.models import Answer, Query, WordsSought
 from handlers.operations import operation
-from reports.catalogue import Catalogue
-from reports.standard_library import Plan, StandardLibrary
-from reports.standards import BOUNDS, CATALOGUE, STANDARDS, Table
+from reports.catalogue.categories import Catalogue
+from reports.catalogue.library import Plan, StandardLibrary
+from reports.catalogue.standards import BOUNDS, CATALOGUE, STANDARDS, Table
 
 Text = Annotated[WordsSought | None, Field(min_length=1, max_length=40, description="Words of name or condition.")]
 Kind = Literal["部件", "事项"]

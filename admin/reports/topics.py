@@ -10,7 +10,7 @@ from admin.reports.cases import CaseHandler, CaseLine, CasePage
 from handlers.models import Answer, Moment, Query
 from handlers.operations import operation
 from handlers.report_views import Location, location_of
-from reports.topics import HotTopic, Topics
+from reports.topics.ranking import HotTopic, Topics
 
 
 class TopicsQuery(Query):

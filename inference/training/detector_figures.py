@@ -20,7 +20,7 @@ from rich.console import Console
 from rich.progress import track
 
 from inference.faces import FaceDetector
-from inference.hiding import with_margin
+from inference.photo_blurring import with_margin
 from inference.plates import PlateDetector
 from inference.regions import Region
 

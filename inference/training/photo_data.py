@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageEnhance, ImageFilter, ImageOps
 from rich.progress import track
 
-from inference.judgement import PHOTO_CLASSES
+from inference.predictions import PHOTO_CLASSES
 
 Pixels = NDArray[np.uint8]
 

@@ -17,7 +17,7 @@ from efficientnet_lite_pytorch import EfficientNet
 from torch import Tensor, nn
 from torch.nn import functional
 
-from inference.judgement import PHOTO_CLASSES
+from inference.predictions import PHOTO_CLASSES
 
 FEATURES: Final = 1280
 ROOT_FLOOR: Final = 1e-3

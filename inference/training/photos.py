@@ -33,8 +33,8 @@ from rich.progress import track
 from torch import Tensor, nn
 from torch.nn import functional
 
-from inference.judgement import NO_PROBLEM, PHOTO_CLASSES
 from inference.photo_input import SIDE
+from inference.predictions import NO_PROBLEM, PHOTO_CLASSES
 from inference.training.figures import calibration_error, fitted_temperature, macro_f1, softmax
 from inference.training.int8 import int8
 from inference.training.photo_data import (

@@ -27,8 +27,8 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
-from inference.judgement import NO_PROBLEM, Judgement
 from inference.photos import PhotoClassifier
+from inference.predictions import NO_PROBLEM, Judgement
 from inference.suggestion import PHOTO_CATEGORY, UNSORTED, Suggestion, suggestion
 from inference.texts import TextClassifier
 from inference.training.keyword_teacher import taught

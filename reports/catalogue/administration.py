@@ -14,11 +14,11 @@ from core.database import Database
 from core.debts import Amendment, Document
 from core.errors import Conflict, Invalid, NotFound
 from core.versions import change_version, changes_between, stale, version_of
-from reports.catalogue import Catalogue, category_of
-from reports.deadlines import Limit
+from reports.catalogue.categories import Catalogue, category_of
+from reports.catalogue.library import StandardLibrary
+from reports.lifecycle.table import OPEN
 from reports.models import Category, Condition
-from reports.rules import OPEN
-from reports.standard_library import StandardLibrary
+from worktime.limits import Limit
 
 _AUDITED = ("name", "icon", "order", "hint", "codes", "questions", "conditions", "retired_at")
 

@@ -23,7 +23,7 @@ _HELD_SECONDS = 5.0
 
 INDEXES = {"categories": [OWED_INDEX], "routing_rules": [OWED_INDEX]}
 
-STARTING_CATEGORIES = Path(__file__).parent / "data" / "categories.yaml"
+STARTING_CATEGORIES = Path(__file__).parents[1] / "data" / "categories.yaml"
 
 
 def starting_categories() -> list[Category]:

@@ -25,9 +25,9 @@ from core.ids import new_id
 from core.lease import in_turn
 from core.paging import key_mark, read_key_mark
 from core.sheets.table import Problem
+from reports.catalogue.standards import CATALOGUE, STANDARDS, Table, type_key
 from reports.models import Category
 from reports.search import query_grams
-from reports.standards import CATALOGUE, STANDARDS, Table, type_key
 
 ABOUT: Final = "about"
 _LEASE = timedelta(seconds=120)
@@ -97,8 +97,8 @@ class StandardLibrary:
 
         With a single bad row nothing is imported, and the plan lists every problem. ``replace`` drops what the file
         lacks: of the catalogue, of the standards (标准) that the file has rows of; of the filing standards, of all.
-        Raises what :meth:`reports.standards.Table.read` does for what is no such file, :class:`Unavailable` while
-        another import is under way.
+        Raises what :meth:`reports.catalogue.standards.Table.read` does for what is no such file, :class:`Unavailable`
+        while another import is under way.
         """
         parsed = await table.read(data)
         plan = Plan(rows=len(parsed.documents), problems=parsed.problems, unread=parsed.unread)

@@ -1,0 +1,1 @@
+"""Who a case is sent to: rules, and what comes of them."""

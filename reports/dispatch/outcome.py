@@ -3,7 +3,7 @@
 ``routing`` on a case: ``automatic`` (no person between the report and its dispatch), ``basis`` (who named the category:
 ``suggestion``, ``picked`` by the citizen, ``staff``), ``at``, ``category`` and ``unit_id`` as dispatched, and
 ``rerouted``: None, or the action by which a person gave the case another category or unit, with ``rerouted_at``. Cases
-dispatched before this was kept have none. The statistics count them (:mod:`reports.indicators`).
+dispatched before this was kept have none. The statistics count them (:mod:`reports.statistics.indicators`).
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ from datetime import datetime
 from typing import Any, Literal
 
 from accounts.models import StaffSession
-from reports.milestones import milestones
+from reports.lifecycle.milestones import milestones
+from reports.lifecycle.table import Transition
 from reports.models import Actor, System
-from reports.rules import Transition
 
 Document = dict[str, Any]
 Basis = Literal["suggestion", "picked", "staff"]

@@ -22,9 +22,17 @@ from core.lease import in_turn
 from core.versions import change_version, changes_between, stale, version_of
 from places.models import Level
 from places.service import PlaceService
-from reports.catalogue import Catalogue
+from reports.catalogue.categories import Catalogue
+from reports.dispatch.rule_analysis import (
+    AreaMap,
+    DeadReference,
+    Gap,
+    Shadow,
+    find_dead_references,
+    find_gaps,
+    find_shadows,
+)
 from reports.models import RoutingRule
-from reports.routing import AreaMap, DeadReference, Gap, Shadow, find_dead_references, find_gaps, find_shadows
 
 _AUDITED = ("name", "order", "categories", "areas", "unit", "deleted_at")
 _STEP = 1000

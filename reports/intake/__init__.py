@@ -1,0 +1,1 @@
+"""Cases that others hand on: hotline orders, sheets of them, what staff find."""

@@ -12,8 +12,8 @@ from itertools import islice
 from pathlib import Path
 from typing import Final
 
+from accounts.admin_scope import reach_of
 from accounts.models import StaffSession
-from accounts.reach import reach_of
 from core.audit import Audit
 from core.clock import now, shanghai
 from core.debts import Document
@@ -28,7 +28,7 @@ from core.workbook import Mark
 from places.coordinates import CRS
 from places.models import Level, Position
 from places.service import PlaceService
-from reports.intake import AREA, CALLER_PHONE, ORDER_NUMBER, IntakeService, Order, hotline, time_problems
+from reports.intake.orders import AREA, CALLER_PHONE, ORDER_NUMBER, IntakeService, Order, hotline, time_problems
 
 KIND = "hotline_import"
 BOUNDS: Final = Bounds(file_bytes=20 << 20, unpacked_bytes=200 << 20, rows=50_000, cells=3_000_000)

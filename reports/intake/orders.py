@@ -24,11 +24,11 @@ from core.debts import Document
 from core.errors import Conflict, Invalid, NotFound
 from places.models import AreaRef, Located, Position, chain_of
 from places.service import PlaceService
-from reports.catalogue import Catalogue
+from reports.catalogue.categories import Catalogue
+from reports.lifecycle.timeline import to_citizens
+from reports.location import given_location
 from reports.models import External, NewReport, Partner, Placed, Precision
-from reports.placing import given_location
 from reports.service import ReportService
-from reports.timeline import to_citizens
 
 Channel = Literal["hotline", "department"]
 ORDER_NUMBER: Final = r"[A-Za-z0-9][A-Za-z0-9_-]{0,59}"

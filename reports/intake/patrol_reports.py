@@ -18,10 +18,10 @@ from core.errors import Conflict, Invalid
 from core.idempotency import Once
 from core.photos import PhotoService
 from places.service import PlaceService
-from reports.catalogue import Catalogue
+from reports.catalogue.categories import Catalogue
+from reports.lifecycle.table import OPEN
 from reports.models import Finder, Given, NewReport
 from reports.queries import ReportQueries
-from reports.rules import OPEN
 from reports.service import ReportService
 
 # Should the step not follow the report because the process dies between them, the case goes the ordinary way then.

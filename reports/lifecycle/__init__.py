@@ -1,0 +1,1 @@
+"""The table of transitions and what it means: guards, planning, the clock of a case, its timeline."""

@@ -1,7 +1,7 @@
 """What a step does to the time limit (处置时限) of a case: the one place where the clock of a case is set.
 
-What is kept of it on the case, and how ``due_at`` follows from that, is in :mod:`reports.running_limit`; ``handled_at``
-and ``late`` say how it ended.
+What is kept of it on the case, and how ``due_at`` follows from that, is in :mod:`reports.lifecycle.running_limit`;
+``handled_at`` and ``late`` say how it ended.
 """
 
 from __future__ import annotations
@@ -11,10 +11,10 @@ from datetime import date, datetime, time, timedelta
 from typing import Any
 
 from core.clock import SHANGHAI
-from reports.deadlines import WorkCalendar
+from reports.lifecycle.row import Transition
+from reports.lifecycle.running_limit import NO_WARNING, RunningLimit
 from reports.models import Condition
-from reports.running_limit import NO_WARNING, RunningLimit
-from reports.vocabulary import Transition
+from worktime.limits import WorkCalendar
 
 Document = dict[str, Any]
 

@@ -10,16 +10,26 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from accounts.roles import starting_roles
-from reports.facts import FACTS, Policy, told
-from reports.rules import HELD_BY_UNIT, HINDRANCES, NEED_NAMES, OPEN, STATE_NAMES, TRANSITIONS, Need, State, Transition
-from reports.vocabulary import SAME, STAFF_STATE_NAMES, TOLD_REPORTER
+from reports.lifecycle.guards import FACTS, Policy, told
+from reports.lifecycle.row import SAME, STAFF_STATE_NAMES, TOLD_REPORTER
+from reports.lifecycle.table import (
+    HELD_BY_UNIT,
+    HINDRANCES,
+    NEED_NAMES,
+    OPEN,
+    STATE_NAMES,
+    TRANSITIONS,
+    Need,
+    State,
+    Transition,
+)
 
-DOCUMENT = Path(__file__).resolve().parent.parent / "docs" / "report-lifecycle.md"
+DOCUMENT = Path(__file__).resolve().parents[2] / "docs" / "report-lifecycle.md"
 
 _HEAD = """\
 # The life of a case
 
-*Made from the table of transitions, `reports/rules.py`, by `make docs`: change the table, not this file.*
+*Made from the table of transitions, `reports/lifecycle/table.py`, by `make docs`: change the table, not this file.*
 
 What a citizen reports (上报) becomes a case (案卷). It stands in exactly one state at any time. Citizens, staff and the
 system move it on by actions; each is one row of the table below. A row says in which states (状态) the action is open,

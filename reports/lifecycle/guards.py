@@ -16,12 +16,12 @@ from typing import Any, get_args
 
 from accounts.models import StaffSession
 from core.errors import Conflict
-from reports.checks import RequiredChecks
-from reports.deadlines import Limit
-from reports.milestones import milestones
+from reports.lifecycle.milestones import milestones
+from reports.lifecycle.row import HINDRANCES, Ask, Fact, State, Transition
+from reports.lifecycle.row import Actor as Part
 from reports.models import Actor, Reporter, System
-from reports.vocabulary import HINDRANCES, Ask, Fact, State, Transition
-from reports.vocabulary import Actor as Part
+from reports.site_checks.required import RequiredChecks
+from worktime.limits import Limit
 
 Document = Mapping[str, Any]
 

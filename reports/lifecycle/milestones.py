@@ -16,7 +16,7 @@ from collections.abc import Iterable, Mapping
 from datetime import datetime
 from typing import Any, Literal
 
-from reports.deadlines import Limit, WorkCalendar, due_at
+from worktime.limits import Limit, WorkCalendar, due_at
 
 Document = dict[str, Any]
 

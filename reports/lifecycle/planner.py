@@ -16,14 +16,16 @@ from core.clock import now, shanghai
 from core.debts import Amendment, Document, owe
 from core.errors import Invalid
 from core.photos import PhotoService
-from reports import family
-from reports.automation import routed
-from reports.calendar import CalendarService
-from reports.case_clock import clock_after, end_of
-from reports.catalogue import Catalogue
-from reports.facts import Policy, units_of
-from reports.learning import lessons
-from reports.milestones import judged_by, marked
+from reports.catalogue.categories import Catalogue
+from reports.dispatch.outcome import routed
+from reports.lifecycle.case_clock import clock_after, end_of
+from reports.lifecycle.guards import Policy, units_of
+from reports.lifecycle.milestones import judged_by, marked
+from reports.lifecycle.row import TOLD_REPORTER
+from reports.lifecycle.running_limit import Escalation
+from reports.lifecycle.table import DORMANT, NEED_NAMES, Need, State, Transition
+from reports.lifecycle.timeline import new_entry
+from reports.location import Place, Placing, before_and_after, moved
 from reports.models import (
     Actor,
     Category,
@@ -35,11 +37,9 @@ from reports.models import (
     is_reporter,
     published_by_filing,
 )
-from reports.placing import Place, Placing, before_and_after, moved
-from reports.rules import DORMANT, NEED_NAMES, Need, State, Transition
-from reports.running_limit import Escalation
-from reports.timeline import new_entry
-from reports.vocabulary import TOLD_REPORTER
+from reports.relations import family
+from reports.triage.training_labels import lessons
+from worktime.calendar import CalendarService
 
 # Names stand beside their keys, as they were when they were given: a case is read far more often than it changes.
 _CLEARED: dict[str, Document] = {

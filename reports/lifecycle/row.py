@@ -1,6 +1,6 @@
 """The words that the table of transitions is written in: states, who acts, what is given, and what a row may say.
 
-The rows themselves are in :mod:`reports.rules`; what each fact means is in :mod:`reports.facts`.
+The rows themselves are in :mod:`reports.lifecycle.table`; what each fact means is in :mod:`reports.lifecycle.guards`.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final, Literal
 
-from reports.milestones import Mark
+from reports.lifecycle.milestones import Mark
 
 
 class State(StrEnum):
@@ -135,8 +135,8 @@ class Transition:
     """One row: in any state of ``origins``, ``actors`` may do ``action``, which leads to ``to``.
 
     ``to`` None leaves the state as it is. Staff need the permission ``report.<action>`` and the case within reach.
-    ``only`` are facts (:mod:`reports.facts`) that must hold besides; an action may have several rows for one state,
-    told apart by them, and the first that holds is taken.
+    ``only`` are facts (:mod:`reports.lifecycle.guards`) that must hold besides; an action may have several rows for one
+    state, told apart by them, and the first that holds is taken.
 
     ``needs`` must be given, ``takes`` may be, of ``some_of`` at least one; nothing else is accepted. ``outcomes`` is
     what ``resolved`` may be, where not everything. What is given is kept on the case (its unit, category, rating) or in
@@ -148,8 +148,8 @@ class Transition:
     on the case, which a row with ``answers`` takes off; ``removes_part`` and ``ends_part`` are for the acting co-unit.
 
     ``says`` is what the timeline tells staff, ``shows`` what it tells citizens (:data:`SAME`, or None: they do not see
-    the step); see :meth:`reports.planning.Planner._words` for what is filled in. Of the words that staff type with it
-    (:data:`TYPED`) citizens read, there or beside it, those that it ``shares``, and no others.
+    the step); see :meth:`reports.lifecycle.planner.Planner._words` for what is filled in. Of the words that staff type
+    with it (:data:`TYPED`) citizens read, there or beside it, those that it ``shares``, and no others.
 
     ``tells`` is the notice owed to the reporter and followers, and ``message`` its last line, of at most 20 characters;
     ``owes`` is further work for the worker, "resume" on the date until which the clock stops; ``settles`` is what is

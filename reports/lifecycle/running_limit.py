@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Self
 
-from reports.deadlines import Limit, Pause, WorkCalendar, due_at, elapsed_share, reached_at
-from reports.milestones import milestones
+from reports.lifecycle.milestones import milestones
+from worktime.limits import Limit, Pause, WorkCalendar, due_at, elapsed_share, reached_at
 
 Document = dict[str, Any]
 
@@ -48,7 +48,7 @@ class RunningLimit:
         return started
 
     def due_at(self, calendar: WorkCalendar) -> datetime:
-        """When the case is due; as :func:`reports.deadlines.due_at`, to the millisecond that is stored."""
+        """When the case is due; as :func:`worktime.limits.due_at`, to the millisecond that is stored."""
         return stored(due_at(self.started_at, self.limit, calendar, self.pauses))
 
     def reached_at(self, percent: int, calendar: WorkCalendar) -> datetime:

@@ -11,8 +11,8 @@ from typing import Any
 
 from accounts.models import StaffSession
 from core.errors import Conflict
-from reports.facts import Situation, part_of, refused, stale_version
-from reports.vocabulary import (
+from reports.lifecycle.guards import Situation, part_of, refused, stale_version
+from reports.lifecycle.row import (
     HELD_BY_UNIT,
     HINDRANCES,
     NEED_NAMES,

@@ -1,0 +1,1 @@
+"""What follows when a limit comes near or the calendar changes."""

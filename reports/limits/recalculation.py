@@ -19,14 +19,14 @@ from pymongo import ASCENDING, UpdateOne
 from core.clock import SHANGHAI, now
 from core.database import Database
 from core.debts import Amendment, Document, Payment, owe
-from reports.calendar import CalendarService
-from reports.deadlines import Limit, WorkCalendar, due_at
-from reports.facts import Policy
-from reports.milestones import milestones
-from reports.rules import OPEN, State
-from reports.running_limit import RunningLimit, stored
-from reports.time_limits import BY, local
-from reports.timeline import new_entry
+from reports.lifecycle.guards import Policy
+from reports.lifecycle.milestones import milestones
+from reports.lifecycle.running_limit import RunningLimit, stored
+from reports.lifecycle.table import OPEN, State
+from reports.lifecycle.timeline import new_entry
+from reports.limits.warnings import BY, local
+from worktime.calendar import CalendarService
+from worktime.limits import Limit, WorkCalendar, due_at
 
 log = structlog.get_logger(__name__)
 

@@ -19,12 +19,12 @@ from core.database import Database
 from core.debts import Amendment, Document, Payment, owe
 from core.timekeeper import Timekeeper
 from notices.inbox import StaffInbox, role_addresses
-from reports.calendar import CalendarService
-from reports.deadlines import WorkCalendar
+from reports.lifecycle.running_limit import Escalation, RunningLimit
+from reports.lifecycle.table import OPEN, State
+from reports.lifecycle.timeline import new_entry
 from reports.models import System
-from reports.rules import OPEN, State
-from reports.running_limit import Escalation, RunningLimit
-from reports.timeline import new_entry
+from worktime.calendar import CalendarService
+from worktime.limits import WorkCalendar
 
 log = structlog.get_logger(__name__)
 

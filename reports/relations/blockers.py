@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from core.debts import Amendment, Document
 from core.errors import Conflict, Invalid, PreconditionRequired
-from reports.facts import MAX_CHILDREN, MAX_TIMELINE
+from reports.lifecycle.guards import MAX_CHILDREN, MAX_TIMELINE
+from reports.lifecycle.table import HINDRANCES, OPEN, STAFF_STATE_NAMES, State, Transition
 from reports.models import Given
-from reports.rules import HINDRANCES, OPEN, STAFF_STATE_NAMES, State, Transition
 
 
 def free_of(row: Transition) -> Document:

@@ -7,9 +7,9 @@ from typing import Any
 
 from core.debts import Amendment, Document, owe
 from core.errors import Conflict, Invalid
-from reports.facts import FACTS, MAX_CHILDREN
+from reports.lifecycle.guards import FACTS, MAX_CHILDREN
+from reports.lifecycle.table import OPEN, State, Transition
 from reports.models import Child
-from reports.rules import OPEN, State, Transition
 
 MAX_AT_ONCE = 10
 

@@ -3,10 +3,10 @@
 The merged case is one update: it becomes ``merged``, names where it went, and owes ``absorb``. The worker pays that by
 bringing its people and its evidence to the other case, in one update of that.
 
-**No circles.** A case is merged only into one that was reported earlier (:func:`reports.relations.is_earlier`), which
-never changes. Every step along ``merged_into`` therefore goes back in time, whoever merges what into what at the same
-moment, and no lock is needed. It is also what the time limit asks for: the clock of whoever reported first goes on, and
-merging cannot set it back.
+**No circles.** A case is merged only into one that was reported earlier
+(:func:`reports.relations.blockers.is_earlier`), which never changes. Every step along ``merged_into`` therefore goes
+back in time, whoever merges what into what at the same moment, and no lock is needed. It is also what the time limit
+asks for: the clock of whoever reported first goes on, and merging cannot set it back.
 
 **Chains.** What is brought goes to the end of the chain as it is at that moment, on condition that it still is the end.
 A case that is merged on takes along all that it was brought; what comes to a merged case later is passed on the same
@@ -22,8 +22,8 @@ from typing import Any
 from core.clock import now
 from core.database import Database
 from core.debts import Amendment, Document, Payment, Postponed, owe
+from reports.lifecycle.table import STATE_NAMES, State, rows
 from reports.models import Given, System
-from reports.rules import STATE_NAMES, State, rows
 from reports.service import ReportService
 
 _GIVEN_UP = (State.VOID, State.WITHDRAWN)

@@ -19,12 +19,12 @@ from pymongo.errors import DuplicateKeyError
 from core.clock import now
 from core.database import Database
 from core.debts import Amendment, Document, Payment, Postponed, owe
-from reports.milestones import no_milestones
+from reports.lifecycle.milestones import no_milestones
+from reports.lifecycle.table import OPEN, STAFF_STATE_NAMES, STATE_NAMES, State, rows
+from reports.lifecycle.timeline import new_entry
 from reports.models import System
-from reports.rules import OPEN, STAFF_STATE_NAMES, STATE_NAMES, State, rows
 from reports.search import searchable
 from reports.service import ReportService
-from reports.timeline import new_entry
 
 _TRIES = 8
 

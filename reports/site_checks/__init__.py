@@ -1,0 +1,1 @@
+"""Checks on site (专项核查)."""

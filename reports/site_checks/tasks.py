@@ -3,7 +3,7 @@
 A side task is offered to collectors (采集员), the nearest first; the first to take it has it.
 
 Here is what collectors do with their tasks; how one is offered, and how its case is told, is in
-:mod:`reports.side_task_jobs`. Source: the seven stages of digital city management (数字城管), GB/T 30428.
+:mod:`reports.site_checks.worker`. Source: the seven stages of digital city management (数字城管), GB/T 30428.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from core.errors import Conflict, Invalid, NotFound
 from core.paging import page_mark, read_mark
 from core.photos import PhotoService
 from places.coordinates import LonLat, distance
-from reports.checks import KIND_NAMES, Kind
+from reports.site_checks.required import KIND_NAMES, Kind
 
 PERMISSION = "side_task.answer"
 """What a collector holds."""

@@ -12,18 +12,18 @@ from datetime import timedelta
 
 from pymongo.errors import DuplicateKeyError
 
-from accounts.positions import StaffPositions
+from accounts.staff_locations import StaffPositions
 from core.clock import now
 from core.config_sections import SideTasks as SideTaskSettings
 from core.database import Database
 from core.debts import Amendment, Document, Payment, Postponed, owe
 from core.ids import new_id
-from reports.checks import KIND_NAMES
+from reports.lifecycle.table import State, rows
+from reports.lifecycle.timeline import new_entry
 from reports.models import System
-from reports.rules import State, rows
 from reports.service import ReportService
-from reports.side_tasks import UNFINISHED, VERDICTS, TaskState, given_up_by
-from reports.timeline import new_entry
+from reports.site_checks.required import KIND_NAMES
+from reports.site_checks.tasks import UNFINISHED, VERDICTS, TaskState, given_up_by
 
 _TRIES = 8
 _MOST_OFFERED = 200

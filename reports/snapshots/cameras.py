@@ -13,9 +13,9 @@ from typing import Any, Final
 from pymongo import ASCENDING, UpdateOne
 from pymongo.errors import DuplicateKeyError
 
+from accounts.admin_scope import within
 from accounts.api_keys import ApiKeyService
 from accounts.models import StaffSession
-from accounts.reach import within
 from core.audit import owe_audit
 from core.clock import now
 from core.database import Database
@@ -23,10 +23,10 @@ from core.debts import Amendment, Document
 from core.errors import Conflict, Forbidden, Invalid, NotFound
 from core.paging import key_mark, read_key_mark
 from core.versions import change_version, changes_between
-from inference.judgement import NO_PROBLEM, PHOTO_CLASSES
+from inference.predictions import NO_PROBLEM, PHOTO_CLASSES
 from places.models import Position
 from places.service import PlaceService
-from reports.placing import given_location, place_names
+from reports.location import given_location, place_names
 from reports.snapshots.camera_sheets import NewCamera, read_cameras
 from reports.snapshots.models import in_reach
 

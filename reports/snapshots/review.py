@@ -23,9 +23,9 @@ from core.errors import Conflict, Forbidden, Invalid, NotFound
 from core.files import FileStore
 from core.metrics import SNAPSHOTS
 from core.paging import number_mark, page_mark, read_mark, read_number_mark
-from inference.judgement import PHOTO_CLASSES
+from inference.predictions import PHOTO_CLASSES
 from inference.suggestion import PHOTO_CATEGORY
-from reports.catalogue import Catalogue
+from reports.catalogue.categories import Catalogue
 from reports.snapshots.cases import SnapshotCases
 from reports.snapshots.models import SnapshotState, in_reach
 

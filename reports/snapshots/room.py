@@ -17,7 +17,7 @@ from core.services import Services
 from inference.labels import LabelService
 from inference.service import InferenceService
 from places.service import PlaceService
-from reports.catalogue import Catalogue
+from reports.catalogue.categories import Catalogue
 from reports.queries import ReportQueries
 from reports.service import ReportService
 from reports.snapshots.models import INDEXES

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from inference.judgement import NO_PROBLEM
+from inference.predictions import NO_PROBLEM
 from reports.snapshots.models import FilterReason
 
 CAMERA_WEIGHT: Final = 0.5

@@ -20,11 +20,11 @@ from core.debts import Amendment, Document, Payment, Postponed
 from core.errors import Invalid, NotFound, TooLarge, UnsupportedMedia
 from core.files import FileStore
 from core.metrics import SNAPSHOTS
-from inference.condition import WAITING
 from inference.model_files import ModelUnavailable
+from inference.model_health import WAITING
 from inference.service import InferenceService
+from reports.lifecycle.table import OPEN
 from reports.queries import ReportQueries
-from reports.rules import OPEN
 from reports.service import ReportService
 from reports.snapshots.cameras import CameraService
 from reports.snapshots.models import FilterReason

@@ -14,16 +14,16 @@ from core.photos import PhotoService
 from inference.labels import LabelService
 from inference.service import InferenceService
 from places.service import PlaceService
-from reports.catalogue import Catalogue
+from reports.catalogue.categories import Catalogue
 from reports.queries import ReportQueries
 from reports.service import ReportService
 from reports.snapshots.cameras import CameraService
 from reports.snapshots.cases import SnapshotCases
-from reports.snapshots.clearing import Clearing
 from reports.snapshots.intake import SnapshotIntake
 from reports.snapshots.labelling import SnapshotLabels
+from reports.snapshots.retention import Clearing
 from reports.snapshots.review import SnapshotReview
-from reports.snapshots.sifting import Sifting
+from reports.snapshots.screening import Sifting
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,1 @@
+"""Indicators, and the rows that they are counted from."""

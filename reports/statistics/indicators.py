@@ -18,8 +18,8 @@ from typing import Annotated, Any, Final, Literal, Self
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from reports.milestones import milestones
-from reports.rules import State
+from reports.lifecycle.milestones import milestones
+from reports.lifecycle.table import State
 
 Basis = Literal["reported", "dispatch", "handle", "close", "answer"]
 """What a case is counted by; each gives it one moment, whose day (Asia/Shanghai) it counts to."""
@@ -316,7 +316,7 @@ class Scheme(_Data):
         return next((i for i in self.indicators if i.key == key), None)
 
 
-STARTING_SCHEME = Path(__file__).parent / "data" / "indicators.yaml"
+STARTING_SCHEME = Path(__file__).parents[1] / "data" / "indicators.yaml"
 
 
 def starting_scheme() -> Scheme:

@@ -14,9 +14,9 @@ from accounts.staff import StaffService
 from core.clock import shanghai
 from places.models import Level
 from places.service import PlaceService
-from reports.indicator_scheme import IndicatorScheme
-from reports.indicators import COUNTS, Indicator, Scheme, Score, rate, score_of
-from reports.statistics import Selection, Statistics
+from reports.statistics.indicators import COUNTS, Indicator, Scheme, Score, rate, score_of
+from reports.statistics.reading import Selection, Statistics
+from reports.statistics.scheme import IndicatorScheme
 
 NOT_RATED: Final = "不予评价"
 _HANDLING: Final = ("handle", "close")

@@ -23,9 +23,9 @@ from core.database import Database
 from core.debts import Document
 from core.errors import Invalid, Unavailable
 from core.paging import page_mark, read_mark
-from reports.indicators import BASES, COUNTS, Basis
-from reports.recount import STATE, STATE_ID, collections
-from reports.statistics_rows import (
+from reports.statistics.indicators import BASES, COUNTS, Basis
+from reports.statistics.recount import STATE, STATE_ID, collections
+from reports.statistics.rows import (
     BIT,
     DAY_FIELD,
     FORMAT,

@@ -27,8 +27,8 @@ from core.database import Database
 from core.debts import Document
 from core.errors import Conflict
 from core.ids import new_id
-from reports.indicators import FACT_FIELDS, facts
-from reports.statistics_rows import FACT_INDEXES, FORMAT, ROW_INDEXES, Difference, part_id, row_fields, row_id, stored
+from reports.statistics.indicators import FACT_FIELDS, facts
+from reports.statistics.rows import FACT_INDEXES, FORMAT, ROW_INDEXES, Difference, part_id, row_fields, row_id, stored
 
 log = structlog.get_logger(__name__)
 

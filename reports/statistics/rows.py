@@ -28,7 +28,7 @@ from pymongo import ASCENDING, IndexModel
 
 from core.clock import SHANGHAI, shanghai
 from core.debts import Document
-from reports.indicators import BASES, COUNTS, Basis, Facts
+from reports.statistics.indicators import BASES, COUNTS, Basis, Facts
 
 Dimension = Literal["district", "street", "grid", "unit", "category", "person"]
 
@@ -68,7 +68,8 @@ assert len(KEYS) < 31  # noqa: S101 - a bit for each, and one for parts
 FORMAT: Final = f"3-{hashlib.blake2b(','.join(KEYS).encode(), digest_size=6).hexdigest()}"
 """Differs whenever what is stored means something else than before: then everything is counted anew.
 
-The number is raised by hand when the rules of :mod:`reports.indicators` change for cases that nobody touches.
+The number is raised by hand when the rules of :mod:`reports.statistics.indicators` change for cases that nobody
+touches.
 """
 
 DAY_FIELD: Final[dict[Basis, str]] = {basis: f"{basis}_day" for basis in BASES}

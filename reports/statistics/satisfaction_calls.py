@@ -1,8 +1,8 @@
 """Calling the reporter back (回访): was somebody in touch in time, is it resolved, are they satisfied; and exclusions.
 
-The hotline's three rates are made of the answers (:mod:`reports.indicators`). A call-back that must not count, such as
-one where the citizen asked for what the law does not allow, is excluded by somebody else than who made it, with a
-reason. Both stay on the case with who did it, in its timeline (not shown to citizens) and in the audit log.
+The hotline's three rates are made of the answers (:mod:`reports.statistics.indicators`). A call-back that must not
+count, such as one where the citizen asked for what the law does not allow, is excluded by somebody else than who made
+it, with a reason. Both stay on the case with who did it, in its timeline (not shown to citizens) and in the audit log.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ from core.clock import now
 from core.database import Database
 from core.debts import Amendment, Document, owe
 from core.errors import Conflict, Forbidden
-from reports.facts import MAX_TIMELINE, TIMELINE_FULL, stale_version
+from reports.lifecycle.guards import MAX_TIMELINE, TIMELINE_FULL, stale_version
+from reports.lifecycle.table import STAFF_STATE_NAMES, State
+from reports.lifecycle.timeline import new_entry
 from reports.queries import ReportQueries
-from reports.rules import STAFF_STATE_NAMES, State
-from reports.timeline import new_entry
 
 ASKED_WHEN = (State.CLOSED, State.RATED)
 """The states in which there is a result to ask about."""

@@ -12,7 +12,7 @@ from core.database import Database
 from core.debts import OWED_INDEX, Amendment, Document
 from core.errors import NotFound
 from core.versions import change_version, changes_between, stale, version_of
-from reports.indicators import Scheme, starting_scheme
+from reports.statistics.indicators import Scheme, starting_scheme
 
 COLLECTION: Final = "indicator_schemes"
 INDEXES: Final = {COLLECTION: [OWED_INDEX]}

@@ -5,7 +5,7 @@ stands once, and has the living topics in memory. What a batch of submissions co
 reports' membership, the topics) is one transaction, made only while the lease holds. Killed anywhere, the next leader
 reads what is stored and goes on behind it; a report that is a member already is passed over.
 
-Nothing is counted: a topic's figures are sums over its members (:mod:`reports.topics`), so they cannot drift.
+Nothing is counted: a topic's figures are sums over its members (:mod:`reports.topics.ranking`), so they cannot drift.
 
 Everything is worked out from the reports and their order, which the members keep (``n``). :meth:`TopicKeeper.rebuild`
 does it anew in a generation of its own, in the same order, and comes to the same; then puts that in place.
@@ -33,8 +33,8 @@ from core.debts import Document
 from core.errors import Conflict
 from core.ids import new_id
 from core.leadership import Leadership
-from reports.rules import State
-from reports.topic_model import QUIET_DAYS, Item, Topic, TopicModel, Vocabulary
+from reports.lifecycle.table import State
+from reports.topics.model import QUIET_DAYS, Item, Topic, TopicModel, Vocabulary
 
 log = structlog.get_logger(__name__)
 

@@ -17,7 +17,7 @@ from core.debts import Document
 from core.errors import Forbidden, NotFound
 from core.paging import number_mark, page_mark, read_mark, read_number_mark
 from reports.queries import ReportQueries
-from reports.topic_keeping import STATE, STATE_ID, collections
+from reports.topics.keeper import STATE, STATE_ID, collections
 
 Period = Literal["day", "week", "month"]
 Direction = Literal["new", "rising", "steady", "falling"]

@@ -18,18 +18,18 @@ from accounts.staff import StaffService
 from core.clock import now
 from core.config_sections import Inference as InferenceSettings
 from core.debts import Amendment, Document, Payment, Postponed
-from inference.condition import WAITING
-from inference.judgement import NO_PROBLEM, Judgement, combined
 from inference.model_files import ModelUnavailable
-from inference.seeing import PhotoSeeing
+from inference.model_health import WAITING
+from inference.photo_labelling import PhotoSeeing
+from inference.predictions import NO_PROBLEM, Judgement, combined
 from inference.service import InferenceService
 from inference.suggestion import UNSORTED, Suggestion, suggestion
-from reports.catalogue import Catalogue
-from reports.jobs import first_match
+from reports.catalogue.categories import Catalogue
+from reports.lifecycle.table import State
 from reports.models import Given, Reporter, System
 from reports.queries import ReportQueries
-from reports.rules import State
 from reports.service import ReportService
+from reports.worker import first_match
 
 _HISTORY = timedelta(days=365)
 _ASKING = "能看清问题的照片，或说明是什么问题、在什么位置（现有照片中未识别出问题）"

@@ -11,11 +11,11 @@ from collections import Counter
 from accounts.models import StaffSession
 from core.debts import Document, Payment, owe
 from core.photos import PhotoService
-from inference.judgement import NO_PROBLEM
 from inference.labels import LabelService, Source
+from inference.predictions import NO_PROBLEM
 from inference.suggestion import PHOTO_CATEGORY
+from reports.lifecycle.row import Transition
 from reports.models import Actor, CameraFinding
-from reports.vocabulary import Transition
 
 _CLASSES = Counter(PHOTO_CATEGORY.values())
 _ONLY_CLASS = {category: label for label, category in PHOTO_CATEGORY.items() if _CLASSES[category] == 1}

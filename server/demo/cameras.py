@@ -24,9 +24,9 @@ from places.service import PlaceService
 from reports.snapshots.camera_sheets import NewCamera
 from reports.snapshots.models import Box, NewSnapshot
 from reports.snapshots.services import SnapshotServices
-from server.demo_pictures import draw_scene
+from server.demo.pictures import draw_scene
 
-CAMERAS = Path(__file__).parent / "demo_data" / "cameras.yaml"
+CAMERAS = Path(__file__).parent / "data" / "cameras.yaml"
 
 _BOX = {"x": 0.3, "y": 0.45, "width": 0.4, "height": 0.35}  # about where the scenes have their problem
 

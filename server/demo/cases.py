@@ -1,4 +1,4 @@
-"""The demo district's cases as they are written: what becomes of each, and when. :mod:`server.demo_play` plays them."""
+"""The demo district's cases as they are written: what becomes of each, and when. :mod:`server.demo.play` plays them."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field
 
 from core.clock import shanghai
-from reports.deadlines import Limit, WorkCalendar, due_at
+from worktime.limits import Limit, WorkCalendar, due_at
 
-CASES = Path(__file__).parent / "demo_data" / "cases.yaml"
+CASES = Path(__file__).parent / "data" / "cases.yaml"
 
 STEP_TAKES = timedelta(minutes=2)
 """The least time between two steps of a case."""

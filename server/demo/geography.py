@@ -1,6 +1,6 @@
 """The demo district: a made-up 共治示范区 of some 8 km by 6 km, with 4 streets, 12 communities and 48 grids.
 
-``python -m server.demo_geography`` writes it to ``server/demo_data/``. The same files come out every time, so that what
+``python -m server.demo.geography`` writes it to ``server/demo/data/``. The same files come out every time, so that what
 is committed can be checked against this. Code 990101 is of a division that does not exist.
 
 The grids are the cells of a bent lattice, and everything larger is made of their outer edges. So all levels share their
@@ -14,7 +14,7 @@ import random
 from pathlib import Path
 from typing import Any, NamedTuple
 
-FOLDER = Path(__file__).resolve().parent / "demo_data"
+FOLDER = Path(__file__).resolve().parent / "data"
 
 WEST, SOUTH = 113.221, 23.133  # the corner before bending; the middle is near 113.26 east, 23.16 north
 COLUMNS, ROWS = 8, 6

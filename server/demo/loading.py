@@ -36,14 +36,14 @@ from notices.service import NoticeService
 from places.importer import import_areas
 from places.models import Level
 from places.service import PlaceService
-from reports.calendar import CalendarService
 from reports.models import Reporter
-from server.demo_cameras import put_cameras
-from server.demo_geography import DISTRICT, FILES, FOLDER, STREETS
-from server.demo_play import LEASE, Player, set_clock, time_travel
-from server.run import Addresses
+from server.demo.cameras import put_cameras
+from server.demo.geography import DISTRICT, FILES, FOLDER, STREETS
+from server.demo.play import LEASE, Player, set_clock, time_travel
+from server.launcher.run import Addresses
 from server.seed import Responsibilities, put_responsibilities, seed
 from server.services import open_services
+from worktime.calendar import CalendarService
 
 PASSWORD = "Gongzhi-Demo-2026"  # noqa: S105 - of demo accounts alone, which production refuses
 """The password of every demo account."""

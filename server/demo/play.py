@@ -22,14 +22,14 @@ from core.services import Services
 from places.coordinates import CRS, LonLat, convert
 from places.models import Area, Level
 from places.service import PlaceService
-from reports.catalogue import Catalogue
-from reports.deadlines import WorkCalendar
+from reports.catalogue.categories import Catalogue
+from reports.lifecycle.table import Transition, rows
 from reports.models import Given, NewReport, Reporter
 from reports.queries import ReportQueries
-from reports.rules import Transition, rows
 from reports.service import ReportService
-from server.demo_cases import STORIES, Case, Step, moments, read_cases
-from server.demo_pictures import draw_scene
+from server.demo.cases import STORIES, Case, Step, moments, read_cases
+from server.demo.pictures import draw_scene
+from worktime.limits import WorkCalendar
 
 BROUGHT = ("absorb", "take_over")
 """What another case has brought along, which was no step of this one."""

@@ -1,0 +1,1 @@
+"""`make run`: set-up, embedded services, the children and their logs."""

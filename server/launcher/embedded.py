@@ -19,8 +19,8 @@ from pymongo.errors import ConnectionFailure, OperationFailure, PyMongoError
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
-from server.logs import tail
-from server.process import Process, StartError, choose_port, spawn
+from server.launcher.logs import tail
+from server.launcher.process import Process, StartError, choose_port, spawn
 
 MONGOD_PORT = 27117
 VALKEY_PORT = 6479

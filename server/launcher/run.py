@@ -14,11 +14,11 @@ import httpx
 from rich.markup import escape
 
 from core.config import Settings
-from server.embedded import MONGOD_PORT, VALKEY_PORT, Embedded, start_mongod, start_valkey
-from server.process import Process, StartError, reserve_shared_port
-from server.supervisor import Child, Supervisor, program
+from server.launcher.embedded import MONGOD_PORT, VALKEY_PORT, Embedded, start_mongod, start_valkey
+from server.launcher.process import Process, StartError, reserve_shared_port
+from server.launcher.supervisor import Child, Supervisor, program
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 PUSH_PATH = "/wechat/push"
 """Where the application takes WeChat's pushes."""
 

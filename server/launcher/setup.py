@@ -20,7 +20,7 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 VENV = ROOT / ".venv"
 PYTHON = VENV / "bin" / "python"
 DONE = VENV / "setup.json"
@@ -148,7 +148,7 @@ def _install_libraries() -> None:
 
 
 def _missing_libraries() -> list[str]:
-    binary = _output_of([PYTHON, "-c", "from server.embedded import mongod_binary; print(mongod_binary())"])
+    binary = _output_of([PYTHON, "-c", "from server.launcher.embedded import mongod_binary; print(mongod_binary())"])
     listing = _output_of(["ldd", binary])
     if "=>" not in listing:
         raise SetupError(f"the embedded mongod is not where it should be ({binary or 'not found'}): `make clean setup`")

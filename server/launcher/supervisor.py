@@ -21,8 +21,8 @@ from rich.console import Console
 from rich.markup import escape
 
 from core.clock import now
-from server.logs import Follower, rotate, tail
-from server.process import Process, StartError, spawn
+from server.launcher.logs import Follower, rotate, tail
+from server.launcher.process import Process, StartError, spawn
 
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 

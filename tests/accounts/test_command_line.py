@@ -8,12 +8,12 @@ import sys
 import pytest
 import pytest_asyncio
 
-from accounts.failures import Failures
 from accounts.passwords import Passwords
 from accounts.roles import add_starting_roles, starting_roles
 from accounts.second_factor import SecondFactor
 from accounts.sessions import SessionService
 from accounts.sign_in import SignInService
+from accounts.sign_in_lockout import Failures
 from accounts.staff import StaffService
 from core.audit import Audit
 from core.config import Settings

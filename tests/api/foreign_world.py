@@ -18,10 +18,10 @@ from core.ids import new_id
 from notices.inbox import StaffInbox
 from places.models import Level
 from places.service import PlaceService
-from reports.indicator_scheme import IndicatorScheme
-from reports.recount import Recount
 from reports.service import ReportService
-from reports.topic_keeping import TopicKeeper
+from reports.statistics.recount import Recount
+from reports.statistics.scheme import IndicatorScheme
+from reports.topics.keeper import TopicKeeper
 from server.rooms import ROOMS, path_parameters_of
 from tests.api.support import collector
 from tests.api.test_intake import order, sender

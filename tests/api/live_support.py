@@ -12,7 +12,7 @@ from tornado.httpclient import HTTPRequest
 from tornado.websocket import WebSocketClientConnection, websocket_connect
 
 from tests.district import Client, District
-from tests.effort import until
+from tests.timing import until
 
 PATH = "/admin/api/v1/live"
 

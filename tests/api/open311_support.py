@@ -12,7 +12,7 @@ import httpx
 from reports.service import ReportService
 from tests.api.support import blurred
 from tests.district import INSIDE, District, good
-from tests.effort import until
+from tests.timing import until
 
 HERE = "/open311/v2"
 LISTS = {"services", "attributes", "values", "service_requests", "errors", "endpoints", "formats"}

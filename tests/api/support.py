@@ -15,7 +15,7 @@ from core.room import payers
 from reports.service import ReportService
 from sandbox.pushes import sealed
 from tests.district import Client, District, location
-from tests.effort import until
+from tests.timing import until
 
 _CHINESE = re.compile(r"[\u4e00-\u9fff]")
 _INNARDS = re.compile(r"Traceback|File \"|\.py\b|Error:|Exception|pydantic|pymongo|tornado|site-packages")

@@ -14,7 +14,7 @@ from core.debts import owe
 from tests.api.support import accept_all, fields, holding, new_report, problem
 from tests.clock import later
 from tests.district import District, good
-from tests.effort import until
+from tests.timing import until
 
 LOGIN, PHONE = "/sns/jscode2session", "/wxa/business/getuserphonenumber"
 

@@ -14,14 +14,14 @@ from core.audit.macs import Macs
 from core.audit.verification import verify
 from core.clock import now
 from core.ids import new_id
-from reports.rules import STATE_NAMES
+from reports.lifecycle.table import STATE_NAMES
 from reports.service import ReportService
 from tests.api.support import collector, problem
 from tests.clock import unmoved_clock, wait
-from tests.crash.mortal import Mortal
+from tests.crash.fault_injection import Mortal
 from tests.district import District, open_district
-from tests.effort import PATIENCE
 from tests.seeding import PASSWORD
+from tests.timing import PATIENCE
 
 LEASE = timedelta(seconds=30)
 

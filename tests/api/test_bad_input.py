@@ -15,7 +15,7 @@ from core.ids import new_id
 from places.coordinates import CRS, convert
 from tests.api.support import Rows, fields, new_report, problem
 from tests.district import INSIDE, location, picture
-from tests.effort import PATIENCE, within
+from tests.timing import PATIENCE, within
 
 
 @pytest_asyncio.fixture(scope="module")

@@ -13,13 +13,13 @@ import pytest
 import pytest_asyncio
 
 from core.ids import new_id
-from reports.catalogue import Catalogue, starting_categories
-from reports.standard_library import StandardLibrary
-from reports.standards import CATALOGUE, STANDARDS
+from reports.catalogue.categories import Catalogue, starting_categories
+from reports.catalogue.library import StandardLibrary
+from reports.catalogue.standards import CATALOGUE, STANDARDS
 from tests.api.support import problem
 from tests.api.test_staff_administration import STREET, on_record, somebody
 from tests.district import good
-from tests.effort import until
+from tests.timing import until
 
 SHARED = Path(__file__).resolve().parents[3] / "shared" / "domain"
 TYPES = """standard,kind,major_code,major_name,code,name,legacy_code_30428_2013,typical_department(自拟)

@@ -15,8 +15,8 @@ from tornado.netutil import bind_sockets
 from core.config_sections import Limit, Limits, Server
 from handlers.client_address import client_address
 from server.application import make_application, start_server
-from tests.effort import until
 from tests.seeding import PASSWORD
+from tests.timing import until
 
 TRUSTED = [ip_network(n) for n in ("10.0.0.7", "10.1.0.0/16", "2001:db8::/32")]
 

@@ -15,7 +15,7 @@ from core.ids import new_id
 from reports.service import ReportService
 from tests.api.support import new_report, problem
 from tests.district import Client
-from tests.effort import PATIENCE
+from tests.timing import PATIENCE
 
 FIFTY = 50
 

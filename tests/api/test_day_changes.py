@@ -9,8 +9,7 @@ import pytest
 import pytest_asyncio
 
 from core.clock import SHANGHAI, now, shanghai
-from reports.calendar import RECOUNT_AFTER, CalendarService
-from reports.running_limit import RunningLimit
+from reports.lifecycle.running_limit import RunningLimit
 from tests.api.time_limits_support import (
     act_as,
     dispatched,
@@ -22,6 +21,7 @@ from tests.api.time_limits_support import (
 )
 from tests.clock import move_to
 from tests.district import District
+from worktime.calendar import RECOUNT_AFTER, CalendarService
 
 
 @pytest_asyncio.fixture(scope="module")
@@ -126,7 +126,7 @@ async def test_a_day_that_is_declared_off_moves_what_the_centre_has_to_dispatch_
 
 
 async def test_a_new_count_of_many_cases_goes_on_in_pieces_and_passes_none_over(place, monkeypatch):
-    monkeypatch.setattr("reports.day_changes._PIECE", 2)
+    monkeypatch.setattr("reports.limits.recalculation._PIECE", 2)
     numbers = [await dispatched(place) for _ in range(5)]
     reports = place.services.database["reports"]
     calendar = await place.services[CalendarService].current()

@@ -8,13 +8,13 @@ from itertools import count
 
 import pytest_asyncio
 
-from reports.duplicates import _order
-from reports.relations import is_earlier
+from reports.relations.blockers import is_earlier
 from reports.service import ReportService
-from reports.similarity import Likeness
+from reports.triage.duplicates import _order
+from reports.triage.similarity import Likeness
 from tests.api.support import problem
 from tests.district import INSIDE, location
-from tests.effort import until
+from tests.timing import until
 
 _spots = count()
 

@@ -17,7 +17,7 @@ from reports.exports import ReportExports
 from tests.api.support import problem
 from tests.clock import later
 from tests.district import Client, good
-from tests.effort import until
+from tests.timing import until
 
 PHONE = "13912345678"
 WORDS = '=HYPERLINK("http://evil.example","点我")'

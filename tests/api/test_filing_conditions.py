@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from reports.catalogue import starting_categories
+from reports.catalogue.categories import starting_categories
 from tests.api.support import fields, problem
 
 CATEGORIES = {c.key: c for c in starting_categories()}

@@ -23,7 +23,7 @@ from accounts.roles import starting_roles
 from core.database import Database
 from core.ids import new_id
 from handlers.operations import Operation, Route, operation
-from reports.rules import ACTIONS, rows
+from reports.lifecycle.table import ACTIONS, rows
 from server.rooms import ROOMS, permissions_of, routes_of
 from tests import sampling
 from tests.api.foreign_world import FILES, OTHER_UNIT, World, give, known, open_world, person

@@ -11,14 +11,14 @@ import pytest_asyncio
 
 from core.ids import new_id
 from core.photos import PhotoService
-from inference.hiding import PictureHider
-from reports.jobs import ReportJobs
+from inference.photo_blurring import PictureHider
 from reports.service import ReportService
+from reports.worker import ReportJobs
 from tests.api.support import collector, fields, problem
 from tests.api.test_public_pictures import SHARP, SMOOTH, fetched, ready, reported
 from tests.district import Client, District, location, open_district, picture
-from tests.effort import until
-from tests.portraits import FACE, PLATE, detail, jpeg, with_face, with_plate
+from tests.photo_samples import FACE, PLATE, detail, jpeg, with_face, with_plate
+from tests.timing import until
 
 WIDTH, HEIGHT = 640, 480
 SUIT = (300, 300, 410, 390)

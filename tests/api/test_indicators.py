@@ -16,9 +16,9 @@ from core.clock import now, shanghai
 from reports.service import ReportService
 from tests.api.support import problem
 from tests.district import Client, District, good, location
-from tests.effort import PATIENCE
-from tests.effort import until as become
 from tests.sampling import amount, sample
+from tests.timing import PATIENCE
+from tests.timing import until as become
 
 ALONE = (113.2400, 23.1450)
 """A place in another street than the cases of the other tests."""

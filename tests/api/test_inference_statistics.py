@@ -10,14 +10,14 @@ import pytest
 from core.clock import now, shanghai
 from core.ids import new_id
 from core.metrics import render
-from inference.drift import Drift, JudgementCounts, stability
-from inference.judgement import Judgement
 from inference.labels import LabelService
+from inference.monitoring import Drift, JudgementCounts, stability
+from inference.predictions import Judgement
 from inference.promotions import Promotions
 from tests.api.support import problem
 from tests.clock import later
 from tests.district import District
-from tests.effort import until
+from tests.timing import until
 
 BY = {"kind": "staff", "id": "s1", "name": "王"}
 

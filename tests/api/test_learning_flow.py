@@ -13,7 +13,7 @@ from inference.examples import Examples
 from inference.model_store import ModelStore
 from inference.promotions import Promotions
 from tests.district import District, open_district
-from tests.effort import until
+from tests.timing import until
 
 pytestmark = pytest.mark.long
 

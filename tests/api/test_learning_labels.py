@@ -7,9 +7,9 @@ from typing import Any
 
 from core.ids import new_id
 from inference.labels import LabelService
-from reports.learning import ReportLessons, photo_label
+from reports.triage.training_labels import ReportLessons, photo_label
 from tests.district import District
-from tests.effort import until
+from tests.timing import until
 
 MOMENT = datetime(2026, 3, 1, 8, tzinfo=UTC)
 BY = {"kind": "staff", "id": "s1", "name": "王"}

@@ -20,17 +20,17 @@ import httpx
 import pytest
 
 from core.ids import new_id
-from reports.calendar import CalendarService
-from reports.rules import Transition
+from reports.lifecycle.table import Transition
 from reports.service import ReportService
 from tests.api.support import collector, problem
 from tests.clock import move_to, unmoved_clock
 from tests.district import Client, District, location, open_district
-from tests.effort import PATIENCE
 from tests.lifecycle.calls import ANSWERS, EVERYBODY, NOBODY, OTHER, POINTS, REPORTER, STAFF, Call, Kind, Known, meant
 from tests.lifecycle.model import Refusal
 from tests.lifecycle.walk import BEGIN, WAYS, Offer, Trail, Walk
 from tests.sampling import amount, dice
+from tests.timing import PATIENCE
+from worktime.calendar import CalendarService
 
 pytestmark = pytest.mark.generated
 

@@ -7,7 +7,7 @@ import time
 from typing import Any
 
 from core.ids import new_id
-from server.embedded import start_valkey
+from server.launcher.embedded import start_valkey
 from tests.api.support import new_report, problem
 from tests.district import open_district, picture
 

@@ -22,8 +22,8 @@ from tests.api.live_support import PATH, Screen, connect, fetched, plain, screen
 from tests.api.support import problem
 from tests.clock import later
 from tests.district import Client, District, open_district
-from tests.effort import until
 from tests.seeding import PASSWORD, UNITS
+from tests.timing import until
 
 LIVE = {"check_seconds": 0.3, "window_ms": 20, "poll_seconds": 0.5, "per_person": 3, "queue": 4}
 

@@ -11,15 +11,15 @@ from core.ids import new_id
 from places.coordinates import CRS, convert
 from places.models import Level
 from places.service import PlaceService
-from reports.catalogue import Catalogue
-from reports.jobs import ReportJobs
+from reports.catalogue.categories import Catalogue
 from reports.models import RoutingRule
 from reports.service import ReportService
+from reports.worker import ReportJobs
 from tests.api.support import collector, problem
 from tests.api.test_indicators import counted
 from tests.api.test_side_tasks import new_collector
 from tests.district import INSIDE, Client, District, location, open_district
-from tests.effort import until
+from tests.timing import until
 
 ELSEWHERE = (113.2400, 23.1450)
 """A place in the first street; INSIDE lies in another one."""

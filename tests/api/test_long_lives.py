@@ -12,16 +12,16 @@ import pytest_asyncio
 from accounts.models import StaffSession
 from core.clock import now, shanghai
 from core.ids import new_id
-from reports.calendar import CalendarService
-from reports.catalogue import Catalogue
-from reports.deadlines import Limit, due_at
-from reports.people import ReportPeople
+from reports.catalogue.categories import Catalogue
+from reports.followers import ReportPeople
+from reports.limits.warnings import EPOCH
 from reports.queries import Filters, staff_query
 from reports.service import ReportService
-from reports.time_limits import EPOCH
 from tests.api.support import collector, problem
 from tests.clock import later
 from tests.district import Client, District, open_district
+from worktime.calendar import CalendarService
+from worktime.limits import Limit, due_at
 
 _SESSION = StaffSession("", "", ("unit",), frozenset({"report.view"}), (), None)
 

@@ -13,13 +13,14 @@ import pytest
 from core.clock import now
 from core.debts import owe
 from core.ids import new_id
-from reports import planning, relations
+from reports.lifecycle import planner as planning
+from reports.lifecycle.table import State
 from reports.queries import ReportQueries
-from reports.rules import State
+from reports.relations import blockers as relations
 from reports.service import ReportService
 from tests.api.support import accept_all, collector, problem, seen
 from tests.district import Client, District, open_district
-from tests.effort import until
+from tests.timing import until
 
 CASES, MERGES = 14, 50
 
@@ -130,8 +131,8 @@ async def test_whoever_comes_when_it_has_just_been_closed_is_told_so(district):
 
 
 async def _merging_step(district: District, case: dict[str, Any], into: str) -> tuple[Any, ...]:
+    from reports.lifecycle.table import rows
     from reports.models import Given, System
-    from reports.rules import rows
 
     return rows("merge", "staff")[0], case, System("试验"), Given(into=into, reason="同一处")
 

@@ -16,7 +16,7 @@ from reports.service import ReportService
 from tests.api.support import accept_all, collector, problem
 from tests.clock import unmoved_clock, wait
 from tests.district import VAGUE, open_district
-from tests.effort import until
+from tests.timing import until
 
 SEND = "/cgi-bin/message/subscribe/send"
 

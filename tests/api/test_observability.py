@@ -16,10 +16,10 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from core.ids import new_id
 from core.room import debt_kinds
-from server.embedded import start_mongod
+from server.launcher.embedded import start_mongod
 from server.rooms import ROOMS, routes_of
 from tests.api.support import accept_all, problem
-from tests.crash.town import open_town
+from tests.crash.process_district import open_town
 from tests.district import picture
 from tests.seeding import PASSWORD
 

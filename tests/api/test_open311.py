@@ -16,7 +16,7 @@ import pytest_asyncio
 from accounts.api_keys import ApiKeyService
 from core.clock import shanghai
 from core.ids import new_id
-from reports.catalogue import Catalogue, starting_categories
+from reports.catalogue.categories import Catalogue, starting_categories
 from reports.service import ReportService
 from tests.api.open311_support import HERE, ask, form, hand_in, plain, public_report, refused, spark
 from tests.api.support import problem

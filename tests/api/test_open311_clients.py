@@ -13,7 +13,7 @@ import pytest_asyncio
 
 from accounts.api_keys import ApiKeyService
 from core.ids import new_id
-from reports.catalogue import starting_categories
+from reports.catalogue.categories import starting_categories
 from tests.api.open311_support import HERE, form, public_report, refused
 from tests.district import INSIDE, open_district, picture
 

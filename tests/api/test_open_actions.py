@@ -22,12 +22,12 @@ from core.ids import new_id
 from core.photos import PhotoService
 from places.coordinates import CRS
 from places.models import Position
-from reports.checks import RequiredChecks
-from reports.facts import MAX_CHILDREN, MAX_TIMELINE
-from reports.milestones import no_milestones
+from reports.lifecycle.guards import MAX_CHILDREN, MAX_TIMELINE
+from reports.lifecycle.milestones import no_milestones
+from reports.lifecycle.table import TRANSITIONS, State, Transition
 from reports.models import Child, Given, Reporter
-from reports.rules import TRANSITIONS, State, Transition
 from reports.service import ReportService
+from reports.site_checks.required import RequiredChecks
 from tests.api.support import problem
 from tests.district import INSIDE, District, picture
 

@@ -14,12 +14,12 @@ from typing import Any
 import pyotp
 import pytest
 
-from accounts.failures import Attempt, Failures
 from accounts.models import NewStaff
 from accounts.passwords import Passwords
 from accounts.second_factor import SecondFactor
 from accounts.sessions import SessionService
 from accounts.sign_in import SignInService
+from accounts.sign_in_lockout import Attempt, Failures
 from accounts.staff import StaffService
 from core.clock import now
 from core.encryption import Vault
@@ -27,8 +27,8 @@ from core.errors import AppError, NotSignedIn, TooManyRequests
 from tests.api.support import problem
 from tests.clock import later
 from tests.district import Client, District, good
-from tests.effort import until
 from tests.seeding import PASSWORD
+from tests.timing import until
 
 AT_ONCE = 60
 WRONG = "Wrong-Password-1"

@@ -18,7 +18,7 @@ from accounts.roles import starting_roles
 from accounts.staff import StaffService
 from core.ids import new_id, new_token
 from handlers.operations import METHODS, Operation, Route
-from reports.rules import ACTIONS, TRANSITIONS, rows
+from reports.lifecycle.table import ACTIONS, TRANSITIONS, rows
 from server.rooms import ROOMS, path_parameters_of, routes_of
 from tests.api.support import problem
 from tests.district import Client, District

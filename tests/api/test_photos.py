@@ -16,7 +16,7 @@ from tests.api.support import blurred, collector, new_report, problem, push
 from tests.clock import later
 from tests.core import picture_samples as samples
 from tests.district import good, open_district, picture
-from tests.effort import until
+from tests.timing import until
 
 
 @pytest_asyncio.fixture(scope="module")

@@ -15,18 +15,18 @@ from accounts.api_keys import ApiKeyService
 from core.clock import now
 from core.ids import new_id
 from core.photos import PhotoService
-from inference.hiding import PictureHider
 from inference.model_files import MODELS
+from inference.photo_blurring import PictureHider
 from server.__main__ import blur
 from tests.api.open311_support import ask, form, hand_in
 from tests.api.support import collector, fields, problem
 from tests.clock import later
 from tests.district import INSIDE, Client, District, good, location, open_district, picture
-from tests.effort import until
-from tests.portraits import FACE, PLATE, detail, jpeg, pixels, with_face, with_plate
+from tests.photo_samples import FACE, PLATE, detail, jpeg, pixels, with_face, with_plate
+from tests.timing import until
 
 SHARP, SMOOTH = 7.0, 2.5
-"""Of :func:`tests.portraits.detail`: in a face or a plate, and where it is blurred."""
+"""Of :func:`tests.photo_samples.detail`: in a face or a plate, and where it is blurred."""
 
 
 async def fetched(district: District, link: str) -> bytes:

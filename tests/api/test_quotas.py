@@ -17,7 +17,7 @@ from tests.api.live_support import connect
 from tests.api.support import problem
 from tests.api.test_staff_administration import somebody
 from tests.district import Client
-from tests.effort import until
+from tests.timing import until
 
 AT_ONCE = 60
 

@@ -11,10 +11,10 @@ import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
+from accounts.admin_scope import POWERS
 from accounts.administration import StaffAdministration
 from accounts.delegation import DelegationService
 from accounts.models import NewStaff, Role, StaffSession
-from accounts.reach import POWERS
 from accounts.role_administration import RoleAdministration
 from accounts.sessions import SessionService
 from accounts.staff import StaffService, new_account

@@ -12,7 +12,7 @@ from core.ids import new_id
 from reports.service import ReportService
 from tests.api.support import problem
 from tests.district import Client, location, picture
-from tests.effort import until
+from tests.timing import until
 
 IN_FIRST_STREET = (113.2400, 23.1450)
 """Where the street-dispatcher works; the district's other reports lie in another street."""

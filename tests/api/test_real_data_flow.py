@@ -12,7 +12,7 @@ import pytest
 from tests.api.support import accept_all
 from tests.core.picture_samples import opened
 from tests.district import INSIDE, location
-from tests.effort import until
+from tests.timing import until
 
 DATA = Path(__file__).resolve().parents[2].parent / "shared" / "data"
 PHOTOS, TEXTS = DATA / "photos", DATA / "texts"

@@ -14,7 +14,7 @@ from places.coordinates import CRS, convert
 from tests.api.support import Rows, blurred, fields, new_report, problem
 from tests.clock import later
 from tests.district import INSIDE, location, picture
-from tests.effort import until
+from tests.timing import until
 
 
 @pytest_asyncio.fixture(scope="module")

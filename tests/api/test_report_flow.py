@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from tests.district import location
-from tests.effort import until
+from tests.timing import until
 
 
 async def test_a_report_goes_from_the_citizens_phone_to_the_unit_and_back(district):

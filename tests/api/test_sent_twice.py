@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 
 from core.ids import new_id
+from reports.lifecycle.table import TRANSITIONS, Transition
+from reports.lifecycle.timeline import new_entry
 from reports.models import System
-from reports.rules import TRANSITIONS, Transition
 from reports.service import ReportService
-from reports.timeline import new_entry
 from tests.api.support import problem, seen
 from tests.district import Client, District
 

@@ -10,19 +10,19 @@ import pytest
 import pytest_asyncio
 
 from accounts.models import NewStaff
-from accounts.positions import StaffPositions
 from accounts.staff import StaffService
+from accounts.staff_locations import StaffPositions
 from core.debts import Amendment
 from core.ids import new_id
 from places.service import PlaceService
-from reports.checks import RequiredChecks
 from reports.service import ReportService
-from reports.side_tasks import SideTasks
+from reports.site_checks.required import RequiredChecks
+from reports.site_checks.tasks import SideTasks
 from tests.api.support import collector, problem
 from tests.clock import later
 from tests.district import INSIDE, Client, District, good, location, open_district
-from tests.effort import PATIENCE, until
 from tests.seeding import PASSWORD
+from tests.timing import PATIENCE, until
 
 FIFTY = 50
 _names = itertools.count()

@@ -18,8 +18,8 @@ from core.ids import new_id
 from tests.api.support import problem
 from tests.clock import later
 from tests.district import Client, good, open_district
-from tests.effort import PATIENCE
 from tests.seeding import PASSWORD
+from tests.timing import PATIENCE
 
 OTHER = "Another-Password-2"
 

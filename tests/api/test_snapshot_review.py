@@ -22,8 +22,8 @@ from tests.api.test_snapshot_sifting import SEEN, saw, sifted
 from tests.api.test_snapshots import Source, new_source
 from tests.clock import later
 from tests.district import INSIDE, Client, District, good, open_district, picture
-from tests.effort import until
 from tests.seeding import PASSWORD
+from tests.timing import until
 
 PHOTOS = Path(__file__).resolve().parents[2].parent / "shared/data/photos"
 

@@ -12,19 +12,19 @@ from PIL import Image, ImageFilter
 
 from core.clock import now
 from core.debts import Postponed
-from inference.judgement import NO_PROBLEM
 from inference.photos import PhotoClassifier
+from inference.predictions import NO_PROBLEM
 from inference.service import InferenceService
 from reports.queries import ReportQueries
 from reports.service import ReportService
 from reports.snapshots.rules import CAMERA_WEIGHT, named_by_camera, sieve, weigh
+from reports.snapshots.screening import Sifting
 from reports.snapshots.services import SnapshotServices
-from reports.snapshots.sifting import Sifting
 from tests.api.support import collector, problem
 from tests.api.test_snapshots import Source, kept_files, new_source
 from tests.clock import later
 from tests.core.picture_samples import jpeg
-from tests.effort import until
+from tests.timing import until
 
 SEEN = 0.5
 """What a class scores at the least that a camera is sure of, whatever the classifier says of the picture."""

@@ -28,8 +28,8 @@ from reports.snapshots.intake import SnapshotIntake
 from reports.snapshots.services import SnapshotServices
 from tests.api.support import fields, problem
 from tests.district import INSIDE, Client, District, good, location, picture
-from tests.effort import until
 from tests.seeding import PASSWORD
+from tests.timing import until
 
 
 class Source:

@@ -12,7 +12,7 @@ from core.ids import new_id
 from reports.service import ReportService
 from tests.api.support import problem, seen
 from tests.district import Client, District
-from tests.effort import until
+from tests.timing import until
 
 PARTS: list[dict[str, Any]] = [
     {"description": "东侧的建筑垃圾需要清运", "category": "exposed_garbage"},
@@ -191,6 +191,6 @@ async def test_what_a_part_tells_late_or_twice_does_not_undo_what_is_known(distr
 
 
 def _splitting(district: District) -> Any:
-    from reports.splitting import Splitting
+    from reports.relations.split import Splitting
 
     return Splitting(district.services.database, district.services[ReportService])

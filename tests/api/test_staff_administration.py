@@ -11,8 +11,8 @@ from accounts.models import NewStaff
 from accounts.staff import StaffService
 from tests.api.support import problem
 from tests.district import INSIDE, Client, good
-from tests.effort import PATIENCE
 from tests.seeding import PASSWORD
+from tests.timing import PATIENCE
 
 DISTRICT = "990101"
 STREET = "990101001"

@@ -6,8 +6,8 @@ import random
 
 import pytest
 
+from accounts.admin_scope import POWERS
 from accounts.models import Role
-from accounts.reach import POWERS
 from accounts.roles import starting_roles
 from accounts.staff import StaffService
 from core.clock import now

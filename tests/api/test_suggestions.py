@@ -16,11 +16,11 @@ import pytest_asyncio
 
 from core.clock import now
 from core.ids import new_id
-from inference.condition import WAITING
 from inference.model_files import MODELS
+from inference.model_health import WAITING
 from places.models import Level
 from places.service import PlaceService
-from reports.catalogue import Catalogue
+from reports.catalogue.categories import Catalogue
 from reports.models import RoutingRule
 from reports.queries import CLOSED_IN_GRID, closed_by_category
 from reports.service import ReportService
@@ -30,8 +30,8 @@ from tests.api.support import accept_all, cost, seen
 from tests.api.test_intake import order, sender
 from tests.core.picture_samples import busy_scene, jpeg
 from tests.district import VAGUE, Client, District, open_district, picture
-from tests.effort import until
 from tests.inference.support import DATA, needs_photos
+from tests.timing import until
 
 LAMPS = "整条街的路灯都不亮，晚上黑漆漆的，请尽快修理"
 """Words about what no photo class shows, so that they are sure with any photo."""

@@ -21,12 +21,12 @@ from core.clock import now, shanghai
 from core.ids import new_id
 from places.models import Level
 from places.service import PlaceService
-from reports.facts import FACTS, Situation, missing
-from reports.milestones import no_milestones
+from reports.lifecycle.guards import FACTS, Situation, missing
+from reports.lifecycle.milestones import no_milestones
+from reports.lifecycle.row import Fact
+from reports.lifecycle.table import TRANSITIONS, Need, State, Transition
 from reports.models import Reporter
-from reports.rules import TRANSITIONS, Need, State, Transition
 from reports.service import ReportService
-from reports.vocabulary import Fact
 from tests.api.support import fields, problem, seen
 from tests.district import Client, District, location, open_district
 from tests.lifecycle.calls import CITIZENS_FORM, PATHS

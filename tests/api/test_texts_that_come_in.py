@@ -14,7 +14,7 @@ from places.coordinates import CRS
 from places.geojson import read_feature
 from places.models import Level
 from places.service import PlaceService
-from reports.catalogue import Catalogue, check_answers
+from reports.catalogue.categories import Catalogue, check_answers
 from reports.models import Category
 from reports.service import ReportService
 from tests.api.open311_support import form, hand_in

@@ -13,8 +13,8 @@ from accounts.models import NewStaff
 from accounts.staff import StaffService
 from core.clock import SHANGHAI, now, shanghai
 from core.ids import new_id
-from reports.running_limit import Escalation, WarningStep
-from reports.time_limits import EPOCH, TimeLimits
+from reports.lifecycle.running_limit import Escalation, WarningStep
+from reports.limits.warnings import EPOCH, TimeLimits
 from server.services import open_services
 from tests.api.support import problem
 from tests.api.time_limits_support import (
@@ -29,9 +29,9 @@ from tests.api.time_limits_support import (
     stored,
 )
 from tests.clock import move_to
-from tests.crash.mortal import Mortal
-from tests.effort import until
+from tests.crash.fault_injection import Mortal
 from tests.seeding import PASSWORD
+from tests.timing import until
 
 
 @pytest_asyncio.fixture(scope="module")

@@ -25,11 +25,11 @@ from places.service import PlaceService
 from reports.__main__ import main
 from reports.feed import SOURCE
 from reports.service import ReportService
-from reports.topic_keeping import STATE, STATE_ID, TopicKeeper, collections
-from reports.topics import RANKING, Period, ranking
+from reports.topics.keeper import STATE, STATE_ID, TopicKeeper, collections
+from reports.topics.ranking import RANKING, Period, ranking
 from tests.api.support import cost, problem, seen
 from tests.district import INSIDE, District, location, open_district
-from tests.effort import PATIENCE, until
+from tests.timing import PATIENCE, until
 
 NOISE = "金港河边的工地深夜施工扰民，居民没法睡觉"
 LIGHT = "学府路两旁的路灯全都不亮，晚上走路看不见"

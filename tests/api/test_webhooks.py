@@ -11,7 +11,7 @@ from core.ids import new_id
 from tests.api.support import holding, problem
 from tests.clock import later
 from tests.district import Client, District, open_district
-from tests.effort import until
+from tests.timing import until
 from tests.webhooks.receiver import receiving
 
 

@@ -12,9 +12,9 @@ from accounts.citizens import CitizenService
 from core.clock import now
 from core.wechat.push import FRESH_SECONDS
 from sandbox.pushes import sealed
-from tests.crash.mortal import Mortal
+from tests.crash.fault_injection import Mortal
 from tests.district import Client, District
-from tests.effort import until
+from tests.timing import until
 
 NOT_HELD = ("1", "2", "3", "4", "5", "7", "12", "13", "14", "15", "16", "18", "20", "201", "301", "", "08")
 

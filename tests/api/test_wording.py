@@ -16,10 +16,10 @@ from core.clock import now
 from handlers.field_names import NAMES, named
 from handlers.problems import explain
 from miniprogram_api.report_models import NewReportBody, ReportsQuery
-from reports.facts import FACTS, Policy, told
-from reports.rules import NEED_NAMES, TRANSITIONS
-from reports.standards import STANDARDS
-from reports.time_limits import _text
+from reports.catalogue.standards import STANDARDS
+from reports.lifecycle.guards import FACTS, Policy, told
+from reports.lifecycle.table import NEED_NAMES, TRANSITIONS
+from reports.limits.warnings import _text
 from server.rooms import ROOMS as HOUSE
 from server.rooms import routes_of
 from tests import ROOT
@@ -47,7 +47,7 @@ def texts() -> Iterator[tuple[str, str]]:
         for path in (ROOT / room).rglob("*"):
             here = path.relative_to(ROOT).as_posix()
             # Phrases that people write, to be recognised, are theirs.
-            if path.suffix in (".py", ".yaml") and not here.startswith(("inference/training", "server/demo_data")):
+            if path.suffix in (".py", ".yaml") and not here.startswith(("inference/training", "server/demo/data")):
                 yield here, path.read_text("utf-8")
     for name in ("README.md", "README.zh-CN.md"):
         yield name, (ROOT / name).read_text("utf-8")

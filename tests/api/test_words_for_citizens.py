@@ -9,11 +9,11 @@ from typing import Any
 import orjson
 
 from core.clock import now, shanghai
-from reports.rules import TRANSITIONS
+from reports.lifecycle.table import TRANSITIONS
 from reports.service import ReportService
 from tests.api.support import accept_all, seen
 from tests.district import VAGUE, Client, District, location
-from tests.effort import until
+from tests.timing import until
 
 REPEATS = {t.action for t in TRANSITIONS if t.repeats}
 SHARED = {(t.action, need) for t in TRANSITIONS for need in t.shares}

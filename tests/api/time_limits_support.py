@@ -10,13 +10,13 @@ from typing import Any
 
 from core.clock import SHANGHAI
 from core.ids import new_id
-from reports.calendar import CalendarService
-from reports.running_limit import RunningLimit
-from reports.time_limits import TimeLimits
+from reports.lifecycle.running_limit import RunningLimit
+from reports.limits.warnings import TimeLimits
 from tests.api.support import collector
 from tests.clock import move_to, unmoved_clock
 from tests.district import Client, District, open_district
 from tests.seeding import PASSWORD
+from worktime.calendar import CalendarService
 
 TUESDAY = "2026-11-24 09:00"
 """A working day, five of which follow each other with a weekend between."""

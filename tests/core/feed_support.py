@@ -16,7 +16,7 @@ from core.debts import Document, owe
 from core.feed import Feed, Source
 from core.ids import new_id
 from reports.feed import SOURCE, describe
-from tests.effort import until
+from tests.timing import until
 
 
 def _of_copies(number: str, document: Document | None, latest: Document | None) -> list[Document]:

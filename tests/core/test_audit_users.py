@@ -21,10 +21,10 @@ from core.audit.verification import verify
 from core.clock import clock
 from core.config import Settings
 from core.database import connect, ensure_indexes
-from server.embedded import mongod_binary
-from server.process import choose_port, spawn
+from server.launcher.embedded import mongod_binary
+from server.launcher.process import choose_port, spawn
 from server.services import open_services
-from tests.effort import PATIENCE
+from tests.timing import PATIENCE
 
 DOCUMENT = Path(__file__).resolve().parents[2] / "docs" / "audit.md"
 KEY = "test-only-audit-key-0123456789abcdef"

@@ -16,7 +16,7 @@ from pymongo import ASCENDING, IndexModel
 from core.database import connect
 from core.debts import OWED_INDEX, Amendment, Collector, Document, Parties, Payment, owe
 from core.ids import new_id
-from tests.effort import until
+from tests.timing import until
 
 LEASE = timedelta(seconds=300)
 RARELY = 300.0

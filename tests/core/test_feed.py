@@ -16,7 +16,7 @@ from core.database import connect, ensure_indexes
 from core.ids import new_id
 from reports.feed import SOURCE
 from tests.core.feed_support import COPIES, Cases
-from tests.effort import until
+from tests.timing import until
 
 
 @pytest_asyncio.fixture

@@ -23,8 +23,8 @@ from tests.core.picture_samples import (
     outcome,
     refusal,
 )
-from tests.effort import within
 from tests.sampling import amount
+from tests.timing import within
 
 FUZHOU: Any = (pytest.approx(119.295), pytest.approx(26.075))
 

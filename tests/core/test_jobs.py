@@ -21,8 +21,8 @@ from core.ids import new_id
 from core.jobs import JobService, Outcome, Running
 from tests import ROOT
 from tests.clock import unmoved_clock, wait
-from tests.crash.mortal import Death
-from tests.effort import until
+from tests.crash.fault_injection import Death
+from tests.timing import until
 
 LEASE = timedelta(seconds=60)
 

@@ -30,7 +30,7 @@ from tests.core.picture_samples import (
     with_chunks,
     with_segments,
 )
-from tests.effort import within
+from tests.timing import within
 
 SLIGHT = 25
 """Units of work: far below what it takes to decode any of these."""

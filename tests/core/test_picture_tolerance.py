@@ -18,7 +18,7 @@ from tests.core.picture_samples import (
     scene,
     segment,
 )
-from tests.effort import within
+from tests.timing import within
 
 SECRET = b"SECRET-13800138000"
 SLIGHT = 25

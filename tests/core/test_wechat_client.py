@@ -31,7 +31,7 @@ from core.wechat import (
 )
 from core.wechat.errors import NO_ANSWER, error_for
 from tests.core.wechat_support import SECRET, SETTINGS, TEXT_CHECK, calls_of, client_of, forget_tokens, openid_of
-from tests.effort import PATIENCE
+from tests.timing import PATIENCE
 
 TEMPLATE = "tmpl-report-filed-0000000000000000000000001"
 SEND = "/cgi-bin/message/subscribe/send"

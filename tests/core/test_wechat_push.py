@@ -13,7 +13,7 @@ from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 from core.clock import clock
 from core.wechat import PushReceiver, WeChatBusy, WeChatPushRefused, dedup_key, picture_verdict
 from core.wechat.push import signature_of
-from tests.effort import within
+from tests.timing import within
 
 TOKEN, APPID = "AAAAA", "wx0123456789abcdef"
 AES_KEY = base64.b64encode(bytes(range(32))).decode().rstrip("=")

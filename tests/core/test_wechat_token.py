@@ -23,7 +23,7 @@ from tests.core.wechat_support import (
     openid_of,
     token_key,
 )
-from tests.effort import PATIENCE, until
+from tests.timing import PATIENCE, until
 
 ROOT = Path(__file__).resolve().parents[2]
 PROCESSES, TASKS = 5, 4

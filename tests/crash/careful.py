@@ -18,9 +18,9 @@ from typing import Any
 import httpx
 
 from core.ids import new_id
-from tests.crash.town import Town
+from tests.crash.process_district import Town
 from tests.district import Client, good
-from tests.effort import until
+from tests.timing import until
 
 LOST = 0.25
 """The share of answers that are lost on their way."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest_asyncio
 
-from server.embedded import start_mongod
+from server.launcher.embedded import start_mongod
 
 
 @pytest_asyncio.fixture(scope="session")

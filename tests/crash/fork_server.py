@@ -20,7 +20,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from server.process import Process, spawn
+from server.launcher.process import Process, spawn
 from tests import ROOT
 from tests.memory_disk import PREFIX, sweep
 
@@ -28,7 +28,7 @@ _PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
 
 class Forked:
-    """A child of the fork server, in the shape of :class:`server.process.Process`."""
+    """A child of the fork server, in the shape of :class:`server.launcher.process.Process`."""
 
     def __init__(self, name: str, pid: int, log: Path, ended: asyncio.Future[int]) -> None:
         self.name = name

@@ -21,14 +21,14 @@ from notices.service import NoticeService
 from reports.service import ReportService
 from sandbox.application import Sandbox
 from sandbox.settings import Settings as SandboxSettings
-from server.process import Process, reserve_shared_port, spawn
+from server.launcher.process import Process, reserve_shared_port, spawn
 from server.services import open_services
 from tests import ROOT
 from tests.api.support import accept_all
 from tests.crash.fork_server import Forked, ForkServer
 from tests.district import Client, District, location
-from tests.effort import PATIENCE
 from tests.seeding import lay_district
+from tests.timing import PATIENCE
 
 SEND = "/cgi-bin/message/subscribe/send"
 SLOW = (SEND, "/wxa/msg_sec_check", "/wxa/media_check_async", "/wxa/getuserriskrank")

@@ -14,7 +14,7 @@ from core.database import connect
 from core.debts import KINDS_INDEX, OWED_INDEX, Amendment, Collector, Document, Payer, Payment, Postponed, owe
 from core.ids import new_id
 from tests.clock import unmoved_clock, wait
-from tests.crash.mortal import Mortal
+from tests.crash.fault_injection import Mortal
 
 LEASE = timedelta(seconds=30)
 

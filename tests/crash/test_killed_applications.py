@@ -14,7 +14,7 @@ from PIL import Image
 
 from core.ids import new_id
 from core.photos import PhotoService
-from tests.crash.town import Town, body_of, open_town
+from tests.crash.process_district import Town, body_of, open_town
 from tests.district import Client, picture
 from tests.sampling import amount, dice
 

@@ -6,10 +6,10 @@ import re
 
 import pytest_asyncio
 
-from server.embedded import start_mongod
+from server.launcher.embedded import start_mongod
+from tests.crash.process_district import open_town
 from tests.crash.test_killed_applications import Reporters
-from tests.crash.town import open_town
-from tests.effort import until
+from tests.timing import until
 
 NO_HANG_SECONDS = 30.0
 

@@ -14,10 +14,10 @@ import pytest_asyncio
 from core.changes import ChangeLog
 from core.clock import now
 from core.debts import Document
-from reports.topic_keeping import STATE, STATE_ID
-from server.process import Process
+from reports.topics.keeper import STATE, STATE_ID
+from server.launcher.process import Process
 from tests.crash.fork_server import Forked
-from tests.crash.town import Town, body_of, open_town
+from tests.crash.process_district import Town, body_of, open_town
 from tests.district import Client
 from tests.sampling import amount
 

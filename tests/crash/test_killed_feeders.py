@@ -7,7 +7,7 @@ import asyncio
 from redis.asyncio import Redis
 
 from core.changes import ChangeLog
-from tests.crash.town import Town, open_town, submit_many
+from tests.crash.process_district import Town, open_town, submit_many
 from tests.sampling import amount, dice
 
 KILLS = amount(2, 5)

@@ -13,7 +13,7 @@ from places.service import PlaceService
 from tests.api.test_exports import table
 from tests.api.test_intake import row as order_row
 from tests.api.test_intake import workbook
-from tests.crash.town import Town, open_town
+from tests.crash.process_district import Town, open_town
 from tests.district import Client
 from tests.sampling import amount
 

@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable
 
 from core.ids import new_id
 from reports.queries import ReportQueries
-from tests.crash.town import Town, open_town, submit_many
+from tests.crash.process_district import Town, open_town, submit_many
 from tests.district import location
 from tests.sampling import amount, dice
 

@@ -9,7 +9,7 @@ from redis.asyncio import Redis
 from accounts.models import StaffSession
 from core.changes import ChangeLog
 from core.clock import now
-from tests.crash.town import open_town, submit_many
+from tests.crash.process_district import open_town, submit_many
 from tests.sampling import amount, dice
 from tests.webhooks.receiver import receiving
 from webhooks.service import WebhookService

@@ -13,7 +13,7 @@ from core.ids import new_id
 from reports.snapshots.services import SnapshotServices
 from tests.api.test_snapshot_sifting import SEEN, saw
 from tests.api.test_snapshots import Source, new_source
-from tests.crash.town import Town, open_town
+from tests.crash.process_district import Town, open_town
 from tests.district import picture
 from tests.sampling import amount, dice
 

@@ -22,19 +22,19 @@ from core.clock import now, shanghai
 from core.debts import Document
 from core.ids import new_id
 from core.room import payers
-from reports.indicators import facts
-from reports.rules import TRANSITIONS
+from reports.lifecycle.table import TRANSITIONS
 from reports.service import ReportService
-from reports.statistics_rows import stored
-from server.process import Process
+from reports.statistics.indicators import facts
+from reports.statistics.rows import stored
+from server.launcher.process import Process
 from tests.crash.careful import Careful, Deeds
 from tests.crash.fork_server import Forked
+from tests.crash.process_district import SEND, Town, open_town
 from tests.crash.test_killed_feeders import recorded
-from tests.crash.town import SEND, Town, open_town
 from tests.district import VAGUE, Client, location
-from tests.effort import until
 from tests.reports.statistics_house import House
 from tests.sampling import amount, dice
+from tests.timing import until
 
 ACTIONS = amount(40, 200)
 KILLS = amount(3, 12)

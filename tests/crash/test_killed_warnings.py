@@ -10,14 +10,14 @@ from redis.asyncio import Redis
 
 from accounts.citizens import CitizenService
 from core.clock import now
-from reports.calendar import CalendarService
+from reports.lifecycle.running_limit import RunningLimit
 from reports.models import NewReport, Reporter
-from reports.running_limit import RunningLimit
 from reports.service import ReportService
 from tests.api.support import collector
-from tests.crash.town import Town, open_town
+from tests.crash.process_district import Town, open_town
 from tests.district import INSIDE
 from tests.sampling import amount, dice
+from worktime.calendar import CalendarService
 
 CASES = amount(60, 150)
 KILLS = amount(2, 5)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from tests.crash.town import Town, open_town, submit_many
+from tests.crash.process_district import Town, open_town, submit_many
 from tests.sampling import amount, dice
 
 KILLS, EACH = amount(4, 12), amount(7, 10)

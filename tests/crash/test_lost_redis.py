@@ -10,8 +10,8 @@ import pytest_asyncio
 from redis.asyncio import Redis
 from saq import Queue
 
-from server.embedded import Embedded, start_valkey
-from tests.crash.town import Town, open_town, submit_many
+from server.launcher.embedded import Embedded, start_valkey
+from tests.crash.process_district import Town, open_town, submit_many
 from tests.sampling import amount
 
 CRON_JOBS = {"clear_unused_photos", "mark_late_reports", "count_jobs"}

@@ -8,11 +8,11 @@ from core.photo_store import PhotoStore
 from core.photos import PhotoService
 from tests.api.support import problem
 from tests.clock import unmoved_clock, wait
-from tests.crash.mortal import Mortal
+from tests.crash.fault_injection import Mortal
+from tests.crash.process_district import body_of
 from tests.crash.test_reports_die_anywhere import LEASE_SECONDS, judged, place, settle
-from tests.crash.town import body_of
 from tests.district import Client, District
-from tests.portraits import FACE, detail, jpeg, with_face
+from tests.photo_samples import FACE, detail, jpeg, with_face
 from tests.sampling import sample
 
 __all__ = ["place"]  # the fixture

@@ -12,7 +12,7 @@ from core.ids import new_id
 from reports.service import ReportService
 from tests.api.support import collector, seen
 from tests.clock import unmoved_clock, wait
-from tests.crash.mortal import Mortal
+from tests.crash.fault_injection import Mortal
 from tests.district import Client, District, location, open_district
 from tests.sampling import sample
 

@@ -11,10 +11,10 @@ from notices.service import NoticeService
 from reports.service import ReportService
 from tests.api.support import accept_all, collector
 from tests.clock import unmoved_clock, wait
-from tests.crash.mortal import Mortal
-from tests.crash.town import TOLD, body_of
+from tests.crash.fault_injection import Mortal
+from tests.crash.process_district import TOLD, body_of
 from tests.district import Client, District, open_district
-from tests.effort import until
+from tests.timing import until
 
 LEASE_SECONDS = 30
 ASKING = ("check", "await_verdict")

@@ -9,10 +9,10 @@ import pytest_asyncio
 
 from core.clock import now, shanghai
 from core.ids import new_id
-from reports.case_clock import end_of
+from reports.lifecycle.case_clock import end_of
 from reports.service import ReportService
 from tests.clock import unmoved_clock, wait
-from tests.crash.mortal import Mortal
+from tests.crash.fault_injection import Mortal
 from tests.crash.test_reports_die_anywhere import LEASE_SECONDS, settle
 from tests.district import District, open_district
 

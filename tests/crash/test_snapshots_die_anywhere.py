@@ -13,7 +13,7 @@ from reports.snapshots.services import SnapshotServices
 from tests.api.test_snapshot_sifting import SEEN, saw
 from tests.api.test_snapshots import Source, new_source
 from tests.clock import unmoved_clock, wait
-from tests.crash.mortal import Mortal
+from tests.crash.fault_injection import Mortal
 from tests.crash.test_reports_die_anywhere import LEASE_SECONDS, place, settle
 from tests.district import District, good, location
 from tests.sampling import sample

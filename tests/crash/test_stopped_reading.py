@@ -10,7 +10,7 @@ from tests.api.test_intake import row as order_row
 from tests.api.test_intake import workbook
 from tests.core.sheet_samples import book
 from tests.crash.fork_server import Forked
-from tests.crash.town import open_town
+from tests.crash.process_district import open_town
 from tests.server.processes import children_with, is_alive, until
 
 LONG = book(f"<row>{'<c/>' * 100}</row>" * 29_000)

@@ -12,7 +12,7 @@ from reports.service import ReportService
 from tests.api.support import collector
 from tests.api.test_suggestions import LAMPS, SURE, lamps_go_to_the_roads
 from tests.clock import unmoved_clock, wait
-from tests.crash.mortal import Mortal
+from tests.crash.fault_injection import Mortal
 from tests.crash.test_reports_die_anywhere import LEASE_SECONDS, judged, settle
 from tests.district import District, open_district
 from tests.sampling import sample

@@ -16,9 +16,9 @@ from core.config import Settings
 from core.database import Database, connect
 from core.ids import new_id
 from inference.examples import held_out
-from inference.following import following
 from inference.labels import LabelService
 from inference.model_files import MODELS
+from inference.model_reloader import following
 from inference.model_store import ModelStore
 from inference.promotions import Promotions
 from inference.service import InferenceService

@@ -12,11 +12,11 @@ from PIL import Image
 
 from core.errors import Invalid
 from core.pictures import read_picture
-from inference.hiding import PictureHider, blurred
 from inference.model_files import MODELS, ModelUnavailable
+from inference.photo_blurring import PictureHider, blurred
 from inference.regions import Region, Scales
 from tests.core.picture_samples import busy_scene, opened
-from tests.portraits import FACE, PLATE, detail, jpeg, with_face, with_plate
+from tests.photo_samples import FACE, PLATE, detail, jpeg, with_face, with_plate
 
 
 def hider(folder: Any = MODELS) -> PictureHider:

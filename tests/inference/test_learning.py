@@ -18,17 +18,17 @@ from core.errors import Conflict
 from inference import labels as labels_room
 from inference.comparison import compared, mcnemar
 from inference.correction import Correction, grams_of, text_features
-from inference.drift import JudgementCounts
 from inference.examples import Examples, divided, held_out
 from inference.fitting import fitted, minimised
 from inference.labels import LabelService
+from inference.monitoring import JudgementCounts
 from inference.promotions import in_force
 from inference.text_input import code_points
 from inference.texts import TextClassifier
-from tests.effort import until
 from tests.inference.learning_support import AT, BY, words
 from tests.inference.support import ROOT
 from tests.sampling import sample
+from tests.timing import until
 
 pytestmark = pytest.mark.long
 

@@ -11,10 +11,10 @@ from PIL import Image, ImageDraw
 
 from core.ids import new_id
 from core.photo_store import FileName, PhotoStore
-from inference.judgement import Seen
 from inference.labels import LabelService
-from tests.effort import until
+from inference.predictions import Seen
 from tests.inference.learning_support import AT, BY, Learning
+from tests.timing import until
 
 pytestmark = pytest.mark.long
 

@@ -14,9 +14,9 @@ import pytest
 from PIL import Image
 
 from core.errors import AppError
-from inference.judgement import PHOTO_CLASSES, Judgement, combined
 from inference.photo_input import SIDE, pixels
 from inference.photos import PhotoClassifier
+from inference.predictions import PHOTO_CLASSES, Judgement, combined
 from tests.core.picture_samples import (
     busy_scene,
     exif,
@@ -27,9 +27,9 @@ from tests.core.picture_samples import (
     scene,
     webp_canvas_bomb,
 )
-from tests.effort import within
 from tests.inference.support import DATA, ROOT, inference, needs_photos
 from tests.sampling import amount
+from tests.timing import within
 
 
 @pytest.fixture(scope="module")

@@ -11,10 +11,10 @@ import pytest
 
 from core.clock import now, shanghai
 from inference.promotions import runs_beside
-from tests.crash.town import Town, open_town
+from tests.crash.process_district import Town, open_town
 from tests.district import picture
-from tests.effort import until
 from tests.inference.learning_support import BY, labelled, run, words
+from tests.timing import until
 
 pytestmark = pytest.mark.long
 

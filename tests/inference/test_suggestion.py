@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from inference.judgement import PHOTO_CLASSES, Judgement
+from inference.predictions import PHOTO_CLASSES, Judgement
 from inference.suggestion import PHOTO_CATEGORY, PHOTO_NAMES, suggestion
 from inference.texts import TextClassifier
 

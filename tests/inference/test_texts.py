@@ -7,13 +7,13 @@ import json
 import numpy as np
 import pytest
 
-from inference.judgement import TASKS
 from inference.model_files import MODELS
+from inference.predictions import TASKS
 from inference.text_input import code_points, learnt_form
 from inference.texts import TextClassifier
-from tests.effort import within
 from tests.inference.citizens_words import WORDS
 from tests.inference.support import inference, lines, messages, needs_texts
+from tests.timing import within
 
 
 @pytest.fixture(scope="module")

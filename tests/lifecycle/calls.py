@@ -7,8 +7,8 @@ from datetime import timedelta
 from typing import Any, Literal, get_args
 
 from core.clock import now, shanghai
-from reports.catalogue import starting_categories
-from reports.vocabulary import Need
+from reports.catalogue.categories import starting_categories
+from reports.lifecycle.row import Need
 from tests.seeding import RULES, UNITS
 
 REPORTER, OTHER, NOBODY = "reporter", "another citizen", "nobody"

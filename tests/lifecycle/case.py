@@ -10,12 +10,12 @@ from datetime import date, datetime, timedelta
 from typing import Any
 
 from core.clock import now, shanghai
-from reports.case_clock import end_of
-from reports.deadlines import Limit, WorkCalendar, due_at
+from reports.lifecycle.case_clock import end_of
+from reports.lifecycle.table import OPEN, State, Transition
 from reports.models import Condition
-from reports.rules import OPEN, State, Transition
 from tests.lifecycle.calls import ANSWERS, CATEGORIES, REPORTER, STAFF, Kind
 from tests.seeding import UNITS
+from worktime.limits import Limit, WorkCalendar, due_at
 
 
 @dataclass

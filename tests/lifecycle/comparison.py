@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from core.debts import Document
-from reports.rules import State
+from reports.lifecycle.table import State
 from tests.lifecycle.case import Case
 
 _COUNTED = {

@@ -23,16 +23,15 @@ from core.errors import AppError, Invalid
 from core.photos import PhotoService
 from places.coordinates import CRS
 from places.models import AreaRef, Located, Position
-from reports.calendar import CalendarService
-from reports.catalogue import Catalogue
-from reports.jobs import ReportJobs
+from reports.catalogue.categories import Catalogue
+from reports.followers import ReportPeople
+from reports.lifecycle.table import Transition
 from reports.models import Child, External, Finder, Given, NewReport, Partner, Placed, Reporter, RoutingRule
-from reports.people import ReportPeople
 from reports.queries import ReportQueries
-from reports.rules import Transition
+from reports.relations.split import Splitting
 from reports.service import ReportService
 from reports.settings import escalation_of, policy, working_hours
-from reports.splitting import Splitting
+from reports.worker import ReportJobs
 from tests.clock import move_to
 from tests.lifecycle.calls import (
     ANSWERS,
@@ -54,6 +53,7 @@ from tests.lifecycle.memory import MemoryDatabase
 from tests.lifecycle.model import Refusal
 from tests.lifecycle.walk import BEGIN, Offer, Trail, Walk
 from tests.seeding import RULES, UNITS
+from worktime.calendar import CalendarService
 
 _VAGUE = "这里的情况请有关部门来看一看，谢谢"
 

@@ -12,9 +12,9 @@ from random import Random
 from typing import Any
 
 from core.clock import now, shanghai
-from reports import rules
+from reports.lifecycle import table as rules
+from reports.lifecycle.table import ACTIONS, DORMANT, OPEN, State, Transition
 from reports.queries import HIDDEN
-from reports.rules import ACTIONS, DORMANT, OPEN, State, Transition
 from tests.lifecycle.calls import (
     ANSWERS,
     CATEGORIES,

@@ -15,8 +15,7 @@ from typing import Any
 
 from core.clock import SHANGHAI, now
 from core.debts import Document
-from reports.calendar import CalendarService
-from reports.rules import ACTIONS, TRANSITIONS, State, Transition
+from reports.lifecycle.table import ACTIONS, TRANSITIONS, State, Transition
 from reports.service import ReportService
 from tests.clock import move_to, wait
 from tests.lifecycle.calls import (
@@ -38,6 +37,7 @@ from tests.lifecycle.calls import (
 from tests.lifecycle.case import Case
 from tests.lifecycle.comparison import compare
 from tests.lifecycle.model import Model, Refusal
+from worktime.calendar import CalendarService
 
 STEPS = 24
 

@@ -10,7 +10,7 @@ from core.database import Client, connect, ensure_indexes
 from core.ids import new_id
 from places.importer import ImportRefused, import_areas
 from places.service import INDEXES
-from server.demo_geography import FILES, FOLDER
+from server.demo.geography import FILES, FOLDER
 
 
 @asynccontextmanager

@@ -12,7 +12,7 @@ from places.coordinates import CRS, convert
 from places.fit import Fit, Outline
 from places.importer import import_areas
 from places.models import Level
-from server.demo_geography import FILES, FOLDER
+from server.demo.geography import FILES, FOLDER
 from tests.places.support import feature, fresh_database, refusal, square, write
 
 DISTRICT = feature("990102", square(113.0, 23.0, 0.1), name="临江区", level="district")

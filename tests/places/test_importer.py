@@ -17,7 +17,7 @@ from places.coordinates import CRS, LonLat, convert, distance
 from places.importer import LEASE_TIME, LEASES, ImportBusy, import_areas
 from places.models import Level, MultiPolygon
 from places.service import PlaceService
-from server.demo_geography import FOLDER
+from server.demo.geography import FOLDER
 from tests.places.support import (
     feature,
     fresh_database,

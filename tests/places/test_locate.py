@@ -10,7 +10,7 @@ from core.errors import Invalid, NotFound, Unavailable
 from places.importer import import_areas
 from places.models import Level, Polygon, chain_of, level_of
 from places.service import INDEXES, PlaceService
-from server.demo_geography import FOLDER, build
+from server.demo.geography import FOLDER, build
 from tests.places.support import feature, fresh_database, import_demo, square, watched_database, write
 
 

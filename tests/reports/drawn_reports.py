@@ -8,9 +8,9 @@ from typing import Any
 from hypothesis import strategies as st
 
 from core.clock import now
-from reports.milestones import no_milestones
-from reports.rules import State
-from reports.statistics import By, Selection
+from reports.lifecycle.milestones import no_milestones
+from reports.lifecycle.table import State
+from reports.statistics.reading import By, Selection
 
 STREETS = ("990101001", "990101002")
 GRIDS = ("990101001001001", "990101001002001", "990101002001001")

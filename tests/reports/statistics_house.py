@@ -9,11 +9,11 @@ from datetime import datetime
 from typing import Any
 
 from core.paging import read_mark
-from reports.indicators import COUNTS
-from reports.recount import Recount, collections
-from reports.statistics import NOBODY, By, Figures, Selection, Statistics
-from tests.effort import until
-from tests.reports.slow_statistics import slow_lists
+from reports.statistics.indicators import COUNTS
+from reports.statistics.reading import NOBODY, By, Figures, Selection, Statistics
+from reports.statistics.recount import Recount, collections
+from tests.reports.statistics_oracle import slow_lists
+from tests.timing import until
 
 
 def without_zeros(counts: dict[str, int]) -> dict[str, int]:

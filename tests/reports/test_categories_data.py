@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import yaml
 
-from reports.deadlines import Limit
+from worktime.limits import Limit
 
 ROOT = Path(__file__).resolve().parents[2]
 CATEGORIES: list[dict[str, Any]] = yaml.safe_load((ROOT / "reports/data/categories.yaml").read_text("utf-8"))[
@@ -148,5 +148,5 @@ def test_the_citizens_answers_select_the_time_limit(category, answers, limit):
 
 @pytest.mark.parametrize("file", ["cases.yaml", "district.yaml"])
 def test_the_demo_holds_nothing_that_looks_like_a_persons_data(file):
-    everything = (ROOT / "server/demo_data" / file).read_text("utf-8")
+    everything = (ROOT / "server/demo/data" / file).read_text("utf-8")
     assert not re.search(r"1[3-9]\d{9}|\d{17}[\dXx]|[\w.]+@[\w.]+|[\u4e00-\u9fff][A-Z][A-Z0-9]{5}", everything)

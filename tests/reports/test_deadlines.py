@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from core.clock import SHANGHAI
-from reports.deadlines import (
+from worktime.limits import (
     ClockStopped,
     Limit,
     Pause,

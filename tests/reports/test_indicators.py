@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from reports.indicators import (
+from reports.lifecycle.milestones import no_milestones
+from reports.statistics.indicators import (
     COUNTS,
     FACT_FIELDS,
     Facts,
@@ -21,8 +22,7 @@ from reports.indicators import (
     score_of,
     starting_scheme,
 )
-from reports.milestones import no_milestones
-from reports.statistics_rows import BIT, Difference, Stretch, counts_in, split, stored, summed
+from reports.statistics.rows import BIT, Difference, Stretch, counts_in, split, stored, summed
 
 DAY = timedelta(days=1)
 START = datetime(2026, 11, 2, 2, tzinfo=UTC)

@@ -16,11 +16,11 @@ from typing import Any, TypeVar
 import pytest
 
 from accounts.models import StaffSession
-from reports import planning
-from reports.case_clock import clock_after
-from reports.facts import FACTS
-from reports.planning import _debts
-from reports.rules import HINDRANCES, TRANSITIONS
+from reports.lifecycle import planner as planning
+from reports.lifecycle.case_clock import clock_after
+from reports.lifecycle.guards import FACTS
+from reports.lifecycle.planner import _debts
+from reports.lifecycle.table import HINDRANCES, TRANSITIONS
 from reports.service import ReportService
 from tests.clock import unmoved_clock
 from tests.lifecycle.calls import REFUSED_WITH

@@ -6,8 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from places.models import chain_of
+from reports.dispatch.rule_analysis import AreaMap, find_dead_references, find_gaps, find_shadows
 from reports.models import RoutingRule
-from reports.routing import AreaMap, find_dead_references, find_gaps, find_shadows
 
 CATEGORIES = ("garbage", "roads", "lights")
 

@@ -15,9 +15,10 @@ from accounts.roles import starting_roles
 from core.config_sections import Templates
 from core.room import debt_kinds, payers
 from notices.models import Event
-from reports import lifecycle_document
-from reports.lifecycle_document import DOCUMENT, diagram, document
-from reports.rules import (
+from reports.lifecycle import document as lifecycle_document
+from reports.lifecycle.document import DOCUMENT, diagram, document
+from reports.lifecycle.row import Ask
+from reports.lifecycle.table import (
     ACTIONS,
     HELD_BY_UNIT,
     NEED_NAMES,
@@ -29,7 +30,6 @@ from reports.rules import (
     Told,
     Transition,
 )
-from reports.vocabulary import Ask
 from server.rooms import ROOMS
 
 PERMISSIONS = frozenset(p for role in starting_roles() for p in role.permissions)

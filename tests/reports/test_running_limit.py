@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from core.clock import SHANGHAI
-from reports.deadlines import WorkCalendar
-from reports.running_limit import NO_WARNING, Escalation, RunningLimit, WarningStep
+from reports.lifecycle.running_limit import NO_WARNING, Escalation, RunningLimit, WarningStep
+from worktime.limits import WorkCalendar
 
 CALENDAR = WorkCalendar(first_year=2026, last_year=2027)
 PERCENTS = (50, 80, 100)

@@ -19,12 +19,12 @@ from core.database import connect
 from core.errors import Conflict
 from core.ids import new_id
 from reports.__main__ import main
-from reports.indicators import COUNTS
-from reports.milestones import no_milestones
-from reports.recount import Recount, collections
-from reports.rules import State
-from reports.statistics import Selection
-from reports.statistics_rows import number_of
+from reports.lifecycle.milestones import no_milestones
+from reports.lifecycle.table import State
+from reports.statistics.indicators import COUNTS
+from reports.statistics.reading import Selection
+from reports.statistics.recount import Recount, collections
+from reports.statistics.rows import number_of
 from tests.reports.drawn_reports import (
     CATEGORIES,
     EMPTY,
@@ -35,8 +35,8 @@ from tests.reports.drawn_reports import (
     reports,
     selections,
 )
-from tests.reports.slow_statistics import LISTS
 from tests.reports.statistics_house import House
+from tests.reports.statistics_oracle import LISTS
 from tests.sampling import amount
 
 

@@ -7,8 +7,8 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from reports.topic_keeping import stage_of
-from reports.topic_model import QUIET_DAYS, Item, Topic, TopicModel, Vocabulary, title_of
+from reports.topics.keeper import stage_of
+from reports.topics.model import QUIET_DAYS, Item, Topic, TopicModel, Vocabulary, title_of
 
 _DAY = datetime(2026, 11, 1, 8, tzinfo=UTC)
 SUBJECTS = {

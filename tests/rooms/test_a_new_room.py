@@ -21,9 +21,9 @@ from server.timetable import entries
 from tests.api.live_support import connect
 from tests.api.support import problem
 from tests.district import open_district
-from tests.effort import until
 from tests.rooms.lost_property.room import ROOM, LostPropertySettings
 from tests.rooms.lost_property.service import THINGS
+from tests.timing import until
 from tests.webhooks.receiver import receiving
 
 HOUSE = (*ROOMS, ROOM)

@@ -7,7 +7,7 @@ from typing import Any
 
 from server.rooms import ROOMS
 from tests.api.support import accept_all
-from tests.effort import until
+from tests.timing import until
 
 HELD = {
     f"{collection}.{path}"

@@ -4,7 +4,7 @@ import asyncio
 from contextlib import suppress
 from pathlib import Path
 
-from tests.effort import PATIENCE
+from tests.timing import PATIENCE
 
 
 def is_alive(pid: int) -> bool:

@@ -18,14 +18,14 @@ from core.database import connect
 from core.ids import new_id
 from core.photo_store import PhotoStore
 from core.photos import files_of
-from reports.recount import Recount, collections
+from reports.statistics.recount import Recount, collections
 from server.backup import backup, restore
 from server.services import open_services
 from server.worker import Worker
-from tests.crash.town import body_of
+from tests.crash.process_district import body_of
 from tests.district import open_district
-from tests.effort import until
 from tests.server.backup_support import elsewhere, files_in
+from tests.timing import until
 
 pytestmark = pytest.mark.long
 

@@ -25,23 +25,24 @@ from notices.service import NoticeService
 from places.coordinates import LonLat, distance
 from places.models import Level
 from places.service import PlaceService
-from reports.catalogue import Catalogue, check_answers, starting_categories
-from reports.jobs import ReportJobs
-from reports.rules import ACTIONS, OPEN, State
+from reports.catalogue.categories import Catalogue, check_answers, starting_categories
+from reports.lifecycle.table import ACTIONS, OPEN, State
 from reports.service import ReportService
 from reports.snapshots.services import SnapshotServices
+from reports.worker import ReportJobs
 from sandbox.application import Sandbox
 from sandbox.settings import Settings as SandboxSettings
-from server import demo, demo_play
 from server.application import start_server
-from server.demo_cameras import read_cameras
-from server.demo_cases import STORIES, read_cases
-from server.demo_pictures import draw_scene
+from server.demo import loading as demo
+from server.demo import play as demo_play
+from server.demo.cameras import read_cameras
+from server.demo.cases import STORIES, read_cases
+from server.demo.pictures import draw_scene
 from server.seed import seed
 from server.services import open_services
 from server.worker import Worker
-from tests.effort import PATIENCE
 from tests.sampling import sample
+from tests.timing import PATIENCE
 
 pytestmark = pytest.mark.long
 

@@ -14,10 +14,10 @@ import pytest
 from pymongo import AsyncMongoClient, WriteConcern
 from redis.asyncio import Redis
 
-from server.embedded import start_mongod, start_valkey
-from server.process import StartError, choose_port, reserve_shared_port, spawn
-from tests.effort import within
+from server.launcher.embedded import start_mongod, start_valkey
+from server.launcher.process import StartError, choose_port, reserve_shared_port, spawn
 from tests.server.processes import is_alive, until
+from tests.timing import within
 
 pytestmark = pytest.mark.long
 
@@ -133,7 +133,7 @@ def listening_addresses(ports: set[int]) -> set[str]:
 PARENT = """
 import asyncio, sys
 from pathlib import Path
-from server.embedded import start_mongod, start_valkey
+from server.launcher.embedded import start_mongod, start_valkey
 
 async def main(folder):
     mongod = await start_mongod(folder / "mongod", folder / "logs", None, 0.25)

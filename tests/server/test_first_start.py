@@ -15,11 +15,11 @@ from core.database import connect
 from core.ids import new_id
 from core.photos import PhotoService
 from handlers import common
-from server.logs import Follower, summary
-from server.supervisor import Supervisor
+from server.launcher.logs import Follower, summary
+from server.launcher.supervisor import Supervisor
 from tests.api.support import problem, push
 from tests.core.feed_support import Cases
-from tests.effort import until
+from tests.timing import until
 
 
 @pytest.fixture

@@ -15,10 +15,10 @@ from core.clock import now
 from core.debts import Payment, owe
 from core.ids import new_id
 from server.relief import Relief, Urgent, catch_up, is_behind, urgent
-from tests.effort import until
 from tests.inference.support import ROOT
 from tests.server import processes
 from tests.server.processes import is_alive
+from tests.timing import until
 
 PATIENCE = timedelta(seconds=30)
 PROGRAM = """

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from server.process import spawn
+from server.launcher.process import spawn
 from tests.inference.support import ROOT
 from tests.server.processes import until
 

@@ -17,10 +17,10 @@ import httpx
 import pytest
 from pymongo import AsyncMongoClient
 
-from server.logs import Follower, summary
+from server.launcher.logs import Follower, summary
 from server.rooms import load_settings
-from tests.effort import PATIENCE, within
 from tests.server.processes import is_alive, until
+from tests.timing import PATIENCE, within
 
 pytestmark = pytest.mark.long
 
@@ -30,7 +30,7 @@ ROOT = Path(__file__).resolve().parents[2]
 SUPERVISE = """
 import asyncio, json, sys
 from pathlib import Path
-from server.supervisor import Supervisor, program
+from server.launcher.supervisor import Supervisor, program
 
 folder, stages = Path(sys.argv[1]), json.loads(sys.argv[2])
 
@@ -281,7 +281,7 @@ RUN = """
 import asyncio, json, os, sys
 from pathlib import Path
 from server.rooms import load_settings
-from server.run import Programs, run
+from server.launcher.run import Programs, run
 
 folder, port, application, sandbox = Path(sys.argv[1]), int(sys.argv[2]), sys.argv[3], sys.argv[4]
 settings = load_settings(

@@ -11,9 +11,9 @@ import pytest
 from pymongo import AsyncMongoClient
 from redis.asyncio import Redis
 
-from server import embedded, process
-from server.embedded import start_mongod, start_valkey
-from server.process import StartError, reserve_shared_port
+from server.launcher import embedded, process
+from server.launcher.embedded import start_mongod, start_valkey
+from server.launcher.process import StartError, reserve_shared_port
 
 CACHE_GB = 0.25
 

@@ -11,11 +11,11 @@ import pytest_asyncio
 from pymongo import AsyncMongoClient
 
 from core.ids import new_id
-from server.embedded import start_mongod
-from server.process import choose_port
+from server.launcher.embedded import start_mongod
+from server.launcher.process import choose_port
 from tests.api.support import problem
 from tests.crash.fork_server import Forked, ForkServer
-from tests.effort import until
+from tests.timing import until
 
 pytestmark = pytest.mark.long
 

@@ -17,9 +17,9 @@ from core.debts import Postponed
 from core.files import working_folder
 from core.ids import new_id
 from core.room import payers
+from reports.limits.warnings import TimeLimits
 from reports.room import mark_late_reports
 from reports.service import ReportService
-from reports.time_limits import TimeLimits
 from server.timetable import by_right_clock, forget_far_ahead
 from tests.api.support import problem
 

@@ -12,7 +12,7 @@ from core.ids import new_id
 from core.wechat import transport
 from tests.api.support import accept_all
 from tests.district import District, open_district
-from tests.effort import until
+from tests.timing import until
 from tests.webhooks.receiver import receiving
 from webhooks.deliveries import _delivery
 

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from accounts.admin_scope import within
 from accounts.models import StaffSession
-from accounts.reach import within
 from core.database import Database
 from core.debts import Document
 from core.errors import NotFound
 from core.paging import key_mark, read_key_mark
 from places.models import Level
 from places.service import PlaceService
-from reports.catalogue import Catalogue
-from reports.rules import OPEN
+from reports.catalogue.categories import Catalogue
+from reports.lifecycle.table import OPEN
 
 MOST_COUNTED = 10_000
 
