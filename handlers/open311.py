@@ -36,8 +36,9 @@ from handlers.open311_requests import (
 )
 from handlers.operations import Operation, Route, operation
 from handlers.problems import explain
-from handlers.report_views import closed_at, is_ready, may_be_public, public_revision
+from handlers.report_views import is_ready, may_be_public, public_revision
 from reports.catalogue.categories import Catalogue, check_answers
+from reports.lifecycle.guards import closed_at
 from reports.lifecycle.table import OPEN, State
 from reports.lifecycle.timeline import to_citizens
 from reports.models import Category, NewReport, Partner

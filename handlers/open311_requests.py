@@ -15,6 +15,7 @@ from core.errors import BadRequest, Invalid
 from handlers.models import Body, PlainText, Query
 from places.models import Latitude, Longitude
 from reports.lifecycle.table import OPEN, State
+from reports.new_case import MOST_PHOTOS
 
 SPAN = timedelta(days=90)
 STATES: dict[str, tuple[State, ...]] = {
@@ -22,7 +23,6 @@ STATES: dict[str, tuple[State, ...]] = {
     # A partner also finds what was refused or merged of their own; nobody else finds it at all.
     "closed": (State.CLOSED, State.RATED, State.VOID, State.MERGED),
 }
-MAX_PHOTOS = 6
 
 # https://www.w3.org/TR/NOTE-datetime, with a time; Open311 wants the zone to be there.
 _W3C = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d(:\d\d(\.\d{1,9})?)?(Z|[+-]\d\d:\d\d)")
@@ -133,8 +133,8 @@ def multipart(fields: dict[str, list[bytes]], files: dict[str, list[HTTPFile]]) 
     except UnicodeDecodeError as error:
         raise BadRequest("提交的表单无法读取，请检查编码（应为 UTF-8）。", code="BAD_FORM") from error
     pictures = [file for name in ("media", "media[]") for file in files.get(name, ()) if file.body]
-    if len(pictures) > MAX_PHOTOS:
-        raise BadRequest(f"最多 {MAX_PHOTOS} 张照片。", code="TOO_MANY_PHOTOS")
+    if len(pictures) > MOST_PHOTOS:
+        raise BadRequest(f"最多 {MOST_PHOTOS} 张照片。", code="TOO_MANY_PHOTOS")
     return PostedForm(fields=_gathered(pairs), files=pictures)
 
 

@@ -195,8 +195,3 @@ def may_show_text(report: Document, entry: Document) -> bool:
     """Whether other citizens may read what the reporter wrote in ``entry``."""
     verdict = report["text_verdicts"].get(entry["id"])
     return verdict is None or verdict["verdict"] == "pass"
-
-
-def closed_at(report: Document) -> datetime | None:
-    """When the case was last closed."""
-    return next((e["at"] for e in reversed(report["timeline"]) if e["action"] == "close"), None)

@@ -11,9 +11,10 @@ from handlers.report_views import ActionView, DueView, Location, PhotoView, Plac
 from places.coordinates import CRS
 from places.models import Position
 from reports.lifecycle.table import State
+from reports.new_case import MOST_PHOTOS, NUMBER_PATTERN
 
-Number = Annotated[str, Field(pattern=r"^\d{20}$")]
-PhotoIds = Annotated[list[ObjectId], Field(max_length=6)]
+Number = Annotated[str, Field(pattern=f"^{NUMBER_PATTERN}$")]
+PhotoIds = Annotated[list[ObjectId], Field(max_length=MOST_PHOTOS)]
 Words = Annotated[PlainText, Field(max_length=500)]
 
 
@@ -69,7 +70,7 @@ class NewReportBody(Body):
 
     description: Annotated[PlainText, AtLeast(5), Field(max_length=500)]
     category: Annotated[str | None, Field(max_length=40)] = None
-    photo_ids: Annotated[list[ObjectId], Field(min_length=1, max_length=6)]
+    photo_ids: Annotated[list[ObjectId], Field(min_length=1, max_length=MOST_PHOTOS)]
     location: Position
     address: Annotated[PlainText, Field(max_length=200)] = ""
     contact_phone: Annotated[str | None, Field(pattern=r"^(1[3-9][0-9]{9}|0[0-9]{2,3}-?[0-9]{7,8})$")] = None

@@ -28,21 +28,13 @@ from core.ids import new_id
 from core.jobs import OUTPUT, JobService, Outcome, Running
 from core.marks import ExportMarks
 from core.workbook import Column, Mark, MarkedWorkbook
+from reports.channels import CHANNELS
 from reports.followers import ReportPeople
 from reports.lifecycle.table import STAFF_STATE_NAMES, State
 from reports.models import reporter_name
 from reports.queries import Filters, ReportQueries, is_late
 
 KIND = "report_export"
-CHANNEL_NAMES = {
-    "mini_program": "小程序",
-    "open311": "合作方（Open311）",
-    "hotline": "12345 热线",
-    "department": "其他部门",
-    "collector": "采集员",
-    "camera": "摄像机抓拍",
-    "split": "拆分",
-}
 COLUMNS = (
     Column("案件编号", 23),
     Column("状态", 9),
@@ -209,7 +201,7 @@ class ReportExports:
         return (
             report["_id"],
             STAFF_STATE_NAMES[State(report["state"])],
-            CHANNEL_NAMES.get(report["channel"], report["channel"]),
+            CHANNELS[report["channel"]].name,
             report["category_name"],
             report["description"],
             report["address"],

@@ -58,6 +58,7 @@ from reports.intake.patrol_reports import ReportFindings
 from reports.lifecycle.table import ACTIONS, OPEN, TRANSITIONS
 from reports.limits.recalculation import DayChanges
 from reports.limits.warnings import TimeLimits
+from reports.new_case import NUMBER_PATTERN
 from reports.queries import ReportQueries
 from reports.relations.merge import Merging
 from reports.relations.split import Splitting
@@ -319,12 +320,12 @@ ROOM = Room(
         "handlers.intake",
     ),
     path_parameters={
-        "number": PathParameter(r"\d{20}", "The case number: division (6), date (8), serial (6)."),
+        "number": PathParameter(NUMBER_PATTERN, "The case number: division (6), date (8), serial (6)."),
         "action": PathParameter(r"[a-z_]{1,40}", "An action of the table of transitions, e.g. dispatch."),
         "day": PathParameter(r"\d{4}-\d{2}-\d{2}", "A date in Asia/Shanghai, e.g. 2026-10-01."),
         "indicator": PathParameter(r"[a-z0-9_]{2,40}", "The key of an indicator, e.g. handling_rate."),
         "category_key": PathParameter(r"[a-z0-9_]{2,40}", "The key of a category, e.g. exposed_garbage."),
-        "topic_id": PathParameter(r"\d{20}", "The id of a topic: the number of the report that founded it."),
+        "topic_id": PathParameter(NUMBER_PATTERN, "The id of a topic: the number of the report that founded it."),
         "task_id": PathParameter(r"[0-9a-hjkmnp-tv-z]{26}", "The id of a check on site."),
         "rule_key": PathParameter(r"[a-z0-9_]{2,40}", "The key of a routing rule."),
         "format": PathParameter(r"xml|json", "The form of the answer: text/xml or application/json."),

@@ -29,8 +29,8 @@ from core.photos import PhotoService
 from core.serials import Serials
 from places.service import PlaceService
 from reports.catalogue.categories import Catalogue, check_answers
+from reports.channels import CHANNELS
 from reports.lifecycle.guards import Policy, Refusal, Situation, part_of, refused, unit_ids
-from reports.lifecycle.milestones import no_milestones
 from reports.lifecycle.planner import Planner
 from reports.lifecycle.row import Actor as Part
 from reports.lifecycle.running_limit import Escalation
@@ -39,9 +39,9 @@ from reports.lifecycle.timeline import new_entry
 from reports.limits.warnings import EPOCH
 from reports.location import Placing, photo_facts, place_names
 from reports.models import Actor, CameraFinding, Finder, Given, NewReport, Partner, Reporter, System, is_reporter
+from reports.new_case import new_case
 from reports.queries import HIDDEN
 from reports.relations.blockers import check_told_apart, free_of, merged_into, room_for
-from reports.search import searchable
 from worktime.calendar import CalendarService
 
 log = structlog.get_logger(__name__)
@@ -52,14 +52,6 @@ _TRIES = 20
 
 Claim = Callable[[str], Awaitable[str]]
 """From the number that a submission would get to the one that it stands for."""
-
-_RECEIVED = {
-    "mini_program": "已收到您的上报",
-    "collector": "采集员巡查发现",
-    "camera": "摄像机抓拍，经人工确认",
-}
-# WeChat checks citizens' words; staff's own stand as they are; what partners hand on, staff read.
-_VERDICTS = {"mini_program": "pending", "collector": "pass", "camera": "pass"}
 
 
 class ReportService:
@@ -108,7 +100,7 @@ class ReportService:
     def under(self, policy: Policy) -> Self:
         """The same service, for a district that dispatches as ``policy`` says."""
         other = copy(self)
-        other._policy = policy
+        other._policy, other._planner = policy, self._planner.under(policy)
         return other
 
     async def submit(
@@ -141,7 +133,7 @@ class ReportService:
             number = await self._idempotency.claim(once, number)
         if claim is not None:
             number = await claim(number)
-        says = f"由{by.name}转来" if isinstance(by, Partner) else _RECEIVED[by.channel]
+        says = f"由{by.name}转来" if isinstance(by, Partner) else CHANNELS[by.channel].received
         entry = new_entry("submit", "上报", says, by, None, State.SUBMITTED, moment, shows=says)
         entry["photos"] = list(report.photo_ids)
         entry["note"] = f"图片地址（未下载）：{report.media_url}" if report.media_url else report.remark
@@ -151,57 +143,38 @@ class ReportService:
         if isinstance(by, Reporter):
             debts.append(owe("check_text", entry=entry["id"]))
         debts.append(owe("find_duplicates"))
-        document: Document = {
-            "_id": number,
-            "state": State.SUBMITTED,
-            "version": 1,
-            "created_at": moment,
-            "updated_at": moment,
-            "channel": by.channel,
-            "reporter": by.stored(anonymous=report.anonymous),
-            "contact_phone": self._vault.seal(report.contact_phone, "phone") if report.contact_phone else None,
-            "contact_name": self._vault.seal(report.contact_name, "name") if report.contact_name else None,
-            "contact_email": self._vault.seal(report.contact_email, "email") if report.contact_email else None,
-            "description": report.description,
-            "address": report.address,
-            "category": report.category,
-            "category_name": category.name if category else None,
-            "answers": report.answers,
-            "location": {"type": "Point", "coordinates": [report.longitude, report.latitude]},
-            "given_location": report.given,
-            "areas": place.areas,
-            "place": place_names(place),
-            "place_precision": placed.precision if placed else "exact",
-            "external": asdict(report.external) if report.external else None,
-            "photos": list(report.photo_ids),
-            "suggestion": None,
-            "photo_facts": [photo_facts(p, report.longitude, report.latitude) for p in photos],
-            "photo_verdicts": {p["_id"]: p["check"]["verdict"] for p in photos},
-            "photos_blurred": {},
-            "text_verdicts": {entry["id"]: {"verdict": _VERDICTS.get(by.channel, "unchecked")}},
-            "public": isinstance(by, Finder),
-            **searchable(report.description, report.address),
-            "unit_id": None,
-            "unit_name": None,
-            "units": [],
-            "assignee": None,
-            "milestones": no_milestones(),
-            "request": None,
-            "remind_at": self._planner.remind_at(State.SUBMITTED, moment),
-            "pauses": [],
-            "merged_into": None,
-            "parent": None,
-            "children": [],
-            "open_checks": awaited.push.get("open_checks", []),
-            "due_at": None,
-            "handled_at": None,
-            "late": False,
-            "rating": None,
-            "followers": [],
-            "notices": [],
-            "timeline": [entry],
-            "owed": debts,
-        }
+        contact = {"phone": report.contact_phone, "name": report.contact_name, "email": report.contact_email}
+        document = new_case(
+            number,
+            channel=by.channel,
+            first=entry,
+            reporter=by.stored(anonymous=report.anonymous),
+            remind_at=self._planner.remind_at(State.SUBMITTED, moment),
+            given={
+                "description": report.description,
+                "category": report.category,
+                "category_name": category.name if category else None,
+                "answers": report.answers,
+            },
+            place={
+                "address": report.address,
+                "location": {"type": "Point", "coordinates": [report.longitude, report.latitude]},
+                "given_location": report.given,
+                "areas": place.areas,
+                "place": place_names(place),
+                "place_precision": placed.precision if placed else "exact",
+            },
+            photos={
+                "photos": list(report.photo_ids),
+                "photo_facts": [photo_facts(p, report.longitude, report.latitude) for p in photos],
+                "photo_verdicts": {p["_id"]: p["check"]["verdict"] for p in photos},
+            },
+            contact={kind: self._vault.seal(value, kind) for kind, value in contact.items() if value},
+            owed=debts,
+            external=asdict(report.external) if report.external else None,
+            public=isinstance(by, Finder),
+            open_checks=awaited.push.get("open_checks", []),
+        )
         try:
             await self._reports.insert_one(document)
         except DuplicateKeyError:

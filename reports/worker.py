@@ -17,17 +17,12 @@ from core.wechat import MAX_CHECKED_CHARACTERS, NotRecentlyActive, Scene, WeChat
 from notices.models import Message
 from notices.service import NoticeService
 from reports.catalogue.categories import Catalogue
+from reports.channels import CHANNELS
 from reports.lifecycle.guards import wanted
 from reports.lifecycle.milestones import milestones
 from reports.lifecycle.table import STATE_NAMES, State, message_of
 from reports.models import Given, RoutingRule, System, from_partner
 from reports.service import ReportService
-
-_FILED_BY = {
-    "mini_program": "上报人已选择类别，自动立案",
-    "collector": "采集员上报，自动立案",
-    "camera": "抓拍已经人工确认，自动立案",
-}
 
 
 class ReportJobs:
@@ -67,7 +62,7 @@ class ReportJobs:
         unmoved = {"state": state, "unit_id": None, "version": report["version"]}
         amendment = Amendment()
         if state is State.SUBMITTED:
-            by = System(_FILED_BY.get(report["channel"], "已选择类别，自动立案"))
+            by = System(CHANNELS[report["channel"]].filed_by)
             filing = await self._reports.step("file", report, by, Given(category=report["category"]))
             # The row of filing owes the routing that is being done here.
             filing.owe = [d for d in filing.owe if d["kind"] != "route"]

@@ -12,13 +12,18 @@ from handlers.models import Answer
 from handlers.operations import operation
 from reports.batches import MAX_CASES, ReportBatches
 from reports.lifecycle.table import STAFF_STATE_NAMES, State
+from reports.new_case import NUMBER_PATTERN
+
+Number = Annotated[str, Field(pattern=f"^{NUMBER_PATTERN}$")]
 
 
 class BatchBody(ActionBody):
     """An action, what comes with it, and the cases that it is for."""
 
     action: Annotated[str, Field(pattern=r"^[a-z_]{1,40}$", description="An action of the table of transitions.")]
-    numbers: Annotated[list[Annotated[str, Field(pattern=r"^\d{20}$")]], Field(min_length=1, max_length=MAX_CASES)]
+    numbers: Annotated[
+        list[Annotated[str, Field(pattern=f"^{NUMBER_PATTERN}$")]], Field(min_length=1, max_length=MAX_CASES)
+    ]
 
     @field_validator("numbers")
     @classmethod

@@ -16,6 +16,7 @@ from reports.lifecycle.guards import units_of
 from reports.lifecycle.milestones import milestones
 from reports.lifecycle.table import STAFF_STATE_NAMES, State
 from reports.models import Child, Given
+from reports.new_case import NUMBER_PATTERN
 from reports.triage.duplicates import likely_duplicates
 
 Words = Annotated[PlainText, Field(min_length=1, max_length=500)]
@@ -159,7 +160,8 @@ class ActionBody(Body):
         str | None, Field(max_length=40, description="The filing condition; without it the answers select one.")
     ] = None
     into: Annotated[
-        str | None, Field(pattern=r"^\d{20}$", description="merge: the number of the earlier case that this one is.")
+        str | None,
+        Field(pattern=f"^{NUMBER_PATTERN}$", description="merge: the number of the earlier case."),
     ] = None
     children: Annotated[list[ChildBody], Field(max_length=10, description="split, keep_rest: the parts.")] = []
     assignee: Annotated[str | None, Field(max_length=40, description="The id of a member of the unit's staff.")] = None

@@ -12,13 +12,14 @@ from handlers.operations import operation
 from places.models import Position
 from reports.intake.patrol_reports import ReportFindings
 from reports.models import Given, NewReport
+from reports.new_case import MOST_PHOTOS
 
 
 class SettledBody(Body):
     """What was done on the spot, with the photos of after."""
 
     note: Annotated[PlainText, Field(min_length=1, max_length=500)]
-    photo_ids: Annotated[list[ObjectId], Field(min_length=1, max_length=6)]
+    photo_ids: Annotated[list[ObjectId], Field(min_length=1, max_length=MOST_PHOTOS)]
 
 
 class FindingBody(Body):
@@ -26,7 +27,7 @@ class FindingBody(Body):
 
     description: Annotated[PlainText, AtLeast(5), Field(max_length=500)]
     category: Annotated[str, Field(max_length=40)]
-    photo_ids: Annotated[list[ObjectId], Field(min_length=1, max_length=6)]
+    photo_ids: Annotated[list[ObjectId], Field(min_length=1, max_length=MOST_PHOTOS)]
     location: Position
     address: Annotated[PlainText, Field(max_length=200)] = ""
     answers: Annotated[dict[str, Annotated[PlainText, Field(max_length=200)]], Field(max_length=10)] = {}

@@ -13,15 +13,13 @@ from datetime import datetime
 from typing import Any, Literal
 
 from accounts.models import StaffSession
+from reports.channels import CHANNELS
 from reports.lifecycle.milestones import milestones
 from reports.lifecycle.table import Transition
 from reports.models import Actor, System
 
 Document = dict[str, Any]
 Basis = Literal["suggestion", "picked", "staff"]
-
-_PICKED_BY_PEOPLE = ("mini_program",)
-"""Channels in which whoever reports is the one who names the category."""
 
 
 def basis_of(report: Mapping[str, Any]) -> Basis:
@@ -32,7 +30,7 @@ def basis_of(report: Mapping[str, Any]) -> Basis:
         return "staff"
     if (report.get("suggestion") or {}).get("automatic"):
         return "suggestion"
-    return "picked" if report["channel"] in _PICKED_BY_PEOPLE else "staff"
+    return "picked" if CHANNELS[report["channel"]].picked else "staff"
 
 
 def routed(

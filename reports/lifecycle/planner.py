@@ -6,8 +6,10 @@ Nothing is written here: :class:`Planner` gives the :class:`Amendment` that the 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from copy import copy
 from dataclasses import asdict, dataclass, field
 from datetime import date, datetime, timedelta
+from typing import Self
 
 from accounts.models import StaffSession, Unit
 from accounts.staff import StaffService
@@ -99,6 +101,12 @@ class Planner:
         self._calendar = calendar
         self._escalation = escalation
         self._policy = policy
+
+    def under(self, policy: Policy) -> Self:
+        """The same planner, for a district that works as ``policy`` says."""
+        other = copy(self)
+        other._policy = policy
+        return other
 
     async def plan(
         self, row: Transition, report: Document, actor: Actor, given: Given, *, entry_id: str | None = None

@@ -19,11 +19,10 @@ from pymongo.errors import DuplicateKeyError
 from core.clock import now
 from core.database import Database
 from core.debts import Amendment, Document, Payment, Postponed, owe
-from reports.lifecycle.milestones import no_milestones
 from reports.lifecycle.table import OPEN, STAFF_STATE_NAMES, STATE_NAMES, State, rows
 from reports.lifecycle.timeline import new_entry
 from reports.models import System
-from reports.search import searchable
+from reports.new_case import new_case
 from reports.service import ReportService
 
 _TRIES = 8
@@ -79,57 +78,38 @@ class Splitting:
         followers = dict.fromkeys([parent["reporter"]["citizen_id"], *parent["followers"]])
         same = child["category"] == parent["category"]
         # Whoever split it wrote the words, and whoever reported it the photos: both have been looked at.
-        copied = ["address", "location", "given_location", "areas", "place"]
-        copied += ["photos", "photo_facts", "photo_verdicts", "public"]
-        return {
-            "_id": child["number"],
-            "state": State.SUBMITTED,
-            "version": 1,
-            "created_at": moment,
-            "updated_at": moment,
-            "channel": "split",
-            "reporter": {
+        read = {"verdict": "pass", "label": f"staff:{entry['by']['id']}"}
+        return new_case(
+            child["number"],
+            channel="split",
+            first=first,
+            reporter={
                 "kind": "split",
                 "number": parent["_id"],
                 "citizen_id": None,
                 "openid": None,
                 "anonymous": parent["reporter"]["anonymous"],
             },
-            "contact_phone": None,
-            "contact_name": None,
-            "contact_email": None,
-            "description": child["description"],
-            "category": child["category"],
-            "category_name": child["category_name"],
-            "answers": parent["answers"] if same else {},
-            **{name: parent[name] for name in copied},
-            "photos_blurred": parent.get("photos_blurred") or {},
-            "text_verdicts": {first["id"]: {"verdict": "pass", "label": f"staff:{entry['by']['id']}"}},
-            **searchable(child["description"], parent["address"]),
-            "unit_id": None,
-            "unit_name": None,
-            "units": [],
-            "assignee": None,
-            "milestones": no_milestones(),
-            "request": None,
-            "remind_at": self._reports.remind_at(State.SUBMITTED, moment),
-            "place_precision": parent.get("place_precision", "exact"),
-            "external": None,
-            "pauses": [],
-            "merged_into": None,
-            "parent": parent["_id"],
-            "children": [],
-            "open_checks": [],
-            "checks": [c for c in parent.get("checks", ()) if c["kind"] == "pre_filing_check"],
-            "due_at": None,
-            "handled_at": None,
-            "late": False,
-            "rating": None,
-            "followers": [p for p in followers if p],
-            "notices": [],
-            "timeline": [first],
-            "owed": [owe("route", unit=child["unit"]), owe("attach", photos=parent["photos"])],
-        }
+            remind_at=self._reports.remind_at(State.SUBMITTED, moment),
+            given={
+                "description": child["description"],
+                "category": child["category"],
+                "category_name": child["category_name"],
+                "answers": parent["answers"] if same else {},
+            },
+            place={
+                **{name: parent[name] for name in ("address", "location", "given_location", "areas", "place")},
+                "place_precision": parent.get("place_precision", "exact"),
+            },
+            photos={name: parent[name] for name in ("photos", "photo_facts", "photo_verdicts")},
+            owed=[owe("route", unit=child["unit"]), owe("attach", photos=parent["photos"])],
+            photos_blurred=parent.get("photos_blurred") or {},
+            text_verdicts={first["id"]: read},
+            public=parent["public"],
+            parent=parent["_id"],
+            checks=[c for c in parent.get("checks", ()) if c["kind"] == "pre_filing_check"],
+            followers=[p for p in followers if p],
+        )
 
 
 def _told(parent: Document, child: Document) -> Document:
