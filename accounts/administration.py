@@ -11,7 +11,6 @@ from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from pymongo import ASCENDING
 from pymongo.errors import DuplicateKeyError
 
 from accounts.admin_scope import check_grant, reach_filter, reaches_staff
@@ -26,7 +25,7 @@ from core.database import Database
 from core.debts import Amendment, Document
 from core.errors import Conflict, Forbidden, Invalid, NotFound
 from core.ids import new_id
-from core.paging import key_mark, read_key_mark
+from core.paging import by_key
 from core.versions import change_version, changes_between, stale, version_of
 
 KnownAreas = Callable[[Iterable[str]], Awaitable[set[str]]]
@@ -71,11 +70,7 @@ class StaffAdministration:
     ) -> tuple[list[Document], str | None]:
         """One page of the accounts that ``by`` administers, by user name, and the mark of the next page."""
         query: Document = {"$and": [reach_filter(by), *_conditions(filters)]}
-        if page is not None:
-            query["$and"].append({"username": {"$gt": read_key_mark(page)}})
-        cursor = self._accounts.find(query, _SHOWN).sort("username", ASCENDING).limit(size + 1)
-        found = await cursor.to_list(size + 1)
-        return found[:size], key_mark(found[size - 1]["username"]) if len(found) > size else None
+        return await by_key(self._accounts, query, page, size, key="username", fields=_SHOWN)
 
     async def get(self, by: StaffSession, staff_id: str) -> Document:
         """The account ``staff_id``. Raises :class:`NotFound` also for one that ``by`` does not administer."""

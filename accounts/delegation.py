@@ -23,7 +23,7 @@ from core.database import Database
 from core.debts import OWED_INDEX, Amendment, Document
 from core.errors import Conflict, Forbidden, Invalid, NotFound
 from core.ids import new_id
-from core.paging import page_mark, read_mark
+from core.paging import newest_first
 from core.slots import SLOT_INDEX, insert_in_slot
 from core.versions import change_version
 
@@ -106,15 +106,8 @@ class DelegationService:
         self, by: StaffSession, direction: Literal["given", "received"], page: str | None, size: int
     ) -> tuple[list[Document], str | None]:
         """One page of what one has lent or was lent, newest first, and the mark of the next one."""
-        conditions: list[Document] = [{"from.id" if direction == "given" else "to.id": by.staff_id}]
-        if page is not None:
-            at, row_id = read_mark(page)
-            earlier: Document = {"$or": [{"created_at": {"$lt": at}}, {"created_at": at, "_id": {"$lt": row_id}}]}
-            conditions += [{"created_at": {"$lte": at}}, earlier]
-        cursor = self._delegations.find({"$and": conditions}, {"owed": 0}).sort(_NEWEST).limit(size + 1)
-        found = await cursor.to_list(size + 1)
-        more = page_mark(found[size - 1]["created_at"], found[size - 1]["_id"]) if len(found) > size else None
-        return found[:size], more
+        theirs = {"from.id" if direction == "given" else "to.id": by.staff_id}
+        return await newest_first(self._delegations, theirs, page, size, fields={"owed": 0})
 
     async def end(self, by: StaffSession, delegation_id: str, version: int) -> Document:
         """End it before its time: who gave it, who got it, or who administers who gave it; the delegation after it.

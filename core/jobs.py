@@ -28,7 +28,7 @@ from core.errors import AppError, Conflict, NotFound, OutOfTime, Unavailable
 from core.files import FileStore, StoredFile, key_of
 from core.idempotency import Idempotency, Once
 from core.ids import new_id
-from core.paging import page_mark, read_mark
+from core.paging import newest_first
 from core.slots import SLOT_INDEX, insert_in_slot
 
 log = structlog.get_logger(__name__)
@@ -214,14 +214,7 @@ class JobService:
         conditions = [seen]
         if kind is not None:
             conditions.append({"kind": kind})
-        if page is not None:
-            at, last = read_mark(page)
-            earlier = {"$or": [{"asked_at": {"$lt": at}}, {"asked_at": at, "_id": {"$lt": last}}]}
-            conditions += [{"asked_at": {"$lte": at}}, earlier]
-        cursor = self._jobs.find({"$and": conditions}, {"params": 0}).sort(_NEWEST).limit(size + 1)
-        found = [dict(job) async for job in cursor]
-        more = page_mark(found[size - 1]["asked_at"], found[size - 1]["_id"]) if len(found) > size else None
-        return found[:size], more
+        return await newest_first(self._jobs, {"$and": conditions}, page, size, by="asked_at", fields={"params": 0})
 
     async def cancel(self, job_id: str, seen: Document) -> Document:
         """Stop the job, if it is among those that ``seen`` leaves; the job after it. Again it changes nothing.

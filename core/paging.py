@@ -1,4 +1,7 @@
-"""Keyset paging: an opaque mark of a page's last row, after which the next page goes on; its cost does not grow."""
+"""Keyset paging: an opaque mark of a page's last row, after which the next page goes on; its cost does not grow.
+
+Lists that are one query are read by :func:`newest_first`, :func:`highest_first` and :func:`by_key`.
+"""
 
 from __future__ import annotations
 
@@ -6,10 +9,81 @@ import base64
 import binascii
 import json
 from datetime import UTC, datetime
+from typing import Any
 
+from core.database import Collection
 from core.errors import BadRequest
 
 _LARGEST = 2**53
+Document = dict[str, Any]
+Page = tuple[list[Document], str | None]
+"""Some rows, and the mark of the next page; None where this is the last."""
+
+
+async def newest_first(
+    collection: Collection,
+    query: Document,
+    page: str | None,
+    size: int,
+    *,
+    by: str = "created_at",
+    fields: Document | None = None,
+    hint: str | None = None,
+) -> Page:
+    """The rows of ``query`` after the mark ``page``, by the moment in ``by`` and ``_id``, both descending.
+
+    Raises :class:`BadRequest` (``BAD_PAGE``).
+    """
+    value = read_mark(page) if page is not None else None
+    found, last = await _descending(collection, query, value, size, by, fields, hint)
+    return found, page_mark(last[by], last["_id"]) if last is not None else None
+
+
+async def highest_first(
+    collection: Collection, query: Document, page: str | None, size: int, *, by: str, fields: Document | None = None
+) -> Page:
+    """As :func:`newest_first`, by the number in ``by``."""
+    value = read_number_mark(page) if page is not None else None
+    found, last = await _descending(collection, query, value, size, by, fields, None)
+    return found, number_mark(last[by], last["_id"]) if last is not None else None
+
+
+async def by_key(
+    collection: Collection,
+    query: Document,
+    page: str | None,
+    size: int,
+    *,
+    key: str = "_id",
+    fields: Document | None = None,
+) -> Page:
+    """The rows of ``query`` after the mark ``page``, by the unique text in ``key``, ascending.
+
+    Raises :class:`BadRequest` (``BAD_PAGE``).
+    """
+    if page is not None:
+        query = {"$and": [query, {key: {"$gt": read_key_mark(page)}}]}
+    found = await collection.find(query, fields).sort(key, 1).limit(size + 1).to_list(size + 1)
+    return found[:size], key_mark(found[size - 1][key]) if len(found) > size else None
+
+
+async def _descending(
+    collection: Collection,
+    query: Document,
+    after: tuple[Any, str] | None,
+    size: int,
+    by: str,
+    fields: Document | None,
+    hint: str | None,
+) -> tuple[list[Document], Document | None]:
+    """One page, and its last row where there is a next page."""
+    if after is not None:
+        value, row_id = after
+        # The bound outside the $or is what the index is entered by.
+        query = {"$and": [query, {by: {"$lte": value}}, {"$or": [{by: {"$lt": value}}, {"_id": {"$lt": row_id}}]}]}
+    cursor = collection.find(query, fields).sort([(by, -1), ("_id", -1)]).limit(size + 1)
+    found = await (cursor.hint(hint) if hint is not None else cursor).to_list(size + 1)
+    return found[:size], found[size - 1] if len(found) > size else None
 
 
 def page_mark(at: datetime, row_id: str) -> str:

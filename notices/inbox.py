@@ -18,7 +18,7 @@ from pymongo.errors import DuplicateKeyError
 from core.database import Database
 from core.debts import Document
 from core.errors import NotFound
-from core.paging import page_mark, read_mark
+from core.paging import newest_first
 
 _NEWEST = [("at", DESCENDING), ("_id", DESCENDING)]
 INDEXES = {
@@ -86,14 +86,7 @@ class StaffInbox:
         query: Document = {"to": {"$in": reader.addresses()}}
         if unread:
             query["read_by"] = {"$ne": reader.staff_id}
-        if page is not None:
-            at, notice_id = read_mark(page)
-            after = {"$or": [{"at": {"$lt": at}}, {"at": at, "_id": {"$lt": notice_id}}]}
-            # The bound outside the $or is what the index is entered by.
-            query = {"$and": [query, {"at": {"$lte": at}}, after]}
-        found = await self._notices.find(query).sort(_NEWEST).limit(size + 1).to_list(size + 1)
-        more = page_mark(found[size - 1]["at"], found[size - 1]["_id"]) if len(found) > size else None
-        return found[:size], more
+        return await newest_first(self._notices, query, page, size, by="at")
 
     async def unread(self, reader: Reader) -> int:
         """How many notices the reader has not read, at most :data:`MAX_COUNTED`."""

@@ -13,7 +13,7 @@ from core.clock import SHANGHAI
 from core.database import Database
 from core.debts import Document
 from core.errors import NotFound
-from core.paging import page_mark, read_mark
+from core.paging import newest_first
 from reports.lifecycle.guards import unit_ids
 from reports.lifecycle.table import OPEN, State
 from reports.search import containing
@@ -72,16 +72,7 @@ class ReportQueries:
         self, query: Document, page: str | None, size: int, fields: Document = _LINES
     ) -> tuple[list[Document], str | None]:
         """One page, newest first, and the mark of the next one. The cost does not grow with the page's number."""
-        if page is not None:
-            at, number = read_mark(page)
-            after = {"$or": [{"created_at": {"$lt": at}}, {"created_at": at, "_id": {"$lt": number}}]}
-            # created_at stands outside the $or as well: that bound is what the index is entered by.
-            query = {"$and": [query, {"created_at": {"$lte": at}}, after]}
-        found = await (
-            self._reports.find(query, fields).sort([("created_at", -1), ("_id", -1)]).limit(size + 1).to_list(size + 1)
-        )
-        more = page_mark(found[size - 1]["created_at"], found[size - 1]["_id"]) if len(found) > size else None
-        return found[:size], more
+        return await newest_first(self._reports, query, page, size, fields=fields)
 
     async def mine(
         self, citizen_id: str, states: tuple[str, ...], page: str | None, size: int

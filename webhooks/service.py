@@ -19,7 +19,7 @@ from core.debts import OWED_INDEX, Amendment, Document, owe
 from core.encryption import Vault
 from core.errors import Conflict, Invalid, NotFound
 from core.ids import new_id
-from core.paging import page_mark, read_mark
+from core.paging import newest_first
 from core.slots import SLOT_INDEX, insert_in_slot
 from core.versions import change_version, changes_between
 from webhooks.deliveries import hasten
@@ -191,18 +191,7 @@ class WebhookService:
         """One page of its deliveries, newest first, and the mark of the next one."""
         await self.get(by, webhook_id)
         query: Document = {"webhook_id": webhook_id, **({"state": state} if state else {})}
-        if page is not None:
-            at, row_id = read_mark(page)
-            after = {"$or": [{"created_at": {"$lt": at}}, {"created_at": at, "_id": {"$lt": row_id}}]}
-            query = {"$and": [query, {"created_at": {"$lte": at}}, after]}
-        found = await (
-            self._deliveries.find(query)
-            .sort([("created_at", DESCENDING), ("_id", DESCENDING)])
-            .limit(size + 1)
-            .to_list(size + 1)
-        )
-        more = page_mark(found[size - 1]["created_at"], found[size - 1]["_id"]) if len(found) > size else None
-        return found[:size], more
+        return await newest_first(self._deliveries, query, page, size)
 
     async def counts(self, webhook_id: str) -> dict[str, int]:
         """How many deliveries wait, and how many were given up."""

@@ -16,7 +16,7 @@ from core.clock import now
 from core.config import Settings
 from core.database import Database
 from core.ids import new_id
-from core.paging import page_mark, read_mark
+from core.paging import newest_first
 
 _NEWEST = [("at", DESCENDING), ("_id", DESCENDING)]
 
@@ -161,9 +161,4 @@ class Audit:
         }
         conditions = [query]
         conditions += [{"at": {op: t}} for op, t in (("$gte", filters.since), ("$lt", filters.until)) if t is not None]
-        if page is not None:
-            at, row_id = read_mark(page)
-            conditions += [{"at": {"$lte": at}}, {"$or": [{"at": {"$lt": at}}, {"at": at, "_id": {"$lt": row_id}}]}]
-        found = await self._entries.find({"$and": conditions}).sort(_NEWEST).limit(size + 1).to_list(size + 1)
-        more = page_mark(found[size - 1]["at"], found[size - 1]["_id"]) if len(found) > size else None
-        return found[:size], more
+        return await newest_first(self._entries, {"$and": conditions}, page, size, by="at")

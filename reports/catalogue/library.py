@@ -23,7 +23,7 @@ from core.debts import OWED_INDEX, Document
 from core.errors import Invalid, NotFound
 from core.ids import new_id
 from core.lease import in_turn
-from core.paging import key_mark, read_key_mark
+from core.paging import by_key
 from core.sheets.table import Problem
 from reports.catalogue.standards import CATALOGUE, STANDARDS, Table, type_key
 from reports.models import Category
@@ -222,11 +222,7 @@ class StandardLibrary:
         if text is not None:
             pairs = query_grams(text)
             conditions.append({"grams": {"$all": pairs}} if pairs else {"name": {"$regex": f"^{re.escape(text)}"}})
-        if page is not None:
-            conditions.append({"_id": {"$gt": read_key_mark(page)}})
-        cursor = self._database[table.collection].find({"$and": conditions}).sort("_id", ASCENDING).limit(size + 1)
-        found = await cursor.to_list(size + 1)
-        return found[:size], key_mark(found[size - 1]["_id"]) if len(found) > size else None
+        return await by_key(self._database[table.collection], {"$and": conditions}, page, size)
 
 
 def _named(document: Document) -> str:

@@ -22,7 +22,7 @@ from core.config_sections import SideTasks as SideTaskSettings
 from core.database import Database
 from core.debts import OWED_INDEX, Amendment, Document, owe
 from core.errors import Conflict, Invalid, NotFound
-from core.paging import page_mark, read_mark
+from core.paging import newest_first
 from core.photos import PhotoService
 from places.coordinates import LonLat, distance
 from reports.site_checks.required import KIND_NAMES, Kind
@@ -98,13 +98,7 @@ class SideTasks:
         """The tasks in ``state`` that are offered to, or taken by, whoever asks, newest first; the next page's mark."""
         whose = "offered_to" if state is TaskState.OFFERED else "taken_by.id"
         query: Document = {whose: staff.staff_id, "state": state}
-        if page is not None:
-            at, task_id = read_mark(page)
-            query["created_at"] = {"$lte": at}
-            query["$or"] = [{"created_at": {"$lt": at}}, {"created_at": at, "_id": {"$lt": task_id}}]
-        found = await self._tasks.find(query).sort(_NEWEST).limit(size + 1).to_list(size + 1)
-        more = page_mark(found[size - 1]["created_at"], found[size - 1]["_id"]) if len(found) > size else None
-        return found[:size], more
+        return await newest_first(self._tasks, query, page, size)
 
     async def of_case(self, number: str) -> list[Document]:
         """The latest side tasks of a case, newest first."""

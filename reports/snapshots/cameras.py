@@ -21,7 +21,7 @@ from core.clock import now
 from core.database import Database
 from core.debts import Amendment, Document
 from core.errors import Conflict, Forbidden, Invalid, NotFound
-from core.paging import key_mark, read_key_mark
+from core.paging import by_key
 from core.versions import change_version, changes_between
 from inference.predictions import NO_PROBLEM, PHOTO_CLASSES
 from places.models import Position
@@ -140,10 +140,7 @@ class CameraService:
         query: Document = in_reach(by)
         if source is not None:
             query["source"] = source
-        if page is not None:
-            query["_id"] = {"$gt": read_key_mark(page)}
-        found = await self._cameras.find(query, {"owed": 0}).sort("_id", ASCENDING).limit(size + 1).to_list(size + 1)
-        return found[:size], key_mark(found[size - 1]["_id"]) if len(found) > size else None
+        return await by_key(self._cameras, query, page, size, fields={"owed": 0})
 
     async def create_camera(self, by: StaffSession, source: str, camera: NewCamera) -> Document:
         """Add a camera to ``source``. Raises :class:`Conflict` (``CAMERA_TAKEN``), :class:`Invalid`."""

@@ -22,7 +22,7 @@ from core.encryption import Signer
 from core.errors import Conflict, Forbidden, Invalid, NotFound
 from core.files import FileStore
 from core.metrics import SNAPSHOTS
-from core.paging import number_mark, page_mark, read_mark, read_number_mark
+from core.paging import highest_first, newest_first
 from inference.predictions import PHOTO_CLASSES
 from inference.suggestion import PHOTO_CATEGORY
 from reports.catalogue.categories import Catalogue
@@ -80,18 +80,9 @@ class SnapshotReview:
         query: Document = {"state": state, **in_reach(by)}
         if camera is not None:
             query["camera"] = camera
-        field = "score" if order == "score" else "taken_at"
-        if page is not None:
-            value, row_id = read_number_mark(page) if order == "score" else read_mark(page)
-            query[field] = {"$lte": value}
-            query["$or"] = [{field: {"$lt": value}}, {"_id": {"$lt": row_id}}]
-        cursor = self._snapshots.find(query, _UNLISTED).sort([(field, -1), ("_id", -1)])
-        found = await cursor.limit(size + 1).to_list(size + 1)
-        if len(found) <= size:
-            return found, None
-        last = found[size - 1]
-        mark = number_mark if order == "score" else page_mark
-        return found[:size], mark(last[field], last["_id"])
+        if order == "score":
+            return await highest_first(self._snapshots, query, page, size, by="score", fields=_UNLISTED)
+        return await newest_first(self._snapshots, query, page, size, by="taken_at", fields=_UNLISTED)
 
     async def get(self, by: StaffSession, snapshot_id: str) -> Document:
         """A snapshot within reach. Raises :class:`NotFound`."""

@@ -15,7 +15,7 @@ from core.clock import now
 from core.database import Database
 from core.debts import Document
 from core.errors import Forbidden, NotFound
-from core.paging import number_mark, page_mark, read_mark, read_number_mark
+from core.paging import newest_first, number_mark, read_number_mark
 from reports.queries import ReportQueries
 from reports.topics.keeper import STATE, STATE_ID, collections
 
@@ -133,15 +133,11 @@ class Topics:
         if members is None:
             raise _no_such_topic()
         conditions: list[Document] = [{"topic": topic_id, "counted": True}, _within(staff, None)]
-        if page is not None:
-            at, number = read_mark(page)
-            conditions += [{"at": {"$lte": at}}, {"$or": [{"at": {"$lt": at}}, {"_id": {"$lt": number}}]}]
-        found = members.find({"$and": conditions}, {"at": 1}).sort([("at", -1), ("_id", -1)]).hint("topic")
-        rows = await found.limit(size + 1).to_list(size + 1)
+        query: Document = {"$and": conditions}
+        rows, more = await newest_first(members, query, page, size, by="at", fields={"at": 1}, hint="topic")
         if not rows and page is None:
             raise _no_such_topic()
-        more = page_mark(rows[size - 1]["at"], rows[size - 1]["_id"]) if len(rows) > size else None
-        return await self._queries.numbered([row["_id"] for row in rows[:size]], staff), more
+        return await self._queries.numbered([row["_id"] for row in rows], staff), more
 
     async def _collections(self) -> tuple[Any, Any]:
         """The topics and members that are in place; None before there are any."""
