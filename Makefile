@@ -30,11 +30,12 @@ test-fast: setup  ## run the tests that are soon over: no kinds crash, generated
 test-deep: setup  ## run all tests, and the whole of what `make test` draws samples from: takes an hour or more
 	$(PYTEST) --deep --timeout=7200 $(ARGS)
 
-check: setup  ## check style, format, types and the floors between packages
+check: setup  ## check style, format, types, the floors between packages, and that reach is asked in one place
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy $(CODE)
 	$(BIN)/lint-imports --no-logo
+	$(BIN)/python -m tests.checks.inline_reach
 
 format: setup  ## put the code into its format, and mend what can be mended
 	$(BIN)/ruff check --fix .

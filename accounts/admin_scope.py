@@ -1,4 +1,4 @@
-"""How far an administrator reaches: over whom, where, and which permissions may be given away.
+"""What an administrator may give away. How far one reaches is in :mod:`accounts.reach`.
 
 An administrator of a street administers whoever works in that street alone, and gives what they hold themselves; the
 holder of ``staff.grant_any`` gives anything but the powers that are kept apart (:data:`POWERS`). Someone who may do
@@ -8,11 +8,9 @@ person (:mod:`accounts.authority`).
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable
 
 from accounts.models import StaffSession
-from core.debts import Document
 from core.errors import Forbidden
 
 GRANT_ANY = "staff.grant_any"
@@ -20,33 +18,6 @@ POWERS = frozenset({"staff.manage", GRANT_ANY, "role.manage", "audit.view"})
 """Administering accounts, ruling what roles may do, and auditing both (三权分立): whoever holds one of them can neither
 give themselves another nor have it lent. Source: GB/T 22239 level 3, 8.1.5.1 to 8.1.5.3 (system, audit and security
 management)."""
-
-
-def within(areas: Iterable[str], around: Iterable[str]) -> bool:
-    """Whether each of ``areas`` is one of ``around`` or lies in one: a code begins with those around it."""
-    outer = tuple(around)
-    return all(area.startswith(outer) for area in areas)
-
-
-def reaches_staff(by: StaffSession, areas: Iterable[str], unit_id: str | None) -> bool:
-    """Whether ``by`` administers an account of ``areas`` and ``unit_id``."""
-    return within(areas, by.areas) and by.unit_id in (None, unit_id)
-
-
-def reach_of(by: StaffSession) -> Document:
-    """What of the district ``by`` reaches now, as what they leave behind keeps it: see :func:`reach_filter`."""
-    return {"areas": list(by.areas), "unit_id": by.unit_id}
-
-
-def reach_filter(by: StaffSession, field: str = "") -> Document:
-    """The accounts that ``by`` administers, as a condition on documents; with ``field``, documents whose reach, kept in
-    there by :func:`reach_of`, lies within that of ``by``."""
-    areas, unit_id = (f"{field}.{name}" if field else name for name in ("areas", "unit_id"))
-    if not by.areas:
-        return {"_id": {"$in": []}}  # an empty pattern would fit everywhere
-    inside = {"$regex": f"^({'|'.join(map(re.escape, by.areas))})"}
-    condition: Document = {areas: inside, "$nor": [{areas: {"$elemMatch": {"$not": inside}}}]}
-    return {**condition, unit_id: by.unit_id} if by.unit_id is not None else condition
 
 
 def check_grant(by: StaffSession, permissions: Iterable[str]) -> None:
@@ -64,5 +35,5 @@ def check_grant(by: StaffSession, permissions: Iterable[str]) -> None:
 
 def check_district_wide(by: StaffSession, division: str) -> None:
     """Raise :class:`Forbidden` unless ``by`` reaches the whole district: roles, units and the audit log are its."""
-    if by.unit_id is not None or not within([division], by.areas):
+    if by.unit_id is not None or not by.reach.has_area(division):
         raise Forbidden("这项操作涉及全区，请联系区级管理员。", code="DISTRICT_WIDE")

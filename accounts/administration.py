@@ -13,7 +13,7 @@ from typing import Any
 
 from pymongo.errors import DuplicateKeyError
 
-from accounts.admin_scope import check_grant, reach_filter, reaches_staff
+from accounts.admin_scope import check_grant
 from accounts.administrators import Administrators
 from accounts.authority import Authority
 from accounts.models import NewStaff, StaffSession
@@ -69,12 +69,12 @@ class StaffAdministration:
         self, by: StaffSession, filters: StaffFilters, page: str | None, size: int
     ) -> tuple[list[Document], str | None]:
         """One page of the accounts that ``by`` administers, by user name, and the mark of the next page."""
-        query: Document = {"$and": [reach_filter(by), *_conditions(filters)]}
+        query: Document = {"$and": [by.reach.enclosed(), *_conditions(filters)]}
         return await by_key(self._accounts, query, page, size, key="username", fields=_SHOWN)
 
     async def get(self, by: StaffSession, staff_id: str) -> Document:
         """The account ``staff_id``. Raises :class:`NotFound` also for one that ``by`` does not administer."""
-        found = await self._accounts.find_one({"_id": staff_id, **reach_filter(by)}, _SHOWN)
+        found = await self._accounts.find_one({"_id": staff_id, **by.reach.enclosed()}, _SHOWN)
         if found is None:
             raise _no_such_staff()
         return dict(found)
@@ -184,7 +184,7 @@ class StaffAdministration:
         unknown = sorted(set(areas) - known)
         if unknown and (before is None or before["areas"] != areas):
             raise Invalid(f"没有这些区域：{'、'.join(unknown)}。", code="NO_SUCH_AREA", details={"areas": unknown})
-        if not reaches_staff(by, areas, unit_id):
+        if not by.reach.encloses(areas, unit_id):
             raise Forbidden("只能管理您负责的区域和部门内的人员。", code="OUT_OF_REACH")
         check_grant(by, {permission for role in granted for permission in role.permissions})
 

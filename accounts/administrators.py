@@ -12,8 +12,9 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import timedelta
 
-from accounts.admin_scope import GRANT_ANY, within
+from accounts.admin_scope import GRANT_ANY
 from accounts.models import Role
+from accounts.reach import within
 from core.database import Database
 from core.debts import Document
 from core.errors import Conflict

@@ -6,7 +6,7 @@ not by a field, not by a password, not by ending a session or a delegation.
 
 from __future__ import annotations
 
-from accounts.admin_scope import POWERS, check_grant, reaches_staff
+from accounts.admin_scope import POWERS, check_grant
 from accounts.models import StaffSession
 from core.clock import now
 from core.database import Database
@@ -27,14 +27,14 @@ class Authority:
 
         ``CANNOT_GRANT`` for a permission that it has and ``by`` does not, ``OUT_OF_REACH`` for an area or unit.
         """
-        if not reaches_staff(by, account["areas"], account["unit_id"]):
+        if not by.reach.encloses(account["areas"], account["unit_id"]):
             raise _out_of_reach()
         permissions = await self._permissions(account["roles"])
         # What is lent, or will be, is used by whoever gets hold of the account.
         lent = {"to.id": account["_id"], "ended_at": None, "ends_at": {"$gt": now()}}
         async for delegation in self._delegations.find(lent, {"from.id": 1, "roles": 1}):
             lender = await self._accounts.find_one({"_id": delegation["from"]["id"]}, {"areas": 1, "unit_id": 1})
-            if lender is not None and not reaches_staff(by, lender["areas"], lender["unit_id"]):
+            if lender is not None and not by.reach.encloses(lender["areas"], lender["unit_id"]):
                 raise _out_of_reach()
             permissions |= await self._permissions(delegation["roles"]) - POWERS
         check_grant(by, permissions)

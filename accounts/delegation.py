@@ -13,9 +13,9 @@ from typing import Literal
 
 from pymongo import ASCENDING, DESCENDING, IndexModel, ReturnDocument
 
-from accounts.admin_scope import reaches_staff, within
 from accounts.authority import Authority
 from accounts.models import StaffSession
+from accounts.reach import within
 from accounts.sessions import SessionService, in_force
 from core.audit import owe_audit
 from core.clock import now
@@ -171,7 +171,7 @@ class DelegationService:
         if "staff.manage" not in by.permissions:
             return False
         giver = await self._accounts.find_one({"_id": delegation["from"]["id"]})
-        if giver is None or not reaches_staff(by, giver["areas"], giver["unit_id"]):
+        if giver is None or not by.reach.encloses(giver["areas"], giver["unit_id"]):
             return False
         await self._authority.check(by, giver)
         return True

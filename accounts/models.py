@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
+from accounts.reach import Reach
 from core.plain_text import plain
 
 ConsentSubject = Literal["privacy_policy", "location", "photos", "phone"]
@@ -63,9 +64,14 @@ class StaffSession:
         named = {"kind": "staff", "id": self.staff_id, "name": self.name}
         return {**named, "on_behalf_of": self.on_behalf_of.staff_id} if self.on_behalf_of else named
 
+    @property
+    def reach(self) -> Reach:
+        """How far this person reaches."""
+        return Reach(self.areas, self.unit_id)
+
     def reaches(self, areas: list[str], *unit_ids: str | None) -> bool:
         """Whether a case in ``areas`` (its district, street, community and grid) held by ``unit_ids`` is in reach."""
-        return not set(self.areas).isdisjoint(areas) and (self.unit_id is None or self.unit_id in unit_ids)
+        return self.reach.contains(areas, *unit_ids)
 
 
 class Role(BaseModel):

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from accounts.admin_scope import within
 from accounts.models import StaffSession
+from accounts.reach import held_by
 from core.database import Database
 from core.debts import Document
 from core.errors import NotFound
@@ -60,11 +60,11 @@ class AreaOverview:
         if not found:
             raise NotFound("没有找到该区域，请刷新后重新选择。", code="AREA_NOT_FOUND")
         (contents,) = await self._contents(by, found)
-        if not within([code], by.areas):
+        if not by.reach.has_area(code):
             return contents, None
         query: Document = {"areas": code, "state": {"$in": OPEN}}
         if by.unit_id is not None:
-            query["$or"] = [{"unit_id": by.unit_id}, {"units.unit_id": by.unit_id}]
+            query |= held_by(by.unit_id, "units")
         # By state: what is open is a small part of all cases, what lies in a district is all of them.
         return contents, await self._reports.count_documents(query, limit=MOST_COUNTED, hint="state")
 
@@ -91,7 +91,7 @@ class AreaOverview:
                 parent=area["parent"],
                 inside=inside.get(area["_id"], 0),
                 rules=rules.count(area["_id"]),
-                staff=staff.get(area["_id"], 0) if within([area["_id"]], by.areas) else None,
+                staff=staff.get(area["_id"], 0) if by.reach.has_area(area["_id"]) else None,
             )
             for area in found
         ]

@@ -16,7 +16,6 @@ from typing import Any
 
 from pydantic import TypeAdapter
 
-from accounts.admin_scope import reach_of
 from accounts.models import StaffSession
 from core.audit import Audit, AuditFilters
 from core.clock import now, shanghai
@@ -128,7 +127,7 @@ class ReportExports:
         person = {**asdict(staff), "permissions": sorted(staff.permissions)}
         params = {"filters": asked, "phones": phones, "reason": reason, "staff": person}
         title = f"案件导出 {shanghai(now()):%Y-%m-%d %H:%M}"
-        asker, reach = staff.named(), reach_of(staff)
+        asker, reach = staff.named(), staff.reach.stored()
         return await self._jobs.ask(KIND, title, asker, params, reach=reach, once=once, job_id=job_id)
 
     async def run(self, job: Running) -> Outcome:

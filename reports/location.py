@@ -49,7 +49,7 @@ class Placing:
         Nobody moves a case out of their own reach: who finds that it is not in their street returns it.
         """
         located = await self._places.locate(*position.wgs84())
-        if isinstance(actor, StaffSession) and set(actor.areas).isdisjoint(located.areas):
+        if isinstance(actor, StaffSession) and not actor.reach.covers(located.areas):
             problem = "这个位置不在您的辖区内，请将案件退回区中心处理"
             raise Invalid(
                 f"{problem}。",

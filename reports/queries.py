@@ -9,6 +9,7 @@ from datetime import datetime, timedelta
 from typing import Any, Final
 
 from accounts.models import StaffSession
+from accounts.reach import held_by
 from core.clock import SHANGHAI
 from core.database import Database
 from core.debts import Document
@@ -257,16 +258,10 @@ def closed_by_category(grid: str, since: datetime) -> list[Document]:
 def staff_query(staff: StaffSession, filters: Filters) -> Document:
     """The query for what ``filters`` leave of the cases within the staff member's reach."""
     conditions: list[Document] = []
-    # An area code covers what is inside it, and codes are prefixes: 6 digits are the whole district.
     conditions += [{"areas": code} for code in filters.areas]
-    if not any(len(code) == 6 for code in staff.areas):
-        conditions.append({"areas": {"$in": list(staff.areas)}})
-    else:
-        conditions.append({"areas.0": {"$in": [code for code in staff.areas if len(code) == 6]}})
-    if staff.unit_id is not None:
-        conditions.append(_held_by(staff.unit_id))
+    conditions += staff.reach.conditions(units="units")
     if filters.unit is not None:
-        conditions.append(_held_by(filters.unit))
+        conditions.append(held_by(filters.unit, "units"))
     if filters.states:
         conditions.append({"state": {"$in": list(filters.states)}})
     if filters.category is not None:
@@ -286,12 +281,6 @@ def staff_query(staff: StaffSession, filters: Filters) -> Document:
     if filters.text is not None:
         conditions += containing(filters.text)
     return {"$and": conditions} if conditions else {}
-
-
-def _held_by(unit_id: str) -> Document:
-    """Cases that the unit has, as the lead or beside another. Each way has an index; the second holds few."""
-    beside = {"units.unit_id": unit_id, "units.1.unit_id": {"$exists": True}}
-    return {"$or": [{"unit_id": unit_id}, beside]}
 
 
 def _numbered(digits: str) -> list[Document]:

@@ -241,9 +241,7 @@ class WebhookService:
 
 def _within(by: StaffSession, areas: Any) -> bool:
     """Whether ``areas`` lie in the areas of ``by``; none at all means the whole district."""
-    if not areas:
-        return any(len(code) == 6 for code in by.areas)
-    return all(any(area.startswith(mine) for mine in by.areas) for area in areas)
+    return by.reach.encloses(areas, by.unit_id) if areas else by.reach.is_of_a_district
 
 
 def _reachable(by: StaffSession, webhook: Document) -> bool:

@@ -12,7 +12,6 @@ from urllib.parse import quote
 
 from pydantic import Field
 
-from accounts.admin_scope import reach_filter, reaches_staff
 from core.debts import Document
 from core.errors import Forbidden, NotFound
 from core.files import XLSX
@@ -109,7 +108,7 @@ class JobHandler(BaseHandler):
         """The jobs that may be seen and stopped, as a condition."""
         if "job.view" not in self.staff.permissions:
             return self.own()
-        return {"$or": [self.own(), reach_filter(self.staff, "reach")]}
+        return {"$or": [self.own(), self.staff.reach.enclosed("reach")]}
 
     async def record(self, action: str, job: Document, result: Literal["done", "refused"] = "done") -> None:
         """Put on record what was done with ``job``."""
@@ -169,7 +168,7 @@ class JobFile(JobHandler):
             raise NotFound("这个任务没有可下载的文件，或文件已过期删除。", code="FILE_NOT_FOUND")
         # One that was asked for before jobs kept their reach may hold all of the district.
         everywhere = {"areas": [self.services.settings.reports.division], "unit_id": None}
-        if not reaches_staff(self.staff, **job.get("reach", everywhere)):
+        if not self.staff.reach.encloses(**job.get("reach", everywhere)):
             await self.record("job.download", job, "refused")
             raise Forbidden(
                 "这个文件的数据超出您现在的辖区或部门，不能下载；请在现有范围内重新导出。", code="JOB_BEYOND_REACH"

@@ -12,7 +12,6 @@ from itertools import islice
 from pathlib import Path
 from typing import Final
 
-from accounts.admin_scope import reach_of
 from accounts.models import StaffSession
 from core.audit import Audit
 from core.clock import now, shanghai
@@ -84,7 +83,7 @@ class HotlineSheets:
         """The job that loads the sheet. Raises :class:`core.errors.UnsupportedMedia` for what is no workbook."""
         await check_workbook(content, BOUNDS)
         name = "".join(c for c in filename if c.isprintable())[-100:] or "工单.xlsx"
-        title, reach = f"导入热线工单：{name}", reach_of(staff)
+        title, reach = f"导入热线工单：{name}", staff.reach.stored()
         job = await self._jobs.ask(KIND, title, staff.named(), {}, reach=reach, input_file=(content, name))
         await self._record(staff.named(), job, "intake.import", {"file": name, "sha256": job["input"]["sha256"]})
         return job

@@ -13,7 +13,6 @@ from typing import Any, Final
 from pymongo import ASCENDING, UpdateOne
 from pymongo.errors import DuplicateKeyError
 
-from accounts.admin_scope import within
 from accounts.api_keys import ApiKeyService
 from accounts.models import StaffSession
 from core.audit import owe_audit
@@ -28,7 +27,6 @@ from places.models import Position
 from places.service import PlaceService
 from reports.location import given_location, place_names
 from reports.snapshots.camera_sheets import NewCamera, read_cameras
-from reports.snapshots.models import in_reach
 
 PROBLEMS: Final = tuple(label for label in PHOTO_CLASSES if label != NO_PROBLEM)
 """What a snapshot can show that becomes a case."""
@@ -137,7 +135,7 @@ class CameraService:
         self, by: StaffSession, source: str | None, page: str | None, size: int
     ) -> tuple[list[Document], str | None]:
         """One page of the cameras within reach, by id, and the mark of the next one."""
-        query: Document = in_reach(by)
+        query: Document = by.reach.places()
         if source is not None:
             query["source"] = source
         return await by_key(self._cameras, query, page, size, fields={"owed": 0})
@@ -168,7 +166,7 @@ class CameraService:
         active: bool | None = None,
     ) -> Document:
         """Change a camera; what is None stays. Snapshots keep the place that it had when they came."""
-        before = await self._cameras.find_one({"_id": camera_id, **in_reach(by)})
+        before = await self._cameras.find_one({"_id": camera_id, **by.reach.places()})
         if before is None:
             raise NotFound("没有这个摄像机，请刷新后再试。", code="NO_SUCH_CAMERA")
         given = {"name": name, "address": address, "active": active}
@@ -214,7 +212,7 @@ class CameraService:
         problems += [
             {"field": "code", "problem": f"摄像机 {camera['code']} 登记在您的管辖范围之外"}
             async for camera in theirs
-            if not within([camera["areas"][-1]], by.areas)
+            if not by.reach.has_area(camera["areas"][-1])
         ]
         if problems:
             raise Invalid(
@@ -238,7 +236,7 @@ class CameraService:
     async def _placed(self, by: StaffSession, camera: NewCamera) -> Document:
         longitude, latitude = camera.position.wgs84()
         located = await self._places.locate(longitude, latitude)
-        if by.unit_id is not None or not within([located.areas[-1]], by.areas):
+        if not by.reach.contains(located.areas):
             raise Invalid(f"摄像机 {camera.code} 的位置超出您的管辖范围。", code="AREA_OUT_OF_REACH")
         return {
             "name": camera.name,

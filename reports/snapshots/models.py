@@ -9,7 +9,6 @@ from typing import Any, Final, Literal
 
 from pymongo import ASCENDING, DESCENDING, IndexModel
 
-from accounts.models import StaffSession
 from core.clock import now
 from core.debts import OWED_INDEX, Document, owe
 from core.files import key_of
@@ -46,11 +45,6 @@ INDEXES: Final[dict[str, list[IndexModel]]] = {
     ],
     "snapshot_windows": [],  # found by camera and class, which are its id
 }
-
-
-def in_reach(by: StaffSession) -> Document:
-    """The cameras and snapshots that ``by`` may see: those of their areas; a disposal unit sees to neither."""
-    return {"areas": {"$in": list(by.areas) if by.unit_id is None else []}}
 
 
 @dataclass(frozen=True)

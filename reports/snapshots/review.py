@@ -27,7 +27,7 @@ from inference.predictions import PHOTO_CLASSES
 from inference.suggestion import PHOTO_CATEGORY
 from reports.catalogue.categories import Catalogue
 from reports.snapshots.cases import SnapshotCases
-from reports.snapshots.models import SnapshotState, in_reach
+from reports.snapshots.models import SnapshotState
 
 Order = Literal["time", "score"]
 Verdict = Literal["confirmed", "rejected"]
@@ -77,7 +77,7 @@ class SnapshotReview:
         """
         if order == "score" and state != "waiting":
             raise Invalid("只有待审核的抓拍可以按置信度排序。", code="ORDER_OF_WAITING_ONLY")
-        query: Document = {"state": state, **in_reach(by)}
+        query: Document = {"state": state, **by.reach.places()}
         if camera is not None:
             query["camera"] = camera
         if order == "score":
@@ -86,7 +86,7 @@ class SnapshotReview:
 
     async def get(self, by: StaffSession, snapshot_id: str) -> Document:
         """A snapshot within reach. Raises :class:`NotFound`."""
-        found = await self._snapshots.find_one({"_id": snapshot_id, **in_reach(by)}, _UNLISTED)
+        found = await self._snapshots.find_one({"_id": snapshot_id, **by.reach.places()}, _UNLISTED)
         if found is None:
             raise NotFound("没有这条抓拍，可能已过期删除。", code="NO_SUCH_SNAPSHOT")
         return dict(found)

@@ -11,6 +11,7 @@ from datetime import datetime, timedelta
 from typing import Any, Final, Literal
 
 from accounts.models import StaffSession
+from accounts.reach import Reach
 from core.clock import now
 from core.database import Database
 from core.debts import Document
@@ -209,12 +210,8 @@ def _within(staff: StaffSession, area: str | None) -> Document:
     """
     if staff.unit_id is not None:
         raise Forbidden("仅指挥中心可查看热点。", code="CENTRE_ONLY")
-    own: Document = {"$or": [_inside(code) for code in staff.areas]}
-    return {"$and": [own, _inside(area)]} if area is not None else own
-
-
-def _inside(code: str) -> Document:
-    return {"area": {"$gte": code, "$lt": f"{code}~"}}
+    own = staff.reach.inside("area")
+    return {"$and": [own, Reach((area,)).inside("area")]} if area is not None else own
 
 
 def _after(page: str | None) -> Document:
