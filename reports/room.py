@@ -200,11 +200,11 @@ async def _uses_of_unit(services: Services, unit: str) -> list[Use]:
     ]
 
 
-async def mark_late_reports(services: Services) -> None:
-    """Mark the cases whose time limit has passed, and take back what a clock that was ahead has marked."""
+async def mark_late_reports(services: Services) -> int:
+    """Mark the cases whose time limit has passed, and take back what a clock that was ahead has marked; how many."""
     if taken_back := await services[TimeLimits].take_back():
         log.warning("reports.not_late", count=taken_back)
-    await services[ReportService].mark_late()
+    return await services[ReportService].mark_late()
 
 
 async def remind_dormant_reports(services: Services) -> None:

@@ -103,9 +103,10 @@ class WebhookService:
         return document, secret
 
     def _check(self, by: StaffSession, fields: dict[str, Any]) -> None:
-        if unknown := set(fields.get("events", ())) - self._events:
-            problem = f"没有这些事件：{'、'.join(sorted(unknown))}。应为：{'、'.join(sorted(self._events))}。"
-            raise Invalid(problem, details={"fields": [{"field": "events", "problem": problem}]})
+        if unknown := [n for n, event in enumerate(fields.get("events", ())) if event not in self._events]:
+            problem = f"没有这个事件，应为：{'、'.join(sorted(self._events))}"
+            where = [{"field": f"events.{n}", "problem": problem} for n in unknown]
+            raise Invalid(f"请检查填写的内容。事件：{problem}", details={"fields": where})
         if "url" in fields:
             self._rules.check_url(fields["url"])
         # Codes are prefixes of what lies inside.

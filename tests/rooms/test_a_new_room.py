@@ -113,7 +113,7 @@ async def test_what_it_owes_is_paid_and_in_the_figures_and_its_word_in_the_readi
     figures = (await town.nobody().call("GET", "~/metrics")).text
     assert f'gongzhi_debts_owed{{collection="{THINGS}",kind="describe"}} 0.0' in figures
     missing = await town.services.database[THINGS].count_documents({"state": "lost"})
-    assert f"gongzhi_lost_things {float(missing)}" in figures
+    assert f"\nlost_things {float(missing)}" in figures
     assert f"有 {missing} 件失物待招领。" in (await town.nobody().call("GET", "~/readyz")).json()["warnings"]
 
 

@@ -14,7 +14,7 @@ from core.room import Condition, Debts, PathParameter, PersonalData, Room, Turn,
 from core.services import Services
 from tests.rooms.lost_property.service import INDEXES, SOURCE, THINGS, LostProperty
 
-MISSING = Gauge("gongzhi_lost_things", "Things that are missing", multiprocess_mode="mostrecent")
+MISSING = Gauge("lost_things", "Things that are missing", multiprocess_mode="mostrecent")
 
 
 class LostPropertySettings(Section):
