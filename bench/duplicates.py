@@ -29,7 +29,7 @@ from rich.progress import track
 from rich.table import Table
 
 from core.pictures import Look, hamming, read_picture
-from reports.triage.similarity import Traits, likeness, words_of
+from reports.similarity import Traits, likeness, words_of
 
 STRANGERS = 40_000
 PHOTOS = 600

@@ -24,8 +24,8 @@ from bench.district import long_warned_of
 from core.clock import SHANGHAI, now
 from core.database import Database, ensure_indexes
 from core.ids import new_id
-from reports.lifecycle.table import OPEN
 from reports.search import searchable
+from reports.states import OPEN
 
 Document = dict[str, Any]
 

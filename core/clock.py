@@ -14,7 +14,7 @@ from zoneinfo import ZoneInfo
 
 SHANGHAI = ZoneInfo("Asia/Shanghai")
 
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MILLISECOND = timedelta(milliseconds=1)
 _NS = 1_000_000  # nanoseconds in a millisecond
 
@@ -52,7 +52,7 @@ class Clock:
 
     def now(self) -> datetime:
         """The present moment, aware, UTC, whole milliseconds."""
-        return _EPOCH + self.milliseconds() * _MILLISECOND + self.offset // _MILLISECOND * _MILLISECOND
+        return EPOCH + self.milliseconds() * _MILLISECOND + self.offset // _MILLISECOND * _MILLISECOND
 
     def now_in_database(self) -> dict[str, Any]:
         """The present moment as an aggregation expression: the server's own at the time of the operation."""

@@ -14,7 +14,7 @@ from datetime import UTC, datetime, timedelta
 import structlog
 from pymongo.errors import PyMongoError
 
-from core.clock import clock, steady_ns
+from core.clock import EPOCH, clock, steady_ns
 from core.database import Database
 
 log = structlog.get_logger(__name__)
@@ -24,7 +24,6 @@ MOST_APART = timedelta(minutes=1)
 
 _EVERY = 60.0  # seconds
 _NS = 1_000_000  # nanoseconds in a millisecond
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 class Timekeeper:
@@ -44,7 +43,7 @@ class Timekeeper:
         hello = await self._admin.command("hello")
         answered, machine, ours = steady_ns(), clock.machine_ns() // _NS, clock.milliseconds()
         half = (answered - asked) // 2 // _NS + 1
-        theirs = (hello["localTime"].replace(tzinfo=UTC) - _EPOCH) // timedelta(milliseconds=1) + half
+        theirs = (hello["localTime"].replace(tzinfo=UTC) - EPOCH) // timedelta(milliseconds=1) + half
         if abs(theirs - ours) > half:
             clock.put_forward(theirs - ours)
             log.info("clock.set", milliseconds=theirs - ours)

@@ -17,8 +17,8 @@ from handlers.operations import Route, operation
 from handlers.report_views import state_name
 from places.models import Position
 from reports.intake.orders import AREA, CALLER_PHONE, HOTLINE, ORDER_NUMBER, IntakeService, Order, hotline, order_status
-from reports.lifecycle.table import State
 from reports.models import Partner
+from reports.states import State
 
 PREFIX = "/intake/v1"
 SCOPES: tuple[Scope, ...] = ("intake.hotline", "intake.department")

@@ -39,11 +39,11 @@ from handlers.problems import explain
 from handlers.report_views import is_ready, may_be_public, public_revision
 from reports.catalogue.categories import Catalogue, check_answers
 from reports.lifecycle.guards import closed_at
-from reports.lifecycle.table import OPEN, State
 from reports.lifecycle.timeline import to_citizens
 from reports.models import Category, NewReport, Partner
 from reports.queries import ReportQueries
 from reports.service import ReportService
+from reports.states import OPEN, State
 
 PREFIX = "/open311/v2"
 MAX_REQUESTS = 1000

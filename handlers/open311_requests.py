@@ -14,8 +14,8 @@ from core.clock import now
 from core.errors import BadRequest, Invalid
 from handlers.models import Body, PlainText, Query
 from places.models import Latitude, Longitude
-from reports.lifecycle.table import OPEN, State
 from reports.new_case import MOST_PHOTOS
+from reports.states import OPEN, State
 
 SPAN = timedelta(days=90)
 STATES: dict[str, tuple[State, ...]] = {

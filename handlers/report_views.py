@@ -13,8 +13,8 @@ from core.photos import PhotoService
 from handlers.models import Answer, Moment
 from places.coordinates import CRS, convert
 from reports.lifecycle.running_limit import RunningLimit
-from reports.lifecycle.table import STAFF_STATE_NAMES, STATE_NAMES, State
 from reports.queries import is_late
+from reports.states import STAFF_STATE_NAMES, STATE_NAMES, State
 from worktime.limits import WorkCalendar
 
 

@@ -10,8 +10,8 @@ from handlers.models import Answer, AtLeast, Body, Moment, ObjectId, PlainText, 
 from handlers.report_views import ActionView, DueView, Location, PhotoView, Place, TimelineView
 from places.coordinates import CRS
 from places.models import Position
-from reports.lifecycle.table import State
 from reports.new_case import MOST_PHOTOS, NUMBER_PATTERN
+from reports.states import State
 
 Number = Annotated[str, Field(pattern=f"^{NUMBER_PATTERN}$")]
 PhotoIds = Annotated[list[ObjectId], Field(max_length=MOST_PHOTOS)]

@@ -55,11 +55,12 @@ from reports.catalogue.categories import Catalogue
 from reports.followers import ReportPeople
 from reports.lifecycle.guards import suspended_until, units_of, wanted
 from reports.lifecycle.milestones import milestones
-from reports.lifecycle.table import NOTE_SHOWN, State
+from reports.lifecycle.table import NOTE_SHOWN
 from reports.lifecycle.timeline import to_citizens
 from reports.models import Given, NewReport, Reporter
 from reports.queries import ReportQueries, is_late
 from reports.service import ReportService
+from reports.states import State
 from reports.triage.duplicates import Candidate, Duplicates
 
 PAGE_SIZE = 20

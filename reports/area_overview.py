@@ -13,7 +13,7 @@ from core.paging import key_mark, read_key_mark
 from places.models import Level
 from places.service import PlaceService
 from reports.catalogue.categories import Catalogue
-from reports.lifecycle.table import OPEN
+from reports.states import OPEN
 
 MOST_COUNTED = 10_000
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from pymongo import ASCENDING, DESCENDING, GEOSPHERE, IndexModel
 
+from core.clock import EPOCH
 from core.debts import KINDS_INDEX, OWED_INDEX
-from reports.lifecycle.table import OPEN
-from reports.limits.warnings import EPOCH
 from reports.queries import CLOSED_IN_GRID
+from reports.states import OPEN
 
 _NEWEST = [("created_at", DESCENDING), ("_id", DESCENDING)]
 

@@ -29,9 +29,9 @@ from core.marks import ExportMarks
 from core.workbook import Column, Mark, MarkedWorkbook
 from reports.channels import CHANNELS
 from reports.followers import ReportPeople
-from reports.lifecycle.table import STAFF_STATE_NAMES, State
 from reports.models import reporter_name
 from reports.queries import Filters, ReportQueries, is_late
+from reports.states import STAFF_STATE_NAMES, State
 
 KIND = "report_export"
 COLUMNS = (

@@ -13,9 +13,9 @@ from core.debts import Document
 from core.encryption import Vault, mask_phone
 from core.errors import Conflict, Forbidden, NotFound
 from core.idempotency import Idempotency
-from reports.lifecycle.table import OPEN, STATE_NAMES, State
 from reports.lifecycle.timeline import to_citizens
 from reports.queries import ReportQueries
+from reports.states import OPEN, STATE_NAMES, State
 
 MAX_FOLLOWERS = 500
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from datetime import date, datetime
 from typing import Annotated, Any, ClassVar, Literal
@@ -103,6 +104,11 @@ class RoutingRule(_Data):
         return (not self.categories or category in self.categories) and (
             not self.areas or not set(self.areas).isdisjoint(areas)
         )
+
+
+def first_match(rules: list[RoutingRule], report: Mapping[str, Any]) -> RoutingRule | None:
+    """The first of ``rules`` (in their order) that fits the report's category and areas."""
+    return next((r for r in rules if r.fits(report["category"], report["areas"])), None)
 
 
 @dataclass(frozen=True)

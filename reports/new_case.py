@@ -9,8 +9,8 @@ from typing import Any
 from core.debts import Document
 from reports.channels import CHANNELS
 from reports.lifecycle.milestones import no_milestones
-from reports.lifecycle.table import State
 from reports.search import searchable
+from reports.states import State
 
 NUMBER_PATTERN = r"\d{20}"
 """A case number: division (6), date (8), serial (6)."""

@@ -16,8 +16,8 @@ from core.debts import Document
 from core.errors import NotFound
 from core.paging import newest_first
 from reports.lifecycle.guards import unit_ids
-from reports.lifecycle.table import OPEN, State
 from reports.search import containing
+from reports.states import OPEN, State
 
 # What nobody reads but the search.
 _UNREAD = {"grams": 0, "folded": 0}

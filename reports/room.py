@@ -55,7 +55,8 @@ from reports.intake.order_sheets import KIND as HOTLINE_IMPORT
 from reports.intake.order_sheets import HotlineSheets
 from reports.intake.orders import IntakeService
 from reports.intake.patrol_reports import ReportFindings
-from reports.lifecycle.table import ACTIONS, OPEN, TRANSITIONS
+from reports.lifecycle.table import ACTIONS, TRANSITIONS
+from reports.lifecycle.training_labels import ReportLessons
 from reports.limits.recalculation import DayChanges
 from reports.limits.warnings import TimeLimits
 from reports.new_case import NUMBER_PATTERN
@@ -67,6 +68,7 @@ from reports.settings import escalation_of, policy, working_hours
 from reports.site_checks import tasks
 from reports.site_checks.tasks import SideTasks
 from reports.site_checks.worker import SideTaskJobs
+from reports.states import OPEN
 from reports.statistics import scheme as schemes
 from reports.statistics.monthly_sheet import MonthlySheets
 from reports.statistics.reading import Statistics
@@ -77,7 +79,6 @@ from reports.topics.keeper import TopicKeeper
 from reports.topics.ranking import Topics
 from reports.triage.duplicates import Duplicates
 from reports.triage.suggestions import Suggestions
-from reports.triage.training_labels import ReportLessons
 from reports.worker import ReportJobs
 from worktime import calendar
 from worktime.calendar import CalendarService

@@ -18,7 +18,7 @@ from pymongo.errors import DuplicateKeyError
 
 from accounts.models import StaffSession
 from accounts.staff import StaffService
-from core.clock import clock, now, shanghai
+from core.clock import EPOCH, clock, now, shanghai
 from core.database import Database
 from core.debts import Amendment, Document, owe
 from core.encryption import Vault
@@ -30,18 +30,18 @@ from core.serials import Serials
 from places.service import PlaceService
 from reports.catalogue.categories import Catalogue, check_answers
 from reports.channels import CHANNELS
+from reports.lifecycle.blockers import check_told_apart, free_of, merged_into, room_for
 from reports.lifecycle.guards import Policy, Refusal, Situation, part_of, refused, unit_ids
 from reports.lifecycle.planner import Planner
 from reports.lifecycle.row import Actor as Part
 from reports.lifecycle.running_limit import Escalation
-from reports.lifecycle.table import ACTIONS, OPEN, State, Transition, changed, open_rows, rows, stale_state
+from reports.lifecycle.table import ACTIONS, Transition, changed, open_rows, rows, stale_state
 from reports.lifecycle.timeline import new_entry
-from reports.limits.warnings import EPOCH
 from reports.location import Placing, photo_facts, place_names
 from reports.models import Actor, CameraFinding, Finder, Given, NewReport, Partner, Reporter, System, is_reporter
 from reports.new_case import new_case
 from reports.queries import HIDDEN
-from reports.relations.blockers import check_told_apart, free_of, merged_into, room_for
+from reports.states import OPEN, State
 from worktime.calendar import CalendarService
 
 log = structlog.get_logger(__name__)

@@ -7,8 +7,8 @@ from datetime import time
 
 from core.config import ConfigurationError, Settings
 from reports.lifecycle.guards import Policy
+from reports.lifecycle.required_checks import RequiredChecks
 from reports.lifecycle.running_limit import Escalation, WarningStep
-from reports.site_checks.required import RequiredChecks
 from worktime.calendar import FIRST_YEAR
 from worktime.limits import Limit, WorkCalendar
 

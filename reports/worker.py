@@ -20,9 +20,10 @@ from reports.catalogue.categories import Catalogue
 from reports.channels import CHANNELS
 from reports.lifecycle.guards import wanted
 from reports.lifecycle.milestones import milestones
-from reports.lifecycle.table import STATE_NAMES, State, message_of
-from reports.models import Given, RoutingRule, System, from_partner
+from reports.lifecycle.table import message_of
+from reports.models import Given, System, first_match, from_partner
 from reports.service import ReportService
+from reports.states import STATE_NAMES, State
 
 
 class ReportJobs:
@@ -223,11 +224,6 @@ class ReportJobs:
             earlier = {"$in": [True, *range(1, revision)]}
             await self._collection.update_many({"_id": holding, name: earlier}, {"$unset": {name: ""}})
         return Payment()
-
-
-def first_match(rules: list[RoutingRule], report: Document) -> RoutingRule | None:
-    """The first of ``rules`` (in their order) that fits the report's category and areas."""
-    return next((r for r in rules if r.fits(report["category"], report["areas"])), None)
 
 
 def _after(report: Document, amendment: Amendment) -> Document:

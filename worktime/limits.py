@@ -28,19 +28,18 @@ from __future__ import annotations
 from array import array
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Iterator, Sequence
-from datetime import UTC, date, datetime, time, timedelta
+from datetime import date, datetime, time, timedelta
 from math import lcm
 from typing import Annotated, Literal, NamedTuple, Protocol, Self
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PrivateAttr, model_validator
 
-from core.clock import SHANGHAI
+from core.clock import EPOCH, SHANGHAI
 
 Unit = Literal["urgent_hour", "work_hour", "work_day", "natural_day"]
 Pause = tuple[datetime, datetime | None]
 """From when until when the clock stands still; ``None`` where the end is not known yet."""
 
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
 _HOUR = 3_600_000_000  # microseconds, as everything below
 _DAY = 24 * _HOUR
@@ -343,11 +342,11 @@ def _run(clock: UnitClock, begin: int, finish: int, pauses: Sequence[Pause]) -> 
 
 
 def _micros(moment: datetime) -> int:
-    return (moment - _EPOCH) // _MICROSECOND
+    return (moment - EPOCH) // _MICROSECOND
 
 
 def _moment(micros: int) -> datetime:
-    return _EPOCH + timedelta(microseconds=micros)
+    return EPOCH + timedelta(microseconds=micros)
 
 
 def _merged(pauses: Iterable[Pause]) -> list[tuple[int, int]]:

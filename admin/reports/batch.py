@@ -11,8 +11,8 @@ from handlers.base import BaseHandler
 from handlers.models import Answer
 from handlers.operations import operation
 from reports.batches import MAX_CASES, ReportBatches
-from reports.lifecycle.table import STAFF_STATE_NAMES, State
 from reports.new_case import NUMBER_PATTERN
+from reports.states import STAFF_STATE_NAMES, State
 
 Number = Annotated[str, Field(pattern=f"^{NUMBER_PATTERN}$")]
 

@@ -14,9 +14,9 @@ from handlers.models import Answer, AtLeast, Body, Moment, ObjectId, PlainText
 from places.models import Position
 from reports.lifecycle.guards import units_of
 from reports.lifecycle.milestones import milestones
-from reports.lifecycle.table import STAFF_STATE_NAMES, State
 from reports.models import Child, Given
 from reports.new_case import NUMBER_PATTERN
+from reports.states import STAFF_STATE_NAMES, State
 from reports.triage.duplicates import likely_duplicates
 
 Words = Annotated[PlainText, Field(min_length=1, max_length=500)]

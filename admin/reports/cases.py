@@ -40,10 +40,10 @@ from handlers.report_views import (
 from reports.followers import ReportPeople
 from reports.intake.orders import ORDER_NUMBER
 from reports.lifecycle.guards import unit_ids
-from reports.lifecycle.table import State
 from reports.models import Precision, reporter_name
 from reports.queries import Filters, ReportQueries
 from reports.service import ReportService
+from reports.states import State
 from worktime.calendar import CalendarService
 
 

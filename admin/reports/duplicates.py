@@ -7,8 +7,8 @@ from pydantic import Field
 from admin.reports.cases import CaseHandler, CaseLine
 from handlers.models import Answer
 from handlers.operations import operation
+from reports.lifecycle.blockers import is_earlier
 from reports.queries import ReportQueries
-from reports.relations.blockers import is_earlier
 from reports.triage.duplicates import Duplicates
 
 

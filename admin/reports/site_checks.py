@@ -14,8 +14,8 @@ from handlers.models import Answer, Body, Done, Moment, ObjectId, PlainText, Que
 from handlers.operations import operation
 from handlers.report_views import Location, PhotoView, location_of, photo_view
 from places.models import Position
+from reports.lifecycle.required_checks import KIND_NAMES, Kind
 from reports.queries import ReportQueries
-from reports.site_checks.required import KIND_NAMES, Kind
 from reports.site_checks.tasks import (
     PERMISSION,
     TASK_STATE_NAMES,

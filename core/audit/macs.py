@@ -5,12 +5,12 @@ from __future__ import annotations
 import hashlib
 import hmac
 import json
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
-Document = dict[str, Any]
+from core.clock import EPOCH
 
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+Document = dict[str, Any]
 
 
 class Macs:
@@ -39,6 +39,6 @@ def canonical(value: Any) -> bytes:
 
 def _plain(value: Any) -> Any:
     if isinstance(value, datetime):
-        return {"$ms": (value - _EPOCH) // timedelta(milliseconds=1)}
+        return {"$ms": (value - EPOCH) // timedelta(milliseconds=1)}
     # We store nothing else; what someone else has put there has to have a spelling too, so that it can be refused.
     return {f"${type(value).__name__}": value.hex() if isinstance(value, bytes) else str(value)}

@@ -16,8 +16,8 @@ from core.errors import Conflict, Invalid, NotFound
 from core.versions import change_version, changes_between, stale, version_of
 from reports.catalogue.categories import Catalogue, category_of
 from reports.catalogue.library import StandardLibrary
-from reports.lifecycle.table import OPEN
 from reports.models import Category, Condition
+from reports.states import OPEN
 from worktime.limits import Limit
 
 _AUDITED = ("name", "icon", "order", "hint", "codes", "questions", "conditions", "retired_at")

@@ -19,10 +19,10 @@ from core.idempotency import Once
 from core.photos import PhotoService
 from places.service import PlaceService
 from reports.catalogue.categories import Catalogue
-from reports.lifecycle.table import OPEN
 from reports.models import Finder, Given, NewReport
 from reports.queries import ReportQueries
 from reports.service import ReportService
+from reports.states import OPEN
 
 # Should the step not follow the report because the process dies between them, the case goes the ordinary way then.
 _ROUTE_AFTER = timedelta(minutes=2)

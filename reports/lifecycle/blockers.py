@@ -5,8 +5,9 @@ from __future__ import annotations
 from core.debts import Amendment, Document
 from core.errors import Conflict, Invalid, PreconditionRequired
 from reports.lifecycle.guards import MAX_CHILDREN, MAX_TIMELINE
-from reports.lifecycle.table import HINDRANCES, OPEN, STAFF_STATE_NAMES, State, Transition
+from reports.lifecycle.table import HINDRANCES, Transition
 from reports.models import Given
+from reports.states import OPEN, STAFF_STATE_NAMES, State
 
 
 def free_of(row: Transition) -> Document:

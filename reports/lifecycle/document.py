@@ -11,18 +11,9 @@ from pathlib import Path
 
 from accounts.roles import starting_roles
 from reports.lifecycle.guards import FACTS, Policy, told
-from reports.lifecycle.row import SAME, STAFF_STATE_NAMES, TOLD_REPORTER
-from reports.lifecycle.table import (
-    HELD_BY_UNIT,
-    HINDRANCES,
-    NEED_NAMES,
-    OPEN,
-    STATE_NAMES,
-    TRANSITIONS,
-    Need,
-    State,
-    Transition,
-)
+from reports.lifecycle.row import SAME, TOLD_REPORTER
+from reports.lifecycle.table import HINDRANCES, NEED_NAMES, TRANSITIONS, Need, Transition
+from reports.states import HELD_BY_UNIT, OPEN, STAFF_STATE_NAMES, STATE_NAMES, State
 
 DOCUMENT = Path(__file__).resolve().parents[2] / "docs" / "report-lifecycle.md"
 

@@ -8,8 +8,9 @@ from typing import Any
 from core.debts import Amendment, Document, owe
 from core.errors import Conflict, Invalid
 from reports.lifecycle.guards import FACTS, MAX_CHILDREN
-from reports.lifecycle.table import OPEN, State, Transition
+from reports.lifecycle.table import Transition
 from reports.models import Child
+from reports.states import OPEN, State
 
 MAX_AT_ONCE = 10
 

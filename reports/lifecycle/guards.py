@@ -17,10 +17,11 @@ from typing import Any, get_args
 from accounts.models import StaffSession
 from core.errors import Conflict
 from reports.lifecycle.milestones import milestones
-from reports.lifecycle.row import HINDRANCES, Ask, Fact, State, Transition
+from reports.lifecycle.required_checks import RequiredChecks
+from reports.lifecycle.row import HINDRANCES, Ask, Fact, Transition
 from reports.lifecycle.row import Actor as Part
 from reports.models import Actor, Reporter, System
-from reports.site_checks.required import RequiredChecks
+from reports.states import State
 from worktime.limits import Limit
 
 Document = Mapping[str, Any]

@@ -19,14 +19,16 @@ from core.debts import Amendment, Document, owe
 from core.errors import Invalid
 from core.photos import PhotoService
 from reports.catalogue.categories import Catalogue
-from reports.dispatch.outcome import routed
+from reports.lifecycle import family
 from reports.lifecycle.case_clock import clock_after, end_of
+from reports.lifecycle.dispatch_outcome import routed
 from reports.lifecycle.guards import Policy, units_of
 from reports.lifecycle.milestones import judged_by, marked
 from reports.lifecycle.row import TOLD_REPORTER
 from reports.lifecycle.running_limit import Escalation
-from reports.lifecycle.table import DORMANT, NEED_NAMES, Need, State, Transition
+from reports.lifecycle.table import DORMANT, NEED_NAMES, Need, Transition
 from reports.lifecycle.timeline import new_entry
+from reports.lifecycle.training_labels import lessons
 from reports.location import Place, Placing, before_and_after, moved
 from reports.models import (
     Actor,
@@ -39,8 +41,7 @@ from reports.models import (
     is_reporter,
     published_by_filing,
 )
-from reports.relations import family
-from reports.triage.training_labels import lessons
+from reports.states import State
 from worktime.calendar import CalendarService
 
 # Names stand beside their keys, as they were when they were given: a case is read far more often than it changes.

@@ -13,7 +13,8 @@ from typing import Any, Literal
 from core.debts import Amendment, Document, owe
 from core.errors import Conflict
 from core.ids import new_id
-from reports.lifecycle.row import State, Transition
+from reports.lifecycle.row import Transition
+from reports.states import State
 
 Kind = Literal["pre_filing_check", "closing_check"]
 KIND_NAMES: dict[Kind, str] = {"pre_filing_check": "核实", "closing_check": "核查"}

@@ -12,36 +12,18 @@ from typing import Any
 from accounts.models import StaffSession
 from core.errors import Conflict
 from reports.lifecycle.guards import Situation, part_of, refused, stale_version
-from reports.lifecycle.row import (
-    HELD_BY_UNIT,
-    HINDRANCES,
-    NEED_NAMES,
-    OPEN,
-    SAME,
-    STAFF_STATE_NAMES,
-    STATE_NAMES,
-    UNMERGED,
-    Actor,
-    Need,
-    State,
-    Told,
-    Transition,
-)
+from reports.lifecycle.row import HINDRANCES, NEED_NAMES, SAME, Actor, Need, Told, Transition
+from reports.states import OPEN, STAFF_STATE_NAMES, STATE_NAMES, UNMERGED, State
 
 __all__ = [
     "ACTIONS",
     "DORMANT",
-    "HELD_BY_UNIT",
     "HINDRANCES",
     "NEED_NAMES",
     "NOTE_SHOWN",
-    "OPEN",
-    "STAFF_STATE_NAMES",
-    "STATE_NAMES",
     "TRANSITIONS",
     "Actor",
     "Need",
-    "State",
     "Told",
     "Transition",
     "changed",

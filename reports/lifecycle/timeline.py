@@ -9,8 +9,8 @@ from datetime import datetime
 
 from core.debts import Document
 from core.ids import new_id
-from reports.lifecycle.table import State
 from reports.models import Actor, CameraFinding, Finder, Partner, Reporter, System
+from reports.states import State
 
 
 def new_entry(

@@ -22,9 +22,9 @@ from core.debts import Amendment, Document, Payment, owe
 from reports.lifecycle.guards import Policy
 from reports.lifecycle.milestones import milestones
 from reports.lifecycle.running_limit import RunningLimit, stored
-from reports.lifecycle.table import OPEN, State
 from reports.lifecycle.timeline import new_entry
 from reports.limits.warnings import BY, local
+from reports.states import OPEN, State
 from worktime.calendar import CalendarService
 from worktime.limits import Limit, WorkCalendar, due_at
 

@@ -8,27 +8,26 @@ many workers look, and wherever one is killed, each warning is given once. Nothi
 from __future__ import annotations
 
 import asyncio
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 
 import structlog
 from pymongo import ASCENDING
 from pymongo.errors import PyMongoError
 
-from core.clock import clock, now, shanghai
+from core.clock import EPOCH, clock, now, shanghai
 from core.database import Database
 from core.debts import Amendment, Document, Payment, owe
 from core.timekeeper import Timekeeper
 from notices.inbox import StaffInbox, role_addresses
 from reports.lifecycle.running_limit import Escalation, RunningLimit
-from reports.lifecycle.table import OPEN, State
 from reports.lifecycle.timeline import new_entry
 from reports.models import System
+from reports.states import OPEN, State
 from worktime.calendar import CalendarService
 from worktime.limits import WorkCalendar
 
 log = structlog.get_logger(__name__)
 
-EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _BATCH = 100
 _AT_ONCE = 8
 _PUT_OFF = timedelta(hours=1)

@@ -4,7 +4,7 @@ The merged case is one update: it becomes ``merged``, names where it went, and o
 bringing its people and its evidence to the other case, in one update of that.
 
 **No circles.** A case is merged only into one that was reported earlier
-(:func:`reports.relations.blockers.is_earlier`), which never changes. Every step along ``merged_into`` therefore goes
+(:func:`reports.lifecycle.blockers.is_earlier`), which never changes. Every step along ``merged_into`` therefore goes
 back in time, whoever merges what into what at the same moment, and no lock is needed. It is also what the time limit
 asks for: the clock of whoever reported first goes on, and merging cannot set it back.
 
@@ -22,9 +22,10 @@ from typing import Any
 from core.clock import now
 from core.database import Database
 from core.debts import Amendment, Document, Payment, Postponed, owe
-from reports.lifecycle.table import STATE_NAMES, State, rows
+from reports.lifecycle.table import rows
 from reports.models import Given, System
 from reports.service import ReportService
+from reports.states import STATE_NAMES, State
 
 _GIVEN_UP = (State.VOID, State.WITHDRAWN)
 _TRIES = 8

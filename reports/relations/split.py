@@ -19,11 +19,12 @@ from pymongo.errors import DuplicateKeyError
 from core.clock import now
 from core.database import Database
 from core.debts import Amendment, Document, Payment, Postponed, owe
-from reports.lifecycle.table import OPEN, STAFF_STATE_NAMES, STATE_NAMES, State, rows
+from reports.lifecycle.table import rows
 from reports.lifecycle.timeline import new_entry
 from reports.models import System
 from reports.new_case import new_case
 from reports.service import ReportService
+from reports.states import OPEN, STAFF_STATE_NAMES, STATE_NAMES, State
 
 _TRIES = 8
 

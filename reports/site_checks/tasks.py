@@ -25,7 +25,7 @@ from core.errors import Conflict, Invalid, NotFound
 from core.paging import newest_first
 from core.photos import PhotoService
 from places.coordinates import LonLat, distance
-from reports.site_checks.required import KIND_NAMES, Kind
+from reports.lifecycle.required_checks import KIND_NAMES, Kind
 
 PERMISSION = "side_task.answer"
 """What a collector holds."""

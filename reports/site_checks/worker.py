@@ -18,12 +18,13 @@ from core.config_sections import SideTasks as SideTaskSettings
 from core.database import Database
 from core.debts import Amendment, Document, Payment, Postponed, owe
 from core.ids import new_id
-from reports.lifecycle.table import State, rows
+from reports.lifecycle.required_checks import KIND_NAMES
+from reports.lifecycle.table import rows
 from reports.lifecycle.timeline import new_entry
 from reports.models import System
 from reports.service import ReportService
-from reports.site_checks.required import KIND_NAMES
 from reports.site_checks.tasks import UNFINISHED, VERDICTS, TaskState, given_up_by
+from reports.states import State
 
 _TRIES = 8
 _MOST_OFFERED = 200

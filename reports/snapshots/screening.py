@@ -23,12 +23,12 @@ from core.metrics import SNAPSHOTS
 from inference.model_files import ModelUnavailable
 from inference.model_health import WAITING
 from inference.service import InferenceService
-from reports.lifecycle.table import OPEN
 from reports.queries import ReportQueries
 from reports.service import ReportService
 from reports.snapshots.cameras import CameraService
 from reports.snapshots.models import FilterReason
 from reports.snapshots.rules import named_by_camera, sieve, weigh
+from reports.states import OPEN
 
 log = structlog.get_logger(__name__)
 

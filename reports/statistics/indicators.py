@@ -19,7 +19,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from reports.lifecycle.milestones import milestones
-from reports.lifecycle.table import State
+from reports.states import State
 
 Basis = Literal["reported", "dispatch", "handle", "close", "answer"]
 """What a case is counted by; each gives it one moment, whose day (Asia/Shanghai) it counts to."""

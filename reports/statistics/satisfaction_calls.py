@@ -19,9 +19,9 @@ from core.database import Database
 from core.debts import Amendment, Document, owe
 from core.errors import Conflict, Forbidden
 from reports.lifecycle.guards import MAX_TIMELINE, TIMELINE_FULL, stale_version
-from reports.lifecycle.table import STAFF_STATE_NAMES, State
 from reports.lifecycle.timeline import new_entry
 from reports.queries import ReportQueries
+from reports.states import STAFF_STATE_NAMES, State
 
 ASKED_WHEN = (State.CLOSED, State.RATED)
 """The states in which there is a result to ask about."""

@@ -33,7 +33,7 @@ from core.debts import Document
 from core.errors import Conflict
 from core.ids import new_id
 from core.leadership import Leadership
-from reports.lifecycle.table import State
+from reports.states import State
 from reports.topics.model import QUIET_DAYS, Item, Topic, TopicModel, Vocabulary
 
 log = structlog.get_logger(__name__)

@@ -22,7 +22,7 @@ from typing import Any, Final
 from zlib import crc32
 
 from places.coordinates import LonLat, distance
-from reports.triage.similarity import words_of
+from reports.similarity import words_of
 
 BUCKETS: Final = 1 << 18
 CHARACTERS: Final = 120

@@ -3,7 +3,7 @@
 **What is looked at.** Open cases in the circle of ``similar_metres``, reported within ``similar_days`` of each other,
 read from an index that holds open cases alone, nearest first, at most :data:`MOST`: a circle with five hundred open
 cases is looked at whole, and of more it is the farthest that are left out. All are compared by
-:func:`reports.triage.similarity.likeness`, first without what a network saw in their photos; for the best
+:func:`reports.similarity.likeness`, first without what a network saw in their photos; for the best
 :data:`LOOKED_INTO` that is fetched too.
 
 Parts of one case (its children, their parent, each other) are no duplicates, though all else of them is the same.
@@ -23,9 +23,9 @@ from core.debts import Amendment, Document, Payment
 from core.photos import PhotoService
 from core.pictures import Look
 from reports.lifecycle.guards import unit_ids
-from reports.lifecycle.table import OPEN
 from reports.queries import ReportQueries
-from reports.triage.similarity import Likeness, Traits, likeness, words_of
+from reports.similarity import Likeness, Traits, likeness, words_of
+from reports.states import OPEN
 
 MOST: Final = 600
 """Open cases that are compared at most."""

@@ -25,11 +25,10 @@ from inference.predictions import NO_PROBLEM, Judgement, combined
 from inference.service import InferenceService
 from inference.suggestion import UNSORTED, Suggestion, suggestion
 from reports.catalogue.categories import Catalogue
-from reports.lifecycle.table import State
-from reports.models import Given, Reporter, System
+from reports.models import Given, Reporter, System, first_match
 from reports.queries import ReportQueries
 from reports.service import ReportService
-from reports.worker import first_match
+from reports.states import State
 
 _HISTORY = timedelta(days=365)
 _ASKING = "能看清问题的照片，或说明是什么问题、在什么位置（现有照片中未识别出问题）"

@@ -14,8 +14,8 @@ from core.audit.macs import Macs
 from core.audit.verification import verify
 from core.clock import now
 from core.ids import new_id
-from reports.lifecycle.table import STATE_NAMES
 from reports.service import ReportService
+from reports.states import STATE_NAMES
 from tests.api.support import collector, problem
 from tests.clock import unmoved_clock, wait
 from tests.crash.fault_injection import Mortal

@@ -17,8 +17,8 @@ from PIL import Image, ImageFilter
 from core.clock import now, shanghai
 from core.ids import new_id
 from reports.search import grams
+from reports.similarity import Traits, words_of
 from reports.triage.duplicates import INDEX, MOST, Duplicates
-from reports.triage.similarity import Traits, words_of
 from tests.api.support import cost, problem, seen
 from tests.district import INSIDE, District, location, open_district
 from tests.timing import PATIENCE

@@ -8,10 +8,10 @@ from itertools import count
 
 import pytest_asyncio
 
-from reports.relations.blockers import is_earlier
+from reports.lifecycle.blockers import is_earlier
 from reports.service import ReportService
+from reports.similarity import Likeness
 from reports.triage.duplicates import _order
-from reports.triage.similarity import Likeness
 from tests.api.support import problem
 from tests.district import INSIDE, location
 from tests.timing import until

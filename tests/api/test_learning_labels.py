@@ -7,7 +7,7 @@ from typing import Any
 
 from core.ids import new_id
 from inference.labels import LabelService
-from reports.triage.training_labels import ReportLessons, photo_label
+from reports.lifecycle.training_labels import ReportLessons, photo_label
 from tests.district import District
 from tests.timing import until
 

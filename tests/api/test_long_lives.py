@@ -10,11 +10,10 @@ import pytest
 import pytest_asyncio
 
 from accounts.models import StaffSession
-from core.clock import now, shanghai
+from core.clock import EPOCH, now, shanghai
 from core.ids import new_id
 from reports.catalogue.categories import Catalogue
 from reports.followers import ReportPeople
-from reports.limits.warnings import EPOCH
 from reports.queries import Filters, staff_query
 from reports.service import ReportService
 from tests.api.support import collector, problem

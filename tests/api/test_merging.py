@@ -13,11 +13,11 @@ import pytest
 from core.clock import now
 from core.debts import owe
 from core.ids import new_id
+from reports.lifecycle import blockers as relations
 from reports.lifecycle import planner as planning
-from reports.lifecycle.table import State
 from reports.queries import ReportQueries
-from reports.relations import blockers as relations
 from reports.service import ReportService
+from reports.states import State
 from tests.api.support import accept_all, collector, problem, seen
 from tests.district import Client, District, open_district
 from tests.timing import until

@@ -24,10 +24,11 @@ from places.coordinates import CRS
 from places.models import Position
 from reports.lifecycle.guards import MAX_CHILDREN, MAX_TIMELINE
 from reports.lifecycle.milestones import no_milestones
-from reports.lifecycle.table import TRANSITIONS, State, Transition
+from reports.lifecycle.required_checks import RequiredChecks
+from reports.lifecycle.table import TRANSITIONS, Transition
 from reports.models import Child, Given, Reporter
 from reports.service import ReportService
-from reports.site_checks.required import RequiredChecks
+from reports.states import State
 from tests.api.support import problem
 from tests.district import INSIDE, District, picture
 

@@ -15,8 +15,8 @@ from accounts.staff_locations import StaffPositions
 from core.debts import Amendment
 from core.ids import new_id
 from places.service import PlaceService
+from reports.lifecycle.required_checks import RequiredChecks
 from reports.service import ReportService
-from reports.site_checks.required import RequiredChecks
 from reports.site_checks.tasks import SideTasks
 from tests.api.support import collector, problem
 from tests.clock import later

@@ -24,9 +24,10 @@ from places.service import PlaceService
 from reports.lifecycle.guards import FACTS, Situation, missing
 from reports.lifecycle.milestones import no_milestones
 from reports.lifecycle.row import Fact
-from reports.lifecycle.table import TRANSITIONS, Need, State, Transition
+from reports.lifecycle.table import TRANSITIONS, Need, Transition
 from reports.models import Reporter
 from reports.service import ReportService
+from reports.states import State
 from tests.api.support import fields, problem, seen
 from tests.district import Client, District, location, open_district
 from tests.lifecycle.calls import CITIZENS_FORM, PATHS

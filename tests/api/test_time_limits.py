@@ -11,10 +11,10 @@ import pytest_asyncio
 
 from accounts.models import NewStaff
 from accounts.staff import StaffService
-from core.clock import SHANGHAI, now, shanghai
+from core.clock import EPOCH, SHANGHAI, now, shanghai
 from core.ids import new_id
 from reports.lifecycle.running_limit import Escalation, WarningStep
-from reports.limits.warnings import EPOCH, TimeLimits
+from reports.limits.warnings import TimeLimits
 from server.services import open_services
 from tests.api.support import problem
 from tests.api.time_limits_support import (

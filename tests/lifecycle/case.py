@@ -11,8 +11,9 @@ from typing import Any
 
 from core.clock import now, shanghai
 from reports.lifecycle.case_clock import end_of
-from reports.lifecycle.table import OPEN, State, Transition
+from reports.lifecycle.table import Transition
 from reports.models import Condition
+from reports.states import OPEN, State
 from tests.lifecycle.calls import ANSWERS, CATEGORIES, REPORTER, STAFF, Kind
 from tests.seeding import UNITS
 from worktime.limits import Limit, WorkCalendar, due_at

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from core.debts import Document
-from reports.lifecycle.table import State
+from reports.states import State
 from tests.lifecycle.case import Case
 
 _COUNTED = {

@@ -13,8 +13,9 @@ from typing import Any
 
 from core.clock import now, shanghai
 from reports.lifecycle import table as rules
-from reports.lifecycle.table import ACTIONS, DORMANT, OPEN, State, Transition
+from reports.lifecycle.table import ACTIONS, DORMANT, Transition
 from reports.queries import HIDDEN
+from reports.states import OPEN, State
 from tests.lifecycle.calls import (
     ANSWERS,
     CATEGORIES,

@@ -15,8 +15,9 @@ from typing import Any
 
 from core.clock import SHANGHAI, now
 from core.debts import Document
-from reports.lifecycle.table import ACTIONS, TRANSITIONS, State, Transition
+from reports.lifecycle.table import ACTIONS, TRANSITIONS, Transition
 from reports.service import ReportService
+from reports.states import State
 from tests.clock import move_to, wait
 from tests.lifecycle.calls import (
     CITIZENS,

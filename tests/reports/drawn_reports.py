@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from core.clock import now
 from reports.lifecycle.milestones import no_milestones
-from reports.lifecycle.table import State
+from reports.states import State
 from reports.statistics.reading import By, Selection
 
 STREETS = ("990101001", "990101002")

@@ -18,18 +18,8 @@ from notices.models import Event
 from reports.lifecycle import document as lifecycle_document
 from reports.lifecycle.document import DOCUMENT, diagram, document
 from reports.lifecycle.row import Ask
-from reports.lifecycle.table import (
-    ACTIONS,
-    HELD_BY_UNIT,
-    NEED_NAMES,
-    OPEN,
-    STATE_NAMES,
-    TRANSITIONS,
-    Need,
-    State,
-    Told,
-    Transition,
-)
+from reports.lifecycle.table import ACTIONS, NEED_NAMES, TRANSITIONS, Need, Told, Transition
+from reports.states import HELD_BY_UNIT, OPEN, STATE_NAMES, State
 from server.rooms import ROOMS
 
 PERMISSIONS = frozenset(p for role in starting_roles() for p in role.permissions)

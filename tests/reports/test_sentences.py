@@ -6,9 +6,10 @@ import string
 from dataclasses import replace
 
 from core.wechat.templates import THING_LENGTH
-from reports.lifecycle.row import SAME, STAFF_STATE_NAMES, STATE_NAMES, TYPED
-from reports.lifecycle.table import NOTE_SHOWN, TRANSITIONS, State, Transition, message_of
+from reports.lifecycle.row import SAME, TYPED
+from reports.lifecycle.table import NOTE_SHOWN, TRANSITIONS, Transition, message_of
 from reports.lifecycle.timeline import to_citizens
+from reports.states import STAFF_STATE_NAMES, STATE_NAMES, State
 
 
 def leaks(row: Transition) -> set[str]:

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from core.pictures import Look
-from reports.triage.similarity import Traits, likeness, words_of
+from reports.similarity import Traits, likeness, words_of
 
 _DAY = datetime(2026, 11, 20, 8, tzinfo=UTC)
 _TEXT = st.text(st.sampled_from("人行道上有一堆垃圾没人清理井盖坏了路灯不亮请尽快处理，3号"), max_size=60)

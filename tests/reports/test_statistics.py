@@ -20,7 +20,7 @@ from core.errors import Conflict
 from core.ids import new_id
 from reports.__main__ import main
 from reports.lifecycle.milestones import no_milestones
-from reports.lifecycle.table import State
+from reports.states import State
 from reports.statistics.indicators import COUNTS
 from reports.statistics.reading import Selection
 from reports.statistics.recount import Recount, collections

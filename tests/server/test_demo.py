@@ -26,9 +26,10 @@ from places.coordinates import LonLat, distance
 from places.models import Level
 from places.service import PlaceService
 from reports.catalogue.categories import Catalogue, check_answers, starting_categories
-from reports.lifecycle.table import ACTIONS, OPEN, State
+from reports.lifecycle.table import ACTIONS
 from reports.service import ReportService
 from reports.snapshots.services import SnapshotServices
+from reports.states import OPEN, State
 from reports.worker import ReportJobs
 from sandbox.application import Sandbox
 from sandbox.settings import Settings as SandboxSettings
