@@ -44,3 +44,11 @@ def test_two_rooms_cannot_have_the_same_collection_parameter_or_section():
         path_parameters_of((*ROOMS, again))
     with pytest.raises(ValueError, match="server"):
         settings_of([Room(name="mine", settings={"server": type(settings_of(ROOMS)().server)})])
+
+
+def test_every_decision_is_in_the_index_with_its_title():
+    folder = ROOT / "docs/decisions"
+    index = (folder / "README.md").read_text("utf-8").lower()
+    for file in sorted(folder.glob("0*.md")):
+        title = re.sub(r"^# 0*\d+[.:] ", "", file.read_text("utf-8").partition("\n")[0])
+        assert f"[{title.lower()}]({file.name})" in index, "a line is missing in docs/decisions/README.md"
