@@ -12,6 +12,7 @@ loop use :func:`asyncio.to_thread`, and the processor is then shared, since Typs
 from __future__ import annotations
 
 import json
+import re
 from base64 import b64encode
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -42,7 +43,11 @@ _SHEET = {False: (210.0, 297.0), True: (297.0, 210.0)}  # A4 in millimetres, by 
 _LEAST_MODULE = 0.3  # millimetres: what an ordinary phone still reads from paper at arm's length
 _SVG = '<svg xmlns="http://www.w3.org/2000/svg"'
 _SEAL_CODE = 26.0  # millimetres
-_TEXT, _BESIDE_NAMES, _WIDEST_NAMES = 3.71, 5.5, 60.0  # millimetres: a square, its cell's insets, a column of names
+_LATIN_RUN, _BREAK = re.compile("[!-~]{4,}"), "\u200b"  # the mark is never in a text: it is not seen
+_POINT = 25.4 / 72  # millimetres
+# As in pdf.typ, in millimetres: what the page's margins, and what a cell's insets, take from its width.
+_MARGINS, _FACT_INSETS, _CELL_INSETS = 44.0, 5.0, 4.0
+_TEXT, _CELL_TEXT, _WIDEST_NAMES = 10.5, 9.0, 60.0  # points, points, millimetres of a column of names
 _UNPRINTED = 5  # millimetres at each edge of a page that printers leave empty
 _LABEL_TEXT, _LEAST_LABEL_TEXT, _LABEL_LINE = 3.2, 2.1, 4.4  # millimetres: letters, and from line to line
 
@@ -152,8 +157,9 @@ class Document:
 def render(document: Document) -> bytes:
     """``document`` as a PDF. Raises :class:`Invalid`, in Chinese, for what is too long, and for a payload or a picture
     that cannot be drawn."""
+    room = _SHEET[document.landscape][0] - _MARGINS
     blocks: list[dict[str, Any]] = [{"kind": "heading", "level": 1, "text": printable(document.title)}]
-    blocks += [_drawn(block) for block in document.blocks]
+    blocks += [_drawn(block, room) for block in document.blocks]
     rows = sum(len(block["rows"]) for block in blocks if "rows" in block)
     if rows > MOST_ROWS:
         raise Invalid(f"表格共 {rows} 行，一份文件最多 {MOST_ROWS} 行，请缩小范围或导出为表格文件")
@@ -256,31 +262,33 @@ def _drawn_label(label: Label, sheet: LabelSheet) -> dict[str, Any]:
     return {"svg": _code_svg(label.payload, sheet.level, sheet.code, quick=True), "lines": lines}
 
 
-def _drawn(block: Block) -> dict[str, Any]:
-    """A block as the layout takes it. Pictures, too, come as SVG: only text can be handed over."""
+def _drawn(block: Block, room: float) -> dict[str, Any]:
+    """A block as the layout takes it; ``room`` is the width of the page within its margins. Pictures, too, come as SVG:
+    only text can be handed over."""
     match block:
         case Heading():
             return {"kind": "heading", "level": 2, "text": printable(block.text)}
         case Paragraph():
             return {
                 "kind": "paragraph",
-                "text": printable(block.text),
+                "text": _breakable(block.text, block.size, room),
                 "align": block.align,
                 "indent": block.indent,
                 "size": block.size,
             }
         case Facts():
-            rows = [[printable(name), printable(value)] for name, value in block.rows]
-            widest = max((width(name) for name, _ in rows), default=0) * _TEXT
-            return {"kind": "facts", "rows": rows, "names": min(widest + _BESIDE_NAMES, _WIDEST_NAMES)}
+            widest = max((width(printable(name)) for name, _ in block.rows), default=0) * _TEXT * _POINT
+            names = min(widest + _FACT_INSETS + 0.5, _WIDEST_NAMES)
+            rooms = [names - _FACT_INSETS, room - names - _FACT_INSETS]
+            return {"kind": "facts", "rows": [_cells(row, _TEXT, rooms) for row in block.rows], "names": names}
         case Table():
+            shares = sum(column.width for column in block.columns)
+            rooms = [room * column.width / shares - _CELL_INSETS for column in block.columns]
             return {
                 "kind": "table",
-                "columns": [
-                    {"heading": printable(column.heading), "width": column.width, "align": column.align}
-                    for column in block.columns
-                ],
-                "rows": [[printable(text) for _, text in zip(block.columns, row, strict=True)] for row in block.rows],
+                "columns": [{"width": column.width, "align": column.align} for column in block.columns],
+                "head": _cells([column.heading for column in block.columns], _CELL_TEXT, rooms),
+                "rows": [_cells(row, _CELL_TEXT, rooms) for row in block.rows],
             }
         case Picture():
             return _drawing(_picture_svg(block.data), block.width_mm, block.alt, block.at)
@@ -299,6 +307,19 @@ def _drawn(block: Block) -> dict[str, Any]:
             return {"kind": "space", "height": block.height_mm}
         case NewPage():
             return {"kind": "newpage"}
+
+
+def _cells(texts: Sequence[str], size: float, rooms: Sequence[float]) -> list[str]:
+    return [_breakable(text, size, room) for text, room in zip(texts, rooms, strict=True)]
+
+
+def _breakable(text: str, size: float, room: float) -> str:
+    """``text`` as it is printed, with a mark wherever a number or an address too long for a line may be broken."""
+
+    def marked(run: re.Match[str]) -> str:
+        return _BREAK.join(run[0]) if width(run[0]) * size * _POINT > room else run[0]
+
+    return _LATIN_RUN.sub(marked, printable(text))
 
 
 def _code_svg(payload: str, level: qr.Level, side_mm: float, *, quick: bool = False) -> str:
