@@ -14,10 +14,11 @@ from accounts.models import StaffSession
 from core.errors import Forbidden
 
 GRANT_ANY = "staff.grant_any"
-POWERS = frozenset({"staff.manage", GRANT_ANY, "role.manage", "audit.view"})
-"""Administering accounts, ruling what roles may do, and auditing both (三权分立): whoever holds one of them can neither
-give themselves another nor have it lent. Source: GB/T 22239 level 3, 8.1.5.1 to 8.1.5.3 (system, audit and security
-management)."""
+APART = frozenset({"staff.manage", "role.manage", "audit.view"})
+"""Administering accounts, ruling what roles may do, and auditing both (三权分立): nobody comes to hold two of them, by
+one role or several. Source: GB/T 22239 level 3, 8.1.5.1 to 8.1.5.3 (system, audit and security management)."""
+POWERS = APART | {GRANT_ANY}
+"""What is given by its holders alone, and is not lent."""
 
 
 def check_grant(by: StaffSession, permissions: Iterable[str]) -> None:
@@ -31,6 +32,13 @@ def check_grant(by: StaffSession, permissions: Iterable[str]) -> None:
             code="CANNOT_GRANT",
             details={"permissions": sorted(beyond)},
         )
+
+
+def brings_together(before: Iterable[str], after: Iterable[str]) -> bool:
+    """Whether who could do ``before`` and can do ``after`` has come to hold another power besides one of
+    :data:`APART`; who held several all along goes on."""
+    held = APART.intersection(after)
+    return len(held) > 1 and not held <= set(before)
 
 
 def check_district_wide(by: StaffSession, division: str) -> None:

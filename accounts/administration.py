@@ -92,7 +92,7 @@ class StaffAdministration:
         """Make an account: (it, its first password, which is not shown again and has to be changed).
 
         Raises :class:`Invalid` for an unknown role, unit or area, :class:`Forbidden` for what is beyond ``by``'s reach
-        and :class:`Conflict` for a user name that is taken.
+        and :class:`Conflict` for a user name that is taken or roles that hold two powers (``POWERS_APART``).
         """
         await self._check(by, person.roles, person.areas, person.unit_id)
         password, fields = await self._passwords.initial()
@@ -105,10 +105,11 @@ class StaffAdministration:
                 changes=changes_between({}, document, ("username", *_AUDITED)),
             )
         ]
-        try:
-            await self._accounts.insert_one(document)
-        except DuplicateKeyError:
-            raise username_taken() from None
+        async with self._administrators.kept(changed_account=document):
+            try:
+                await self._accounts.insert_one(document)
+            except DuplicateKeyError:
+                raise username_taken() from None
         return document, password
 
     async def change(self, by: StaffSession, staff_id: str, version: int, wanted: dict[str, Any]) -> Document:

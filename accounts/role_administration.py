@@ -8,7 +8,7 @@ from typing import Any
 from pymongo import ASCENDING
 from pymongo.errors import DuplicateKeyError
 
-from accounts.admin_scope import check_grant
+from accounts.admin_scope import POWERS, check_grant
 from accounts.administrators import Administrators
 from accounts.models import Role, StaffSession
 from core.audit import owe_audit
@@ -43,14 +43,17 @@ class RoleAdministration:
         return [(role, held.get(role["_id"], 0)) async for role in self._roles.find().sort("_id", ASCENDING)]
 
     async def create(self, by: StaffSession, role: Role) -> Document:
-        """Add a role. Raises :class:`Invalid`, :class:`Forbidden` and :class:`Conflict` (``KEY_TAKEN``)."""
+        """Add a role. Raises :class:`Invalid`, :class:`Forbidden` and :class:`Conflict` (``KEY_TAKEN``,
+        ``POWERS_APART``)."""
         self._check(by, role.permissions)
+        _check_second_factor({"permissions": []}, role.model_dump())
         document = {"_id": role.key, **role.model_dump(exclude={"key"}), "version": 1}
         document["owed"] = [self._audit("role.create", by, {}, document)]
-        try:
-            await self._roles.insert_one(document)
-        except DuplicateKeyError:
-            raise Conflict("这个角色代码已有人使用，请换一个。", code="KEY_TAKEN") from None
+        async with self._administrators.kept(changed_role=role):
+            try:
+                await self._roles.insert_one(document)
+            except DuplicateKeyError:
+                raise Conflict("这个角色代码已有人使用，请换一个。", code="KEY_TAKEN") from None
         return document
 
     async def change(self, by: StaffSession, key: str, version: int, wanted: dict[str, Any]) -> Document:
@@ -58,11 +61,13 @@ class RoleAdministration:
         request of everybody who has it.
 
         Raises :class:`Forbidden` (``CANNOT_GRANT``) where the role permits more than ``by`` holds, before or after, and
-        whatever of it is changed; :class:`Conflict` (``STALE``; ``LAST_ADMINISTRATOR`` where nobody would be left to
-        mend it).
+        whatever of it is changed; :class:`Invalid` (``SECOND_FACTOR_KEPT``) where a power would be had without a second
+        factor; :class:`Conflict` (``STALE``; ``LAST_ADMINISTRATOR`` where nobody would be left to mend it;
+        ``POWERS_APART`` where somebody would hold two powers).
         """
         before = await self._ours(by, key, version, wanted.get("permissions", ()))
         after = {**before, **wanted}
+        _check_second_factor(before, after)
         role = Role(key=key, **{name: after[name] for name in ("name", "permissions")})
         async with self._administrators.kept(changed_role=role):
             return await self._put(by, "role.change", before, version, wanted)
@@ -133,6 +138,18 @@ class RoleAdministration:
             subject=by.named(),
             object_={"kind": "role", "id": after["_id"], "name": after["name"]},
             changes=changes_between(before, after, _AUDITED),
+        )
+
+
+def _check_second_factor(before: Document, after: Document) -> None:
+    """Raise :class:`Invalid` when a power is given without the demand for a second factor, or loses it."""
+    powers = POWERS.intersection(after["permissions"])
+    kept = powers <= set(before["permissions"]) and not before.get("requires_totp")
+    if powers and not after.get("requires_totp") and not kept:
+        raise Invalid(
+            "能管理账号、角色或查看审计日志的角色，须要求动态验证码登录。",
+            code="SECOND_FACTOR_KEPT",
+            details={"permissions": sorted(powers)},
         )
 
 

@@ -95,7 +95,8 @@ class StaffRoles(BaseHandler):
         errors=(409,),
     )
     async def post(self, body: NewRole) -> RoleAccount:
-        """By a district administrator, of permissions that they hold (or any work, with staff.grant_any)."""
+        """By a district administrator, of permissions that they hold (or any work, with staff.grant_any). 409
+        POWERS_APART for two powers in one; 422 SECOND_FACTOR_KEPT for a power without a second factor."""
         permissions = list(dict.fromkeys(body.permissions))
         role = await self.services[RoleAdministration].create(
             self.staff, Role(**{**body.model_dump(), "permissions": permissions})
@@ -119,7 +120,8 @@ class StaffRole(BaseHandler):
     )
     async def patch(self, role_key: str, body: RoleChange) -> RoleAccount:
         """Holds from the next request of everybody who has it. 403 CANNOT_GRANT where it permits more than one holds,
-        409 LAST_ADMINISTRATOR where nobody could undo it."""
+        409 LAST_ADMINISTRATOR where nobody could undo it, 409 POWERS_APART where somebody would hold two powers, 422
+        SECOND_FACTOR_KEPT where a power would be had without a second factor."""
         wanted = body.model_dump(exclude_none=True, exclude={"version"})
         await self.services[RoleAdministration].change(self.staff, role_key, body.version, wanted)
         self.services.wake("roles")

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
-from accounts.admin_scope import POWERS
+from accounts.admin_scope import APART, POWERS
 from accounts.administration import StaffAdministration
 from accounts.delegation import DelegationService
 from accounts.models import NewStaff, Role, StaffSession
@@ -213,7 +213,7 @@ async def empties_role(world: World) -> Any:
 
 async def creates_role(world: World) -> Any:
     """Make a role that permits what is wanted."""
-    made = Role(key=new_key(), name=NAME, permissions=sorted(world.wanted.permissions))
+    made = Role(key=new_key(), name=NAME, permissions=sorted(world.wanted.permissions), requires_totp=True)
     world.ids["made role"] = made.key
     return await world.district.services[RoleAdministration].create(world.by, made)
 
@@ -268,7 +268,23 @@ def strengths(most: int) -> st.SearchStrategy[Strength]:
     )
 
 
-REFUSALS = {"CANNOT_GRANT", "OUT_OF_REACH", "NO_SUCH_STAFF", "NO_SUCH_DELEGATION"}
+def together(act: str, world: World) -> bool:
+    """Whether the act brings powers together that are kept apart, said another way than the product says it."""
+    wanted = len(APART & world.wanted.permissions)
+    both = APART & (world.target.permissions | world.wanted.permissions)
+    if act in ("staff: create", "role: create"):
+        return wanted == 2
+    if act == "staff: roles":
+        return wanted == 2 and both != APART & world.target.permissions
+    return act == "role: widen" and len(both) > 1 and both != APART & world.wanted.permissions
+
+
+def bare(act: str, world: World) -> bool:
+    """Whether the act would have a power without a second factor."""
+    return act == "role: no second factor" and not POWERS.isdisjoint(world.wanted.permissions)
+
+
+REFUSALS = {"POWERS_APART", "SECOND_FACTOR_KEPT", "CANNOT_GRANT", "OUT_OF_REACH", "NO_SUCH_STAFF", "NO_SUCH_DELEGATION"}
 
 
 async def lets(world: World, do: Callable[[World], Awaitable[Any]]) -> bool:
@@ -325,7 +341,8 @@ async def test_whoever_tries_whatever_gives_and_takes_only_what_they_hold(
     by = acting(actor, name)
     world = World(district, by, target, lender, lent, wanted)
     actor = Strength(by.permissions, by.areas, by.unit_id)
-    assert await lets(world, do) is all(actor.covers(strength) for strength in touched(world))
+    covered = all(actor.covers(strength) for strength in touched(world))
+    assert await lets(world, do) is (covered and not together(name, world) and not bare(name, world))
 
 
 @pytest.mark.parametrize(("name", "do"), [act[:2] for act in ACTS], ids=[act[0] for act in ACTS])

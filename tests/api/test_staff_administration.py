@@ -311,7 +311,8 @@ async def test_a_role_is_made_of_known_permissions_and_counts_at_once(district, 
         422,
         "NO_SUCH_PERMISSION",
     )
-    role = await admin.post("/roles", {"key": key, "name": "督查员", "permissions": ["report.view"]})
+    wanted = {"key": key, "name": "督查员", "permissions": ["report.view"], "requires_totp": True}
+    role = await admin.post("/roles", wanted)
     assert (role["version"], role["held_by"]) == (1, 0)
     holder = await somebody(district, key)
     problem(await holder.call("GET", "/audit"), 403, "NO_PERMISSION")
@@ -355,7 +356,8 @@ async def test_a_role_is_retired_when_nobody_has_it_and_is_then_given_to_nobody(
 
 async def test_a_retired_role_grants_nothing_to_whom_it_was_given_at_that_moment(district, admin):
     key = f"made_{''.join(random.choices('abcdefghij', k=8))}"
-    await admin.post("/roles", {"key": key, "name": "临时督查", "permissions": ["audit.view"]})
+    wanted = {"key": key, "name": "临时督查", "permissions": ["audit.view"], "requires_totp": True}
+    await admin.post("/roles", wanted)
     await admin.post(f"/roles/{key}/retire", {"version": 1})
     holder = await somebody(district, "collector")
     accounts = district.services.database["staff"]
@@ -370,7 +372,8 @@ async def test_who_administers_a_street_or_holds_less_retires_no_role(district, 
     problem(answer, 403, "NO_PERMISSION")
     key = f"half_{''.join(random.choices('abcdefghij', k=8))}"
     admin = await somebody(district, *WHOLE)
-    await admin.post("/roles", {"key": key, "name": "半个管理员", "permissions": ["staff.view", "role.manage"]})
+    wanted = {"key": key, "name": "半个管理员", "permissions": ["staff.view", "role.manage"], "requires_totp": True}
+    await admin.post("/roles", wanted)
     half = await somebody(district, key)
     version = next(r["version"] for r in (await half.get("/roles"))["roles"] if r["key"] == "assessor")
     problem(await half.call("POST", "/roles/assessor/retire", json={"version": version}), 403, "CANNOT_GRANT")
@@ -381,7 +384,8 @@ async def test_who_administers_a_street_or_holds_less_retires_no_role(district, 
 async def test_without_the_permission_to_grant_any_one_gives_what_one_holds(district):
     key = f"half_{''.join(random.choices('abcdefghij', k=8))}"
     admin = await somebody(district, *WHOLE)
-    await admin.post("/roles", {"key": key, "name": "半个管理员", "permissions": ["staff.view", "role.manage"]})
+    wanted = {"key": key, "name": "半个管理员", "permissions": ["staff.view", "role.manage"], "requires_totp": True}
+    await admin.post("/roles", wanted)
     half = await somebody(district, key)
     answer = await half.call("POST", "/roles", json={"key": f"{key}_x", "name": "越权", "permissions": ["audit.view"]})
     assert problem(answer, 403, "CANNOT_GRANT") == {"permissions": ["audit.view"]}
