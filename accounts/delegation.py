@@ -8,11 +8,13 @@ be lent, as oneself, and the permissions with which one could give them away oth
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Literal
 
 from pymongo import ASCENDING, DESCENDING, IndexModel, ReturnDocument
 
+from accounts.admin_scope import POWERS
 from accounts.authority import Authority
 from accounts.models import StaffSession
 from accounts.reach import within
@@ -53,19 +55,26 @@ class DelegationService:
         self._demands = demands
 
     async def create(
-        self, by: StaffSession, to: str, roles: list[str], begins_at: datetime, ends_at: datetime, reason: str
+        self, by: StaffSession, to: str, roles: Sequence[str], begins_at: datetime, ends_at: datetime, reason: str
     ) -> Document:
         """Lend ``roles`` of one's own to the colleague ``to`` for a time.
 
         Raises :class:`Forbidden` (``NOT_PASSED_ON``) for who acts for another, :class:`Invalid` for roles that one does
-        not have or a time that makes no sense, :class:`NotFound` for a colleague out of reach, :class:`Conflict`
-        (``TOO_MANY_DELEGATIONS``).
+        not have, that permit nothing which can be lent (``NOTHING_LENT``), or a time that makes no sense,
+        :class:`NotFound` for a colleague out of reach, :class:`Conflict` (``TOO_MANY_DELEGATIONS``).
         """
         if by.on_behalf_of is not None:
             raise Forbidden("代理权限不能再转给别人，请切换回本人身份。", code="NOT_PASSED_ON")
         strange = sorted(set(roles) - set(by.roles))
         if strange:
             raise Invalid(f"您没有这些角色：{'、'.join(strange)}。", code="NOT_ONES_ROLE", details={"roles": strange})
+        permissions = await self._permissions(roles)
+        if permissions <= POWERS:
+            raise Invalid(
+                "账号管理、角色管理和审计权限不能由他人代理，这些角色没有其他可代理的权限。",
+                code="NOTHING_LENT",
+                details={"not_lent": sorted(permissions)},
+            )
         moment = now()
         if not (begins_at < ends_at and moment < ends_at and ends_at - max(begins_at, moment) <= LONGEST):
             raise Invalid(
@@ -91,6 +100,14 @@ class DelegationService:
         if not await self._insert(document, moment):
             raise Conflict(f"同时最多设置 {MOST} 个代理，请先结束不需要的。", code="TOO_MANY_DELEGATIONS")
         return document
+
+    async def not_lent(self, delegation: Document) -> list[str]:
+        """What the roles of ``delegation`` permit to who lends them, and not to who acts by it."""
+        return sorted(POWERS & await self._permissions(delegation["roles"]))
+
+    async def _permissions(self, roles: Sequence[str]) -> set[str]:
+        found = self._roles.find({"_id": {"$in": list(roles)}}, {"permissions": 1})
+        return {permission async for role in found for permission in role["permissions"]}
 
     async def _insert(self, document: Document, moment: datetime) -> bool:
         """Insert the new delegation, if its lender may have one more; those that are over by now count no more."""

@@ -31,6 +31,10 @@ class Delegation(Answer):
     lender: Colleague
     delegate: Colleague
     roles: list[str]
+    not_lent: list[str] = Field(
+        description="What these roles permit and the delegate does not get: accounts, roles and the audit log stay "
+        "with the lender."
+    )
     begins_at: Moment
     ends_at: Moment
     reason: str
@@ -78,13 +82,14 @@ class Acting(Body):
     delegation_id: ObjectId | None
 
 
-def _view(delegation: Document) -> Delegation:
+async def _view(service: DelegationService, delegation: Document) -> Delegation:
     lender, delegate = delegation["from"], delegation["to"]
     shared = ("roles", "begins_at", "ends_at", "reason", "ended_at", "version")
     return Delegation(
         delegation_id=delegation["_id"],
         lender=Colleague(staff_id=lender["id"], name=lender["name"]),
         delegate=Colleague(staff_id=delegate["id"], name=delegate["name"]),
+        not_lent=await service.not_lent(delegation),
         in_force=in_force(delegation, now()),
         **{name: delegation[name] for name in shared},
     )
@@ -96,10 +101,9 @@ class Delegations(BaseHandler):
     @operation("List one's delegations", audience="staff", reach="own", query=DelegationQuery, answer=DelegationPage)
     async def get(self, query: DelegationQuery) -> DelegationPage:
         """Those that are over, too."""
-        found, following = await self.services[DelegationService].list(
-            self.staff, query.direction, query.page, query.size
-        )
-        return DelegationPage(delegations=[_view(d) for d in found], next_page=following)
+        service = self.services[DelegationService]
+        found, following = await service.list(self.staff, query.direction, query.page, query.size)
+        return DelegationPage(delegations=[await _view(service, d) for d in found], next_page=following)
 
     @operation(
         "Lend one's roles while away",
@@ -112,12 +116,12 @@ class Delegations(BaseHandler):
         errors=(403, 404, 409),
     )
     async def post(self, body: NewDelegation) -> Delegation:
-        """To a colleague of the same unit and area, for ninety days at most; it ends by itself."""
-        made = await self.services[DelegationService].create(
-            self.staff, body.to, body.roles, body.begins_at, body.ends_at, body.reason
-        )
+        """To a colleague of the same unit and area, for ninety days at most; it ends by itself. ``not_lent`` says what
+        of the roles stays with the lender; 422 NOTHING_LENT where that is all."""
+        service = self.services[DelegationService]
+        made = await service.create(self.staff, body.to, body.roles, body.begins_at, body.ends_at, body.reason)
         self.services.wake("delegations")
-        return _view(made)
+        return await _view(service, made)
 
 
 class DelegationEnd(BaseHandler):
@@ -134,9 +138,10 @@ class DelegationEnd(BaseHandler):
     )
     async def post(self, delegation_id: str, body: SeenDelegation) -> Delegation:
         """By who lent, who was lent to, or an administrator. Whoever uses it is told at their next request."""
-        ended = await self.services[DelegationService].end(self.staff, delegation_id, body.version)
+        service = self.services[DelegationService]
+        ended = await service.end(self.staff, delegation_id, body.version)
         self.services.wake("delegations")
-        return _view(ended)
+        return await _view(service, ended)
 
 
 class SessionActing(BaseHandler):

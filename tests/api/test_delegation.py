@@ -7,7 +7,7 @@ from datetime import timedelta
 
 import pytest_asyncio
 
-from accounts.models import NewStaff
+from accounts.models import NewStaff, Role
 from accounts.staff import StaffService
 from core.clock import now
 from core.ids import new_id
@@ -266,3 +266,18 @@ async def test_areas_are_listed_level_by_level_with_what_is_in_each(district):
     await admin.post("/routing/rules", {**rule, "categories": ["construction_waste"]})
     assert (await admin.get(f"/areas/{STREET}"))["rules"] == street["rules"] + 1
     good(await admin.call("DELETE", f"/routing/rules/{rule['key']}?version=1"))
+
+
+async def test_what_of_a_role_is_not_lent_is_said_and_powers_alone_are_refused(district, colleague):
+    for key, kept in (("security_admin", ["role.manage", "staff.grant_any"]), ("audit_admin", ["audit.view"])):
+        lender = await somebody(district, key)
+        assert (await lent(lender, colleague, key))["not_lent"] == kept
+        listed = (await lender.get("/delegations", direction="given"))["delegations"]
+        assert [d["not_lent"] for d in listed] == [kept]
+    alone = f"alone_{''.join(random.choices('abcdefghij', k=8))}"
+    await district.services[StaffService].put_role(Role(key=alone, name="只有审计", permissions=["audit.view"]))
+    lender = await somebody(district, alone)
+    body = {"to": colleague.facts["staff_id"], "roles": [alone], "reason": "年假", **period()}
+    refused = await lender.call("POST", "/delegations", json=body)
+    assert problem(refused, 422, "NOTHING_LENT") == {"not_lent": ["audit.view"]}
+    assert (await lender.get("/delegations", direction="given"))["delegations"] == []

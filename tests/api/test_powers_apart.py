@@ -62,7 +62,7 @@ async def test_a_disabled_account_counts_as_it_may_be_let_in_again(district):
 
 
 async def test_a_retired_role_counts_as_it_may_be_restored(district):
-    admin, security, _ = await three(district)
+    security = await somebody(district, "security_admin")
     key = await role(district, "report.view", "role.manage", requires_totp=True)
     await security.post(f"/roles/{key}/retire", {"version": 1})
     # An account that was given it at that moment.
