@@ -136,11 +136,13 @@ class Parties:
     """Whom the debts of a collection are paid to, where that is many: none of them has more than two places.
 
     ``field`` of a document that owes is the ``_id`` of its party in ``collection``; (``field``, ``owed.due_at``) wants
-    an index, so that what one party is behind with is not in the way of the others.
+    an index, so that what one party is behind with is not in the way of the others. ``payable`` is the condition on
+    parties that anything is paid to now; what others are owed waits, and nobody looks at it.
     """
 
     collection: Collection
     field: str
+    payable: Callable[[], Document] = dict
 
 
 PLACES_EACH = 2
@@ -216,7 +218,7 @@ class Collector:
             some: list[Document] = [{"$match": due}, {"$limit": PLACES_EACH}, {"$project": {"_id": 1}}]
             joined = {"from": self._collection.name, "localField": "_id", "foreignField": self._parties.field}
             stages: list[Document] = [
-                {"$match": {"_id": {"$nin": list(full)}}},
+                {"$match": {"_id": {"$nin": list(full)}, **self._parties.payable()}},
                 {"$lookup": {**joined, "pipeline": some, "as": "due"}},
                 {"$unwind": "$due"},
                 {"$project": {"due": "$due._id"}},

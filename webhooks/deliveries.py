@@ -11,7 +11,7 @@ import asyncio
 import contextlib
 import random
 from collections.abc import AsyncIterator, Callable
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import Any
 
 import structlog
@@ -33,6 +33,7 @@ from webhooks.sending import Outcome, Sender
 log = structlog.get_logger(__name__)
 
 _READ = 500
+_CLEARED = 2000
 _DUPLICATE = 11000
 _KEEP_DELIVERED = timedelta(days=7)
 _KEEP_DEAD = timedelta(days=30)
@@ -150,20 +151,54 @@ def _delivery(webhook_id: str, change: Document) -> Document:
 
 
 async def hasten(deliveries: Collection, webhook_id: str) -> None:
-    """Make due what waits for the subscription and nobody has taken up."""
+    """Make due what was put off for the subscription and nobody has taken up."""
+    moment = now()
+    put_off: Document = {"due_at": {"$gt": moment}, "claim": {"$exists": False}}
     await deliveries.update_many(
-        {"webhook_id": webhook_id, "state": "waiting", "owed.claim": {"$exists": False}},
-        {"$set": {"owed.$[].due_at": now()}},
+        {"webhook_id": webhook_id, "owed": {"$elemMatch": put_off}}, {"$set": {"owed.$[].due_at": moment}}
     )
 
 
 def receivers(database: Database) -> Parties:
-    """To whom deliveries go: one that is slow, or that much waits for, holds up none of the others."""
-    return Parties(database["webhooks"], "webhook_id")
+    """To whom deliveries go: one that is slow, or that much waits for, holds up none of the others.
+
+    Nothing is sent to one that is paused, deleted, or rests after a failure.
+    """
+
+    def payable() -> Document:
+        return {"state": "active", "$or": [{"retry_at": None}, {"retry_at": {"$lte": now()}}]}
+
+    return Parties(database["webhooks"], "webhook_id", payable)
+
+
+async def owe_clearing(database: Database) -> int:
+    """Have subscriptions owe :meth:`Delivering.pay_clear` for which something waits in vain; how many.
+
+    That is what waits for a deleted one (its deletion owes it too, but a delivery may be made in that moment), and what
+    has waited for longer than deliveries are tried, as while one was paused.
+    """
+    joined = {"from": "webhook_deliveries", "localField": "_id", "foreignField": "webhook_id", "as": "vain"}
+    one: list[Document] = [
+        {"$match": {"state": "waiting", "$expr": {"$or": ["$$deleted", {"$lt": ["$created_at", "$$too_old"]}]}}},
+        {"$match": {"$expr": {"$or": ["$$deleted", {"$lte": ["$give_up_at", "$$moment"]}]}}},
+        {"$limit": 1},
+        {"$project": {"_id": 1}},
+    ]
+    given = {"deleted": {"$eq": ["$state", "deleted"]}, "too_old": now() - GIVE_UP_AFTER, "moment": now()}
+    stages: list[Document] = [
+        {"$lookup": {**joined, "let": given, "pipeline": one}},
+        {"$match": {"vain": {"$ne": []}}},
+        {"$project": {"_id": 1}},
+    ]
+    found = [row["_id"] async for row in database["webhooks"].aggregate(stages)]
+    for webhook_id in found:
+        unless_owed = {"_id": webhook_id, "owed.kind": {"$ne": "clear"}}
+        await database["webhooks"].update_one(unless_owed, {"$push": {"owed": owe("clear")}})
+    return len(found)
 
 
 class Delivering:
-    """Pays the debt of a delivery: sends it."""
+    """Pays the debt of a delivery: sends it; and clears away in bulk what is not to be sent any more."""
 
     def __init__(self, database: Database, vault: Vault, sender: Sender, settings: WebhookSettings) -> None:
         self._webhooks = database["webhooks"]
@@ -182,11 +217,9 @@ class Delivering:
             WEBHOOKS_SENT.labels("dead").inc()
             return _ended("dead", _KEEP_DEAD)
         if webhook["state"] != "active":
-            await self._all_wait(webhook, moment + _LOOK_AGAIN)
             raise Postponed("the subscription is paused", _LOOK_AGAIN)
         if webhook["retry_at"] is not None and webhook["retry_at"] > moment:
-            # It failed just now: the first ones after its rest try whether it is back, the others wait for that.
-            await self._all_wait(webhook, webhook["retry_at"])
+            # It failed just now: the first ones after its rest try whether it is back.
             raise Postponed("the receiver fails", webhook["retry_at"] - moment)
         secrets = [
             self._vault.open(s, "webhook") for s in webhook["secrets"] if s["until"] is None or s["until"] > moment
@@ -215,17 +248,25 @@ class Delivering:
         pause = pause_after(tries)
         raise Postponed(outcome.problem or "", min(pause + _spread(pause / 10), delivery["give_up_at"] - moment))
 
-    async def _all_wait(self, webhook: Document, until: datetime) -> None:
-        """Put off in one update what is due before ``until``: looking at a backlog one by one would take minutes."""
-        due: Document = {"due_at": {"$lt": until}, "claim": {"$exists": False}}
-        await self._deliveries.update_many(
-            {"webhook_id": webhook["_id"], "owed": {"$elemMatch": due}},
-            {"$set": {"owed.$[due].due_at": until}},
-            array_filters=[{f"due.{name}": condition for name, condition in due.items()}],
+    async def pay_clear(self, webhook: Document, debt: Document) -> Payment:
+        """End at once many of the deliveries that are not to be sent any more; owed again while there may be more.
+
+        All of a deleted subscription are dropped; of others, what has waited for too long is dead.
+        """
+        moment = now()
+        vain: Document = {"webhook_id": webhook["_id"], "state": "waiting"}
+        state, keep = "dropped", _KEEP_DELIVERED
+        if webhook["state"] != "deleted":
+            vain |= {"created_at": {"$lt": moment - GIVE_UP_AFTER}, "give_up_at": {"$lte": moment}}
+            vain["owed.claim"] = {"$exists": False}
+            state, keep = "dead", _KEEP_DEAD
+        ids = [d["_id"] async for d in self._deliveries.find(vain, {"_id": 1}).limit(_CLEARED)]
+        ended = await self._deliveries.update_many(
+            {"_id": {"$in": ids}, **vain}, {"$set": {"state": state, "expires_at": moment + keep, "owed": []}}
         )
-        if await self._webhooks.find_one({"_id": webhook["_id"], "version": webhook["version"]}, {"_id": 1}) is None:
-            # Changed since it was read, to go on at once perhaps: it is looked at again as it is now.
-            await hasten(self._deliveries, webhook["_id"])
+        if state == "dead":
+            WEBHOOKS_SENT.labels("dead").inc(ended.modified_count)
+        return Payment(Amendment(owe=[owe("clear")] if len(ids) == _CLEARED else []))
 
     async def _went_well(self, webhook: Document) -> None:
         moment = now()
@@ -250,7 +291,6 @@ class Delivering:
             },
             return_document=ReturnDocument.AFTER,
         )
-        await self._all_wait(webhook, moment + rest)
         long = timedelta(hours=self._settings.pause_after_hours)
         because = "gone" if outcome.status == _GONE else None
         if after["failures"] >= self._settings.pause_after_failures and moment - after["failing_since"] >= long:

@@ -6,9 +6,9 @@ from contextlib import AsyncExitStack
 
 from core.changes import CHANNEL
 from core.encryption import Vault
-from core.room import Debts, PathParameter, Room, Task, Wakes, administered, events_of
+from core.room import Debts, PathParameter, Room, Task, Turn, Wakes, administered, events_of
 from core.services import Services
-from webhooks.deliveries import Delivering, Planner, receivers
+from webhooks.deliveries import Delivering, Planner, owe_clearing, receivers
 from webhooks.sending import CONNECTIONS, Sender
 from webhooks.service import INDEXES, WebhookService
 
@@ -30,6 +30,11 @@ async def _plan(services: Services, wakes: Wakes) -> None:
     await planner.run(wakes.woken_by(CHANNEL), services.settings.worker.sweep_seconds)
 
 
+async def _clear(services: Services) -> None:
+    if await owe_clearing(services.database):
+        services.wake("webhooks")
+
+
 ROOM = Room(
     name="webhooks",
     indexes=INDEXES,
@@ -37,6 +42,7 @@ ROOM = Room(
     open=_open,
     debts=(
         *administered("webhooks"),
+        Debts(collection="webhooks", pay={"clear": lambda services: services[Delivering].pay_clear}),
         Debts(
             collection=_DELIVERIES,
             pay={"deliver": lambda services: services[Delivering].pay_deliver},
@@ -45,6 +51,7 @@ ROOM = Room(
             can_wait=frozenset({"deliver"}),
         ),
     ),
+    turns=(Turn("*/10 * * * *", _clear),),
     tasks=(Task(_plan),),
     http=("admin.webhooks.routes",),
     path_parameters={

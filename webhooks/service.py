@@ -179,7 +179,8 @@ class WebhookService:
         """Send nothing more; what waits is dropped. The document stays without its secret, for the audit log's sake."""
         before = await self.get(by, webhook_id)
         entry = self._entry("delete", by, webhook_id, before["name"], {})
-        change = Amendment(set={"state": "deleted", "secrets": [], "changed_at": now()}, unset=["slot"], owe=[entry])
+        gone = {"state": "deleted", "secrets": [], "changed_at": now()}
+        change = Amendment(set=gone, unset=["slot"], owe=[entry, owe("clear")])
         done = await self._webhooks.find_one_and_update(
             {"_id": webhook_id, "state": {"$ne": "deleted"}}, change.pipeline(), return_document=ReturnDocument.AFTER
         )

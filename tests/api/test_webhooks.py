@@ -13,6 +13,7 @@ from tests.clock import later
 from tests.district import Client, District, open_district
 from tests.timing import until
 from tests.webhooks.receiver import receiving
+from webhooks.deliveries import owe_clearing
 
 
 @pytest_asyncio.fixture(scope="module")
@@ -226,6 +227,8 @@ async def test_who_fails_for_long_is_paused_and_what_was_given_up_is_sent_again_
         assert "暂停" in shown["attention"]
 
         with later(days=3, hours=1):
+            assert await owe_clearing(town.services.database) >= 1  # by the clock, every ten minutes
+            town.services.wake("webhooks")
 
             async def given_up() -> bool:
                 found = town.services.database["webhook_deliveries"]
