@@ -313,7 +313,8 @@ class BaseHandler(RequestHandler):
 
 def _validated(model: type[Body], content: bytes) -> Body:
     try:
-        return model.model_validate_json(content)
+        # What JSON has a kind for is given as that kind: true is no number, and 5 no text.
+        return model.model_validate_json(content, strict=True)
     except ValidationError as error:
         if any(e["type"] == "json_invalid" for e in error.errors(include_input=False)):
             raise BadRequest("提交的内容不是合法的 JSON。", code="BAD_JSON") from error

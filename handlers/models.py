@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import re
 from datetime import datetime
 from typing import Annotated, Any
 
@@ -9,6 +11,7 @@ from pydantic import (
     AfterValidator,
     AwareDatetime,
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Field,
     GetCoreSchemaHandler,
@@ -48,6 +51,10 @@ Moment = Annotated[
 """A moment, written with the offset of Asia/Shanghai: 2026-11-22T10:30:00+08:00."""
 
 
+_MOMENT = re.compile(r"\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:\d\d(\.\d+)?([Zz]|[+-]\d\d:\d\d)?", re.ASCII)
+"""RFC 3339, 5.6. That the offset is missing is said by itself."""
+
+
 def _countable(moment: datetime) -> datetime:
     if not 1970 <= moment.year <= 9998:
         # At the ends of the calendar a moment has no counterpart in UTC, which is what it is stored and compared as.
@@ -55,8 +62,16 @@ def _countable(moment: datetime) -> datetime:
     return moment
 
 
-GivenMoment = Annotated[AwareDatetime, AfterValidator(_countable)]
-"""A moment that a client gives: ISO 8601 with an offset."""
+def _written(given: object) -> object:
+    # By itself pydantic takes a plain number, also in a text, as seconds since 1970.
+    if isinstance(given, str) and _MOMENT.fullmatch(given):
+        with contextlib.suppress(ValueError):  # such as a 13th month
+            return datetime.fromisoformat(given.upper())
+    raise PydanticKnownError("datetime_parsing", {"error": "not as in RFC 3339"})
+
+
+GivenMoment = Annotated[AwareDatetime, BeforeValidator(_written), AfterValidator(_countable)]
+"""A moment that a client gives: a text as in RFC 3339, with an offset."""
 
 
 PlainText = Annotated[str, AfterValidator(plain)]

@@ -39,6 +39,8 @@ _SENTENCES = {
     "date_from_datetime_parsing": "不是合法的日期，例如 2026-11-22",
     "date_from_datetime_inexact": "不是合法的日期，例如 2026-11-22",
     "datetime_parsing": "不是合法的时间，例如 2026-11-22T10:30:00+08:00",
+    "date_type": "不是合法的日期，例如 2026-11-22",
+    "datetime_type": "不是合法的时间，例如 2026-11-22T10:30:00+08:00",
     "datetime_from_date_parsing": "不是合法的时间，例如 2026-11-22T10:30:00+08:00",
 }
 _TOO_SHORT = ("string_too_short", "too_short")
@@ -91,6 +93,6 @@ def _is_longitude(item: Any) -> bool:
     """Whether what was given for a latitude can only be a longitude."""
     try:
         degrees = float(item["input"])
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         return False
     return item["loc"][-1] in ("latitude", "lat") and _CHINA[0] <= degrees <= _CHINA[1]

@@ -148,7 +148,7 @@ class ActionBody(Body):
     """What comes with an action; the action's row of the table says what is needed and what is taken."""
 
     version: Annotated[
-        int | None, Field(ge=1, description="The version that the screen showed; 409 if not present.")
+        int | None, Field(ge=1, le=2**31, description="The version that the screen showed; 409 if not present.")
     ] = None
     reason: Words | None = None
     note: Words | None = None

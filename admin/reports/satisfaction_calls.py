@@ -12,7 +12,9 @@ from handlers.models import Answer, Body, Moment, PlainText
 from handlers.operations import operation
 from reports.statistics.satisfaction_calls import Answers, CallBacks
 
-_Version = Annotated[int | None, Field(ge=1, description="The version that the screen showed; 409 if not present.")]
+_Version = Annotated[
+    int | None, Field(ge=1, le=2**31, description="The version that the screen showed; 409 if not present.")
+]
 
 
 class CallBackBody(Body):
