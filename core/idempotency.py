@@ -1,8 +1,8 @@
 """Doing once what is asked twice: the Idempotency-Key header.
 
-A key belongs to one person, method, path and body. It is claimed, with the result it will have, before the work is
-done; the work itself is made so that doing it again under the same result changes nothing. A crash between the two
-therefore leaves nothing half-done: the repeated call finishes it.
+A key is its person's own: two people may use the same. It stands for one method, path and body, and is claimed, with
+the result it will have, before the work is done; the work itself is made so that doing it again under the same result
+changes nothing. A crash between the two therefore leaves nothing half-done: the repeated call finishes it.
 """
 
 from __future__ import annotations
@@ -53,25 +53,30 @@ class Idempotency:
     async def claim(self, once: Once, result: str) -> str:
         """Claim the key for ``result``; the result that the key stands for: this one, or an earlier call's.
 
-        Raises :class:`Invalid` (``IDEMPOTENCY_KEY_REUSED``) when the key was used for another person, path or body.
+        Raises :class:`Invalid` (``IDEMPOTENCY_KEY_REUSED``) when the person used the key for another path or body.
         """
         request = {"person": once.person, "method": once.method, "path": once.path, "body": once.body}
-        try:
-            await self._keys.insert_one({"_id": once.key, **request, "result": result, "at": now()})
-        except DuplicateKeyError:
-            earlier = await self._keys.find_one({"_id": once.key})
-            if earlier is None:  # expired between the two lines: the key is free again
-                return await self.claim(once, result)
-            other = [name for name, value in request.items() if earlier[name] != value]
-            if other:
-                words = {"person": "另一个账号", "method": "另一个接口", "path": "另一个接口", "body": "另一份内容"}
-                raise Invalid(
-                    f"这个 Idempotency-Key 已用于{words[other[0]]}，请换一个新的再提交。",
-                    code="IDEMPOTENCY_KEY_REUSED",
-                    details={"differs_in": other},
-                ) from None
-            return str(earlier["result"])
-        return result
+        own = hashlib.sha256(f"{once.person}\0{once.key}".encode()).hexdigest()
+        # Until decision 109 a key was everybody's, under itself.
+        earlier = await self._keys.find_one({"_id": once.key, "person": once.person, "key": None})
+        if earlier is None:
+            try:
+                await self._keys.insert_one({"_id": own, "key": once.key, **request, "result": result, "at": now()})
+            except DuplicateKeyError:
+                earlier = await self._keys.find_one({"_id": own})
+                if earlier is None:  # expired between the two lines: the key is free again
+                    return await self.claim(once, result)
+        if earlier is None:
+            return result
+        other = [name for name, value in request.items() if earlier[name] != value]
+        if other:
+            words = {"method": "另一个接口", "path": "另一个接口", "body": "另一份内容"}
+            raise Invalid(
+                f"这个 Idempotency-Key 已用于{words[other[0]]}，请换一个新的再提交。",
+                code="IDEMPOTENCY_KEY_REUSED",
+                details={"differs_in": other},
+            )
+        return str(earlier["result"])
 
     async def forget(self, person: str) -> None:
         """Delete a person's keys, for account deletion: each ties them to what they did."""

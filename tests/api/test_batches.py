@@ -76,7 +76,7 @@ async def test_a_batch_that_was_cut_off_is_finished_by_sending_it_again(district
     dispatcher, key = await district.staff("dispatcher"), new_id()
     first = await batch(dispatcher, numbers[:], "dispatch", key=key, unit="sanitation")
     database = district.services.database
-    claimed = await database["idempotency"].find_one({"_id": key})
+    claimed = await database["idempotency"].find_one({"key": key})
     await database["batches"].delete_one({"_id": claimed["result"]})
     second = await batch(dispatcher, numbers, "dispatch", key=key, unit="sanitation")
     assert second["done"] == first["done"] == 3

@@ -110,7 +110,7 @@ class Reporters:
         assert len(set(self.numbers.values())) == len(self.numbers) == len(self.bodies)
         kept = {r["_id"]: r async for r in database["reports"].find()}
         assert kept.keys() == set(self.numbers.values()), "a report that nobody has, or that is lost"
-        results = {k["_id"]: k["result"] async for k in database["idempotency"].find()}
+        results = {k["key"]: k["result"] async for k in database["idempotency"].find()}
         assert results == self.numbers
         for key, number in self.numbers.items():
             report = kept[number]

@@ -312,7 +312,7 @@ async def work_while_killed(town: Town, deeds: Deeds) -> set[tuple[str, str]]:
 
 async def check_timelines(town: Town, deeds: Deeds) -> dict[str, str]:
     """What was acknowledged stands once in its case's timeline, and nothing else of staff's does. (entry: action)"""
-    claimed = {k["_id"]: k["result"] async for k in town.services.database["idempotency"].find()}
+    claimed = {k["key"]: k["result"] async for k in town.services.database["idempotency"].find()}
     expected = {claimed[key]: (number, action) for key, (number, action) in deeds.done.items()}
     assert len(expected) == len(deeds.done)
     stand: Counter[tuple[str, str]] = Counter()
