@@ -245,11 +245,11 @@ TRANSITIONS: tuple[Transition, ...] = (
         takes=("reason",), free_of=("checks",), checks="asks",
     ),
     Transition(
-        "cancel_check", "取消核实", (S.SUBMITTED,), ("staff",), None, "取消现场核实：{reason}", None,
+        "cancel_check", "取消核实", (S.SUBMITTED,), ("staff",), None, "取消现场核实：{reason}", "已取消现场核实",
         only=("check_open",), needs=("reason",), checks="cancels",
     ),
     Transition(
-        "cancel_check", "取消核查", (S.HANDLED,), ("staff",), None, "取消现场核查：{reason}", None,
+        "cancel_check", "取消核查", (S.HANDLED,), ("staff",), None, "取消现场核查：{reason}", "已取消现场核查",
         only=("check_open",), needs=("reason",), checks="cancels",
     ),
     Transition(
