@@ -28,21 +28,24 @@ from core.config import ConfigurationError, load_settings
 from core.database import ensure_indexes, merge_indexes
 from core.errors import AppError
 
+_NEEDED = {
+    "username": "3 to 40 of a-z, 0-9, dot, underscore, hyphen",
+    "name": "1 to 40 characters, at least one of them a letter or digit, and no control characters",
+}
+
 
 def main(arguments: list[str] | None = None) -> int:
     """Run one command; returns the exit status."""
     options = _parser().parse_args(arguments)
     try:
         # The password is asked for before the loop starts: waiting for a person would block it.
-        password = _password(options) if options.command == "create-staff" else ""
-        asyncio.run(_run(options, password))
+        creates = options.command == "create-staff"
+        person = _person(options) if creates else None
+        password = _password(options) if creates else ""
+        asyncio.run(_run(options, person, password))
     except AppError as refused:
         print(f"accounts: {refused.message}", file=sys.stderr)
         return 1
-    except ValidationError as error:
-        for problem in error.errors():
-            print(f"accounts: {'.'.join(map(str, problem['loc']))}: {problem['msg']}", file=sys.stderr)
-        return 2
     except (ConfigurationError, OSError, EOFError, PyMongoError) as error:
         print(f"accounts: {error or type(error).__name__}", file=sys.stderr)
         return 2
@@ -55,7 +58,7 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", required=True)
 
     create = commands.add_parser("create-staff", parents=[database], help="make a staff account")
-    create.add_argument("--username", required=True, help="3 to 40 of a-z, 0-9, dot, underscore, hyphen")
+    create.add_argument("--username", required=True, help=_NEEDED["username"])
     create.add_argument("--name", required=True, help="the person's name, as the timeline shows it")
     create.add_argument("--role", required=True, action="append", help="key of a role; may be given several times")
     create.add_argument(
@@ -93,6 +96,17 @@ def _area_code(text: str) -> str:
     return text
 
 
+def _person(options: argparse.Namespace) -> NewStaff:
+    """Who is to be made, before anybody is asked for a password. Raises :class:`ConfigurationError`."""
+    try:
+        return NewStaff(
+            username=options.username, name=options.name, roles=options.role, areas=options.area, unit_id=options.unit
+        )
+    except ValidationError as error:
+        wrong = sorted({str(problem["loc"][0]) for problem in error.errors()})
+        raise ConfigurationError("; ".join(f"--{name}: {_NEEDED[name]}" for name in wrong)) from None
+
+
 def _password(options: argparse.Namespace) -> str:
     if options.password_stdin:
         password = sys.stdin.readline().rstrip("\r\n")
@@ -104,26 +118,23 @@ def _password(options: argparse.Namespace) -> str:
     return password
 
 
-async def _run(options: argparse.Namespace, password: str) -> None:
+async def _run(options: argparse.Namespace, person: NewStaff | None, password: str) -> None:
     settings = load_settings()
     with opened_database(settings, options) as database:
         await ensure_indexes(database, merge_indexes([sessions.INDEXES, staff.INDEXES, api_keys.INDEXES]))
         await ensure_indexes(audit_database(settings, database), audit.INDEXES)
         records = Audit.of(settings, database)
         service = StaffService(database, Passwords(settings.passwords))
-        if options.command == "create-staff":
-            await _create(service, records, options, password)
+        if person is not None:
+            await _create(service, records, person, password, keep=options.keep_password)
         elif options.command == "disable-staff":
             await _disable(service, records, options.username)
         else:
             await _keys(ApiKeyService(database), records, options)
 
 
-async def _create(service: StaffService, records: Audit, options: argparse.Namespace, password: str) -> None:
-    person = NewStaff(
-        username=options.username, name=options.name, roles=options.role, areas=options.area, unit_id=options.unit
-    )
-    staff_id = await service.create(person, password, must_change=not options.keep_password)
+async def _create(service: StaffService, records: Audit, person: NewStaff, password: str, *, keep: bool) -> None:
+    staff_id = await service.create(person, password, must_change=not keep)
     await records.record(
         "staff.create",
         subject={"kind": "operator", "id": getpass.getuser()},

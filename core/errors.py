@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
+from core.plain_text import fit_to_show
+
 
 class AppError(Exception):
     """An error with an HTTP status, a stable code and a Chinese message that says what to do."""
@@ -17,9 +19,10 @@ class AppError(Exception):
 
     def __init__(self, message: str, *, code: str | None = None, details: dict[str, Any] | None = None) -> None:
         super().__init__(message)
-        self.message = message
+        # Many a sentence repeats what was given.
+        self.message = fit_to_show(message)
         self.code = code or self.default_code
-        self.details = details or {}
+        self.details = _fit_to_show(details or {})
 
 
 class BadRequest(AppError):
@@ -114,3 +117,11 @@ class OutOfTime(Unavailable):
     """503: it has taken longer than it may. Of a job, the second time is the last."""
 
     default_code = "OUT_OF_TIME"
+
+
+def _fit_to_show(given: Any) -> Any:
+    if isinstance(given, str):
+        return fit_to_show(given)
+    if isinstance(given, dict):
+        return {_fit_to_show(key): _fit_to_show(value) for key, value in given.items()}
+    return [_fit_to_show(each) for each in given] if isinstance(given, list | tuple) else given

@@ -49,6 +49,11 @@ def cleaned(text: str) -> str:
     return without_unseen(text).strip()
 
 
+def fit_to_show(text: str) -> str:
+    """``text`` without what is not seen or controls how it is shown, for a sentence that repeats what was given."""
+    return _CONTROL.sub("", without_unseen(_LINE_END.sub("\n", text)))
+
+
 def plain(text: str) -> str:
     """``text``, :func:`cleaned`; empty where nothing in it counts. Raises :class:`ValueError`, in Chinese."""
     text = cleaned(text)

@@ -32,7 +32,7 @@ class DrawnRegion(Body):
     @model_validator(mode="after")
     def _is_a_box(self) -> Self:
         if self.right - self.left < _LEAST or self.bottom - self.top < _LEAST:
-            raise ValueError("遮挡框太小或左右、上下颠倒：right 须大于 left，bottom 须大于 top")
+            raise ValueError("遮挡框太小或左右、上下颠倒：右边界须大于左边界，下边界须大于上边界")
         return self
 
     def box(self) -> Box:

@@ -80,7 +80,8 @@ def _camera(line: Line, seen: dict[str, int]) -> NewCamera | None:
         if degrees is None and not line.is_wrong(name):
             line.wrong(name, "不能为空")
         elif degrees is not None and abs(degrees) > most:
-            line.wrong(name, f"应在 -{most} 到 {most} 之间")
+            swapped = "，经度和纬度可能填反了，请核对" if name == "latitude" else ""
+            line.wrong(name, f"应在 -{most} 到 {most} 之间{swapped}")
     if line.problems:
         return None
     position = Position(longitude=given["longitude"], latitude=given["latitude"], crs=given["crs"])

@@ -137,3 +137,15 @@ async def test_an_account_is_disabled_whatever_it_may_do_and_that_is_on_record(d
     entry = await database["audit"].find_one({"action": "staff.disable"})
     assert (entry["subject"]["kind"], entry["object"]) == ("operator", {"kind": "staff", "id": person["_id"]})
     assert (await accounts(database, "disable-staff", "--username", "li.si"))[0] == 1
+
+
+async def test_what_is_wrong_with_the_account_is_said_plainly_before_a_password_is_asked_for(database):
+    for arguments, said in (
+        (create(username="zz"), "accounts: --username: 3 to 40 of a-z, 0-9, dot, underscore, hyphen\n"),
+        (
+            ("create-staff", "--username", "li.si", "--name", "", "--role", "intake", "--area", "990101"),
+            "--name: 1 to 40",
+        ),
+    ):
+        status, printed = await accounts(database, *(a for a in arguments if a != "--password-stdin"))
+        assert (status, said in printed, "assword" in printed) == (2, True, False), printed
