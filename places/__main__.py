@@ -98,7 +98,7 @@ def _percentage(text: str) -> float:
 
 async def _run(options: argparse.Namespace) -> int:
     settings = load_settings()
-    with opened_database(settings, options) as database:
+    async with opened_database(settings, options) as database:
         await (_import(database, options) if options.command == "import" else _list(database, options))
     return 0
 

@@ -39,7 +39,7 @@ async def run(settings: Settings, options: argparse.Namespace) -> int:
             manifest = await check(options.folder, tell)
             said, status = f"Whole: {_told(manifest)}", 0
         else:
-            with opened_database(settings, argparse.Namespace(mongodb_url=None, database=None)) as database:
+            async with opened_database(settings, to_restore=options.command == "restore") as database:
                 if options.command == "backup":
                     manifest = await backup(settings, database, options.folder, tell)
                     said, status = _backed_up(manifest)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO, Any, Final, NamedTuple
+from typing import IO, Any, NamedTuple
 
 from bson import decode_file_iter
 from bson.json_util import CANONICAL_JSON_OPTIONS, loads
@@ -22,12 +22,11 @@ from core.clock import now
 from core.config import Settings
 from core.database import Database, ensure_indexes
 from core.debts import Document
+from core.half_restored import RESTORE, RESTORING, refuse_half_restored
 from server.backup.dump import RAW
 from server.backup.manifest import BackupError, CollectionPart, Manifest, Tell, compare, marks_of_keys
 from server.backup.stores import check_store, check_target, put_back, stores_of
 
-RESTORING: Final = "restoring"
-"""The collection that is there while a database is being restored: nobody may work on half of one."""
 _BATCH_BYTES = 8 << 20
 _BATCH = 1000
 
@@ -38,16 +37,6 @@ class Restored(NamedTuple):
     manifest: Manifest
     audit: Found
     other_keys: list[str]
-
-
-async def refuse_half_restored(database: Database) -> None:
-    """Raise :class:`BackupError` where a restore has not come to its end."""
-    left = await database[RESTORING].find_one()
-    if left is not None:
-        raise BackupError(
-            f"the database {database.name} is being restored from {left['from']}, or that was broken off; "
-            "`python -m server restore --again` goes through with it"
-        )
 
 
 async def check(folder: Path, tell: Tell = lambda *_: None) -> Manifest:
@@ -94,7 +83,8 @@ async def restore(
         await _load(collection, folder, log if collection.name in audit.INDEXES else database)
     tell("collections", len(manifest.collections), len(manifest.collections))
     found = await verify(log, Macs(settings.keys.audit.get_secret_value()))
-    await database[RESTORING].drop()
+    for held in reversed(databases):
+        await held[RESTORING].drop()
     marks = marks_of_keys(settings)
     return Restored(manifest, found, [name for name, mark in manifest.keys.items() if marks[name] != mark])
 
@@ -125,12 +115,14 @@ async def _hold(databases: list[Database], folder: Path, again: bool) -> None:
                 f"the database {database.name} is not empty (it has {sorted(names)[0]}): name another one, "
                 f"such as GONGZHI_MONGODB__{setting}"
             )
+    began = {"from": str(folder), "databases": names_of_all, "began_at": now()}
     if not held:
         try:
-            began = {"_id": "restore", "from": str(folder), "databases": names_of_all, "began_at": now()}
-            await main[RESTORING].insert_one(began)
+            await main[RESTORING].insert_one({"_id": RESTORE, **began})
         except DuplicateKeyError as error:
             raise BackupError(f"another restore is at the database {main.name}") from error
+    for database in databases[1:]:
+        await database[RESTORING].replace_one({"_id": RESTORE}, began, upsert=True)
 
 
 async def _load(part: CollectionPart, folder: Path, database: Database) -> None:

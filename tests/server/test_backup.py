@@ -15,6 +15,7 @@ from pymongo import ASCENDING, IndexModel, MongoClient
 
 from core.config import Settings
 from core.database import connect
+from core.half_restored import HalfRestored
 from core.ids import new_id
 from core.photo_store import PhotoStore
 from server.backup import BackupError, Manifest, backup, check, restore
@@ -268,12 +269,12 @@ async def test_nobody_starts_on_half_a_database_and_restoring_again_goes_through
 
     with pytest.raises(Cut):
         await restore(settings, database, folder, tell=cut)
-    with pytest.raises(BackupError, match="restore --again"):
+    with pytest.raises(HalfRestored, match="restore --again"):
         async with open_services(settings):
             pass
-    with pytest.raises(BackupError, match="restore --again"):
+    with pytest.raises(HalfRestored, match="restore --again"):
         await restore(settings, database, folder)
-    with pytest.raises(BackupError, match="restore --again"):
+    with pytest.raises(HalfRestored, match="restore --again"):
         await backup(settings, database, house.folder / "backups" / "of half a database")
     # Where it is done again stands with the hold: another database may be one that people work with.
     of_others = database.client[f"{database.name}_others"]
