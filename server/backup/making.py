@@ -59,7 +59,7 @@ async def backup(settings: Settings, database: Database, folder: Path, tell: Tel
             missing=sorted(missing),
             keys=marks_of_keys(settings),
         )
-        manifest.write(making)
+        manifest.write(making, settings)
         await asyncio.to_thread(flush_folders, making)
         await asyncio.to_thread(making.rename, folder)
         await asyncio.to_thread(sync, folder.parent, [])

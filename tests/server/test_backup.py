@@ -179,7 +179,7 @@ async def test_a_photo_deleted_after_the_moment_that_was_copied_before_is_in_the
     folder = house.folder / "backups" / "one"
     assert photo_id in {p["_id"] for p in documents(folder, house, "photos")}
     assert len(list((folder / "stores" / "photos" / "b9").glob(f"{photo_id}.*"))) == 3
-    await check(folder)
+    await check(house.settings, folder)
 
 
 async def test_what_an_earlier_backup_has_is_not_copied_again(house):
@@ -194,7 +194,7 @@ async def test_what_an_earlier_backup_has_is_not_copied_again(house):
     assert files_in(second / "photos") == files_in(house.photos)
     assert (first / "photos" / "b2" / changed.name).read_bytes() != changed.read_bytes(), "the earlier one stays"
     for name in ("one", "two"):
-        await check(house.folder / "backups" / name)
+        await check(house.settings, house.folder / "backups" / name)
 
 
 async def test_a_backup_appears_whole_or_not_at_all_and_goes_on_where_it_was_cut_off(house):
@@ -314,4 +314,4 @@ async def test_the_commands_say_what_they_did_and_that_a_key_is_another(house, t
 async def test_two_backups_do_not_write_to_one_folder(house):
     results = await asyncio.gather(house.backup("one"), house.backup("one"), return_exceptions=True)
     assert sorted(type(r).__name__ for r in results) == ["BackupError", "Manifest"]
-    await check(house.folder / "backups" / "one")
+    await check(house.settings, house.folder / "backups" / "one")
