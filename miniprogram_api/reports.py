@@ -300,7 +300,7 @@ class Report(ReportHandler):
         return TimelineView(
             at=entry["at"],
             action=entry["action"],
-            says=to_citizens(entry),
+            says=to_citizens(entry, reporter=mine),
             by=by or ("处置部门" if entry["by"].get("unit") else "指挥中心"),
             note=entry["note"] if (readable if own_words else entry["action"] in NOTE_SHOWN) else None,
             photos=photo_views(self.services[PhotoService], report, entry["photos"], eyes=eyes),
