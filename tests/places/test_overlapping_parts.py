@@ -1,4 +1,4 @@
-"""An area of several parts is refused where they lie over each other: somebody has copied one and not moved it enough."""
+"""An area of several parts is refused where they lie over each other."""
 
 from __future__ import annotations
 
