@@ -6,10 +6,10 @@ import asyncio
 from datetime import timedelta
 
 from core.jobs import Outcome, Running
-from tests.core.test_jobs import Office, office
+from tests.core.test_jobs import Office, _clock, office
 from tests.timing import PATIENCE, until
 
-__all__ = ["office"]
+__all__ = ["_clock", "office"]
 
 
 async def test_a_cancelled_job_without_progress_ends_long_before_its_lease_would(office: Office):

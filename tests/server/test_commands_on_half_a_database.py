@@ -21,7 +21,7 @@ COMMANDS = {
         ["disable-staff", "--username", "zhang.san"],
         ["list-api-keys"],
     ),
-    "places": (["import", "nothing.geojson"], ["list"]),
+    "places": (["import", __file__], ["list"]),
     "inference": (["status"], ["rollback"], ["train"]),
     "reports": (["rebuild-statistics"], ["rebuild-search"], ["topics", "rebuild"]),
 }
