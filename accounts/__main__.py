@@ -120,7 +120,7 @@ def _password(options: argparse.Namespace) -> str:
 
 async def _run(options: argparse.Namespace, person: NewStaff | None, password: str) -> None:
     settings = load_settings()
-    with opened_database(settings, options) as database:
+    async with opened_database(settings, options) as database:
         await ensure_indexes(database, merge_indexes([sessions.INDEXES, staff.INDEXES, api_keys.INDEXES]))
         await ensure_indexes(audit_database(settings, database), audit.INDEXES)
         records = Audit.of(settings, database)

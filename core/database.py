@@ -32,7 +32,7 @@ Collection = AsyncIOMotorCollection
 
 # j=True also flushes the journal at once: without it a majority write waits for the 100 ms journal timer.
 DURABLE = WriteConcern("majority", j=True, wtimeout=10_000)
-_UNAUTHORIZED = 13  # mongo/base/error_codes.yml
+UNAUTHORIZED = 13  # mongo/base/error_codes.yml
 _CODEC: CodecOptions[dict[str, Any]] = CodecOptions(tz_aware=True, tzinfo=UTC)
 
 
@@ -63,7 +63,7 @@ async def ensure_indexes(database: Database, wanted: dict[str, list[IndexModel]]
                 await _create(database[name], indexes)
             except OperationFailure as error:
                 names = {index.document["name"] for index in indexes}
-                if error.code != _UNAUTHORIZED or names - set(await database[name].index_information()):
+                if error.code != UNAUTHORIZED or names - set(await database[name].index_information()):
                     raise
 
 

@@ -62,7 +62,7 @@ _UNDER_WAY_EACH = 5
 """Jobs that one person may have queued or running."""
 
 _BEAT = 1.0
-"""Seconds between two looks at whether there is progress to write down."""
+"""Seconds between two times that a worker writes progress down, and so notices that its job was cancelled."""
 
 _KEEP_RECORD = timedelta(days=90)
 """How long a job is listed once its files are gone."""
@@ -275,17 +275,14 @@ class JobService:
         """
         running.write = lambda: self._beat(running, debt)
         work = asyncio.ensure_future(self._runners[running.kind](running))
-        loop, told, beat_at = asyncio.get_running_loop(), (-1, -1), now()
+        loop = asyncio.get_running_loop()
         until = loop.time() + self._longest.total_seconds()
         pause = min(_BEAT, self._lease.total_seconds() / 4)
         try:
             while not (await asyncio.wait([work], timeout=pause))[0]:
                 if loop.time() > until:
                     raise OutOfTime("任务用时过长。")
-                present = (running.done, running.total)
-                if present != told or now() - beat_at > self._lease / 3:
-                    told, beat_at = present, now()
-                    await self._beat(running, debt)
+                await self._beat(running, debt)  # also where there is no progress: whether it was cancelled shows here
             return work.result()
         finally:
             if not work.done():

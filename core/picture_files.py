@@ -1,8 +1,8 @@
 """Picture files taken apart without decoding them: kind, dimensions, EXIF facts, colour profile and the bare picture.
 
 Everything here works on bytes that a stranger sent. A file that contradicts its format raises ``ValueError``,
-``IndexError`` or ``struct.error``; the caller answers them all with one message. EXIF never fails: what cannot be read
-of it is None. HEIC alone is decoded at once, in a process of its own.
+``IndexError`` or ``struct.error``; the caller answers them all with one message. HEIC alone is decoded at once, in a
+process of its own.
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ import struct
 import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from io import BytesIO
+from random import Random
 from typing import Final, Literal, NamedTuple
 
 from PIL import Image
@@ -21,7 +21,7 @@ from PIL.JpegImagePlugin import JpegImageFile
 from PIL.PngImagePlugin import PngImageFile
 from PIL.WebPImagePlugin import WebPImageFile
 
-from core.clock import SHANGHAI
+from core.exif import ExifFacts, read_exif
 from core.heic import decode_heic
 
 Kind = Literal["jpeg", "png", "webp", "heic"]
@@ -33,14 +33,6 @@ LARGE_SIDE: Final = 2048
 _MAX_SCANS = 100  # cameras write about 10; each scan of a progressive JPEG passes over the whole picture
 _MAX_PARTS = 10_000  # segments or chunks; photos have hundreds, and walking past millions of empty ones takes seconds
 _MAX_PROFILE = 4 * 1024 * 1024
-
-
-class ExifFacts(NamedTuple):
-    """What is taken out of EXIF (CIPA DC-008): ``orientation`` 1 to 8, time as aware UTC, (longitude, latitude)."""
-
-    orientation: int
-    taken_at: datetime | None
-    position: tuple[float, float] | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +99,9 @@ _JPEG_TABLES = frozenset({0xC4, 0xDB, 0xDD})
 _JPEG_SKIPPED = frozenset({*range(0xE0, 0xF0), 0xFE, 0xDC})  # APPn, COM, and DNL, which decoders pass over
 _CHECKED_BYTES = 4096
 _LOOKAHEAD = 8  # bytes that the decoder takes in beyond the code that it works on
+_RESTART = re.compile(rb"\xff([\xd0-\xd7])")
+_NOISE = Random(1).randbytes(256).replace(b"\xff", b"\xfe")  # codes of no meaning, without a marker
+_COMPARED_ROWS = 256
 
 
 class _Segment(NamedTuple):
@@ -119,7 +114,7 @@ class _Segment(NamedTuple):
 
 
 def _jpeg_segments(data: bytes) -> Iterator[_Segment]:
-    """The segments up to the first EOI marker (ITU-T T.81, B.1).
+    """The segments up to the first EOI marker (ITU-T T.81, B.1), or to the end of the file where that is in a scan.
 
     Bytes between them that are no marker are passed over, as the decoder does: some cameras leave them.
     """
@@ -141,6 +136,8 @@ def _jpeg_segments(data: bytes) -> Iterator[_Segment]:
             end = _NEXT_MARKER.search(data, at)
             behind = end.start() if end else len(data)
             yield _Segment(marker, body, data[at:behind], data[behind : behind + 2])
+            if end is None:
+                return
             at = behind
         else:
             yield _Segment(marker, body)
@@ -169,35 +166,36 @@ def _read_jpeg(data: bytes) -> PictureFile:
     """Keep of a JPEG what decoding needs: tables, frame, scans, and the JFIF and Adobe markers that tell its colours.
 
     A phone's second picture or video behind the end is left out. Where the decoder is content with one scan, nothing
-    behind that scan is looked at; and if no EOI marker closes it, it must give every row without help.
+    behind that scan is looked at; and if no EOI marker closes it, it must give every row without help. So must a file
+    that ends without any marker behind its last scan.
     """
     kept = [b"\xff\xd8"]
     begun = kept.copy()  # the same with no more than the beginning of each scan
     exif, icc = b"", bytearray()
-    width = height = components = frame = scans = 0
-    one_scan = closed = False
+    width = height = components = frame = 0
+    one_scan = closed = stops = False
+    headers: list[bytes] = []  # of the frame and the scans
     for marker, body, coded, next_marker in _jpeg_segments(data):
         if marker == 0xE1 and body.startswith(b"Exif\0"):
             exif = exif or body[6:]
         elif marker == 0xE2 and body.startswith(b"ICC_PROFILE\0"):
             icc += body[14:]
-        if marker == 0xE0 and body.startswith(b"JFIF\0"):
-            body = body[:12] + b"\0\0"  # without the preview that may follow
-        elif marker == 0xEE and body.startswith(b"Adobe"):
-            body = body[:12]
-        elif marker in _JPEG_SKIPPED:
-            continue
+        if marker in _JPEG_SKIPPED:
+            body = _told_of_colours(marker, body)
+            if not body:
+                continue
         elif marker in _JPEG_FRAMES and not frame:
             frame, components = marker, body[5]
             height, width = struct.unpack_from(">HH", body, 1)
-        elif marker == 0xDA and scans < _MAX_SCANS:
-            scans += 1
-            one_scan = scans == 1 and frame in {0xC0, 0xC1} and body[0] == components
-            closed = next_marker == _EOI
-            if one_scan and not closed:
-                # With the file's end, a scan cut short would be whole but for its end marker: it must give its rows
-                # without its last bytes. Before another marker, the decoder may look ahead.
-                coded = coded + bytes(_LOOKAHEAD) if next_marker else coded[:-_LOOKAHEAD]
+            headers.append(body)
+        elif marker == 0xDA and 0 < len(headers) <= _MAX_SCANS:
+            headers.append(body)
+            one_scan = len(headers) == 2 and frame in {0xC0, 0xC1} and body[0] == components
+            closed, stops = next_marker == _EOI, not next_marker
+            if stops:
+                coded = coded.rstrip(b"\xff")  # half an end marker
+            elif one_scan and not closed:
+                coded += bytes(_LOOKAHEAD)  # before another marker, the decoder may look ahead
         elif marker not in _JPEG_TABLES:
             raise ValueError(f"marker {marker:#x} has no place in a photo")
         kept += (struct.pack(">BBH", 0xFF, marker, len(body) + 2), body, coded)
@@ -205,8 +203,12 @@ def _read_jpeg(data: bytes) -> PictureFile:
         begun.append(coded[:_CHECKED_BYTES])
         if one_scan:
             break
-    if not (frame and scans):
+    if len(headers) < 2:
         raise ValueError("no picture before the end marker")
+    if stops:
+        if _lacks_scans(headers, progressive=frame == 0xC2):
+            raise ValueError("scans are missing")
+        return _unended_jpeg(kept, width, height, read_exif(exif), bytes(icc))
     closed = closed or not one_scan  # with several, the walk came to the end marker
     # Without the end marker the decoder refuses what does not give every row; with it, the rest is grey.
     decoded = b"".join((*kept, _EOI) if closed else kept)
@@ -234,6 +236,47 @@ def _read_jpeg(data: bytes) -> PictureFile:
     # What is not closed may hold anything behind the last row.
     shown = decoded if closed and components in {1, 3} else None
     return PictureFile(width, height, read_exif(exif), bytes(icc), decoding, checking, shown)
+
+
+def _told_of_colours(marker: int, body: bytes) -> bytes:
+    """What is kept of a segment that decoders may pass over: what tells the colours, if it is one that does."""
+    if marker == 0xE0 and body.startswith(b"JFIF\0"):
+        return body[:12] + b"\0\0"  # without the preview that may follow
+    return body[:12] if marker == 0xEE and body.startswith(b"Adobe") else b""
+
+
+def _lacks_scans(headers: list[bytes], *, progressive: bool) -> bool:
+    """Whether the scans do not bring every coefficient of every component down to its last bit."""
+    frame, *scans = headers
+    lacking = {(frame[6 + 3 * n], at) for n in range(frame[5]) for at in range(64)}
+    for scan in scans:
+        if progressive and scan[-1] & 0x0F:
+            continue
+        brought = range(scan[-3], scan[-2] + 1) if progressive else range(64)
+        lacking.difference_update((component, at) for component in scan[1 : 1 + 2 * scan[0] : 2] for at in brought)
+    return bool(lacking)
+
+
+def _unended_jpeg(kept: list[bytes], width: int, height: int, exif: ExifFacts, icc: bytes) -> PictureFile:
+    """A JPEG whose file ends in its last scan. The scan is whole if it makes no difference what follows it: the decoder
+    takes what is behind the last code for nothing, but anything in place of a code that is missing for that code.
+    """
+    begun = _RESTART.findall(kept[-1])
+    restart = bytes((0xFF, 0xD0 + (begun[-1][0] + 1) % 8 if begun else 0xD0))  # at which the scan may go on
+    jpeg, noise = b"".join(kept), _NOISE + restart + _NOISE
+
+    def run() -> Image.Image:
+        image, other = (JpegImageFile(BytesIO(jpeg + behind + _EOI)) for behind in (b"", noise))
+        image.load()
+        other.load()
+        for top in range(0, height, _COMPARED_ROWS):
+            strip = (0, top, width, min(top + _COMPARED_ROWS, height))
+            if image.crop(strip).tobytes() != other.crop(strip).tobytes():
+                raise ValueError("the last scan is cut short")
+        return image
+
+    whole = _whole(width, 2 * height, run)
+    return PictureFile(width, height, exif, icc, whole, whole(0))
 
 
 def _read_png(data: bytes) -> PictureFile:
@@ -323,83 +366,3 @@ _READERS: dict[Kind, Callable[[bytes], PictureFile]] = {
 
 def _whole(width: int, height: int, run: Callable[[], Image.Image]) -> Callable[[int], Decoding]:
     return lambda _side: Decoding(width * height, run)
-
-
-# EXIF is read here and not by Pillow, whose reader reports damage through process-wide warnings and takes in every
-# tag: five tags of a stranger's file are wanted, and what is wrong with the rest is of no interest.
-_ORIENTATION, _EXIF_IFD, _GPS_IFD, _TIME_ORIGINAL, _OFFSET_ORIGINAL = 0x0112, 0x8769, 0x8825, 0x9003, 0x9011
-_LATITUDE_REF, _LATITUDE, _LONGITUDE_REF, _LONGITUDE = 1, 2, 3, 4
-_TYPE_BYTES = {2: 1, 3: 2, 4: 4, 5: 8, 10: 8}  # ASCII, SHORT, LONG, RATIONAL, SRATIONAL
-_MAX_ENTRIES = 200
-
-
-def read_exif(tiff: bytes) -> ExifFacts:
-    """The facts in an EXIF block ``tiff`` (without the ``Exif`` prefix); whatever is missing or absurd in it is None.
-
-    A time without an offset is taken for Asia/Shanghai. A position needs both references, whole rationals, a place
-    on the globe, and is not (0, 0), which phones write when they have no fix.
-    """
-    order = {b"II": "<", b"MM": ">"}.get(tiff[:2])
-    if order is None or len(tiff) < 8:
-        return ExifFacts(1, None, None)
-    (first,) = struct.unpack_from(order + "I", tiff, 4)
-    root = _directory(tiff, order, first)
-    details = _directory(tiff, order, _integer(root.get(_EXIF_IFD, b""), order))
-    gps = _directory(tiff, order, _integer(root.get(_GPS_IFD, b""), order))
-    orientation = _integer(root.get(_ORIENTATION, b""), order)
-    latitude = _degrees(gps.get(_LATITUDE, b""), gps.get(_LATITUDE_REF, b""), order, b"NS", 90)
-    longitude = _degrees(gps.get(_LONGITUDE, b""), gps.get(_LONGITUDE_REF, b""), order, b"EW", 180)
-    position = None
-    if latitude is not None and longitude is not None and (longitude, latitude) != (0, 0):
-        position = (longitude, latitude)
-    return ExifFacts(
-        orientation if 1 <= orientation <= 8 else 1,
-        _moment(details.get(_TIME_ORIGINAL, b""), details.get(_OFFSET_ORIGINAL, b"")),
-        position,
-    )
-
-
-def _directory(tiff: bytes, order: str, at: int) -> dict[int, bytes]:
-    """The values of the image file directory at ``at``, by tag, as far as they lie within ``tiff``."""
-    values: dict[int, bytes] = {}
-    if not 0 < at <= len(tiff) - 2:
-        return values
-    (entries,) = struct.unpack_from(order + "H", tiff, at)
-    for entry in range(at + 2, min(at + 2 + 12 * min(entries, _MAX_ENTRIES), len(tiff) - 11), 12):
-        tag, form, count = struct.unpack_from(order + "HHI", tiff, entry)
-        size = _TYPE_BYTES.get(form, 0) * count
-        (start,) = (entry + 8,) if size <= 4 else struct.unpack_from(order + "I", tiff, entry + 8)
-        if start + size <= len(tiff):
-            values.setdefault(tag, tiff[start : start + size])
-    return values
-
-
-def _integer(value: bytes, order: str) -> int:
-    return int.from_bytes(value, "little" if order == "<" else "big") if len(value) in {2, 4} else 0
-
-
-def _degrees(value: bytes, reference: bytes, order: str, references: bytes, limit: int) -> float | None:
-    if len(value) != 24 or not reference or reference[0] not in references:
-        return None
-    parts = struct.unpack(order + "6I", value)
-    if 0 in parts[1::2]:
-        return None
-    degrees, minutes, seconds = (parts[i] / parts[i + 1] for i in (0, 2, 4))
-    angle: float = degrees + minutes / 60 + seconds / 3600
-    if minutes >= 60 or seconds >= 60 or angle > limit:
-        return None
-    return -angle if reference[0] == references[1] else angle
-
-
-def _moment(time: bytes, offset: bytes) -> datetime | None:
-    try:
-        local = datetime.strptime(time.rstrip(b"\0 ").decode("ascii"), "%Y:%m:%d %H:%M:%S")  # noqa: DTZ007
-    except ValueError:
-        return None
-    if not 1990 <= local.year <= 2100:
-        return None
-    try:
-        zone = datetime.strptime(offset.rstrip(b"\0 ").decode("ascii"), "%z").tzinfo
-    except ValueError:
-        zone = SHANGHAI
-    return local.replace(tzinfo=zone).astimezone(UTC)

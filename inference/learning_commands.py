@@ -80,7 +80,7 @@ def _parser() -> argparse.ArgumentParser:
 
 async def _on_database(options: argparse.Namespace) -> int:
     settings = load_settings()
-    with opened_database(settings, options) as database:
+    async with opened_database(settings, options) as database:
         await ensure_indexes(database, INDEXES)
         commands = _Commands(
             settings,

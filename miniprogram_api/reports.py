@@ -160,6 +160,7 @@ class Reports(ReportHandler):
         status=201,
         limits=("write", "report"),
         idempotent=True,
+        errors=(409,),
     )
     async def post(self, body: NewReportBody) -> ReportSubmitted:
         """Photos first (``POST /photos``), then this with their ids. The place must lie in the district."""
@@ -300,7 +301,7 @@ class Report(ReportHandler):
         return TimelineView(
             at=entry["at"],
             action=entry["action"],
-            says=to_citizens(entry),
+            says=to_citizens(entry, reporter=mine),
             by=by or ("处置部门" if entry["by"].get("unit") else "指挥中心"),
             note=entry["note"] if (readable if own_words else entry["action"] in NOTE_SHOWN) else None,
             photos=photo_views(self.services[PhotoService], report, entry["photos"], eyes=eyes),

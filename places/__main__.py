@@ -98,7 +98,9 @@ def _percentage(text: str) -> float:
 
 async def _run(options: argparse.Namespace) -> int:
     settings = load_settings()
-    with opened_database(settings, options) as database:
+    if options.command == "import":
+        options.file.stat()  # said first of all where it is not there
+    async with opened_database(settings, options) as database:
         await (_import(database, options) if options.command == "import" else _list(database, options))
     return 0
 

@@ -1,4 +1,4 @@
-"""Whether the areas of a map fit each other: each inside its parent, no two siblings in one place.
+"""Whether the areas of a map fit each other: each inside its parent, no two siblings or parts in one place.
 
 Areas are measured by cutting them into rows, as printers fill shapes: along a row the result is exact, and the rows are
 so many that a share of an area is right within a tenth of a percent. Outlines are taken as plane: within a city that is
@@ -16,7 +16,7 @@ from typing import Any, Final, NamedTuple
 from places.coordinates import CRS, LonLat, convert
 
 TOLERANCE: Final = 0.01
-"""The share of an area that may lie outside its parent."""
+"""The share of an area that may lie outside its parent, or in two parts of its own."""
 
 _SAME_PLACE: Final = 0.5  # of the smaller: no way of drawing a border makes neighbours share so much
 _ROWS: Final = 512
@@ -50,14 +50,15 @@ class Outline:
         ys = [y for polygon in self._polygons for _, y in polygon[0]]
         self.west, self.east = min(xs) + by[0], max(xs) + by[0]
         self.south, self.north = min(ys) + by[1], max(ys) + by[1]
-        self.size = _length(self.spans(self.south, self.north)) * (self.north - self.south)
+        height = self.north - self.south
+        parts = [self._spans_of(polygon, self.south, self.north) for polygon in self._polygons]
+        self.size = _length(_united(parts)) * height
+        self.doubled = sum(map(_length, parts)) * height / self.size - 1 if self.size else 0.0
+        """How much its polygons have in common, as a share of the area; what three have in common counts twice."""
 
     def spans(self, south: float, north: float) -> Spans:
         """Where each of the rows between two latitudes lies inside; what several polygons cover counts once."""
-        rows, *others = (self._spans_of(polygon, south, north) for polygon in self._polygons)
-        for other in others:
-            rows = [_union(a, b) for a, b in zip(rows, other, strict=True)]
-        return rows
+        return _united([self._spans_of(polygon, south, north) for polygon in self._polygons])
 
     def _spans_of(self, polygon: list[list[list[float]]], south: float, north: float) -> Spans:
         step = (north - south) / _ROWS
@@ -107,6 +108,13 @@ def _length(spans: Spans) -> float:
     return sum(leave - enter for row in spans for enter, leave in _pairs(row)) / _ROWS
 
 
+def _united(parts: list[Spans]) -> Spans:
+    rows, *others = parts
+    for other in others:
+        rows = [_union(a, b) for a, b in zip(rows, other, strict=True)]
+    return rows
+
+
 def _union(a: list[float], b: list[float]) -> list[float]:
     merged: list[float] = []
     for enter, leave in sorted((*_pairs(a), *_pairs(b))):
@@ -151,6 +159,9 @@ class Fit:
     def add(self, area: Mapping[str, Any]) -> None:
         """Compare ``area``, as it is stored, with its parent and with its siblings so far."""
         outline = Outline(area)
+        if outline.doubled > self.tolerance and outline.code in self.new:
+            reason = f"{outline.name}的各部分互相重叠，占其面积的 {outline.doubled:.1%}"
+            self.misfits.append(Misfit(outline.code, f"{reason}（最多允许 {self.tolerance * 100:g}%）"))
         while self._around and not outline.code.startswith(self._around[-1].code):
             self._siblings.pop(self._around.pop().code, None)
         parent = self._around[-1] if self._around else None

@@ -74,26 +74,29 @@ def _parser() -> argparse.ArgumentParser:
 async def _on_database(options: argparse.Namespace) -> int:
     settings = load_settings()
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with opened_database(settings, options) as database, Progress(*columns, console=Console(stderr=True)) as bar:
-        if options.command == "rebuild-statistics":
-            task = bar.add_task("counting cases", total=None)
-            counted = await Recount(database).rebuild(lambda done, total: bar.update(task, completed=done, total=total))
-            said, status = f"Counted {counted} cases.", 0
-        elif options.command == "rebuild-search":
-            task = bar.add_task("reading cases", total=None)
-            written = await search_rebuild.rebuild(
-                database, lambda done, total: bar.update(task, completed=done, total=total)
-            )
-            said, status = f"Wrote {written} cases; the others were right.", 0
-        elif options.command == "topics":
-            task = bar.add_task("assigning reports", total=None)
-            assigned = await TopicKeeper(database).rebuild(
-                lambda done, total: bar.update(task, completed=done, total=total)
-            )
-            said, status = f"Assigned {assigned} reports.", 0
-        else:
-            plan = await _import(database, options, bar)
-            said, status = _told(plan, options.file), int(bool(plan.problems))
+    async with opened_database(settings, options) as database:
+        with Progress(*columns, console=Console(stderr=True)) as bar:
+            if options.command == "rebuild-statistics":
+                task = bar.add_task("counting cases", total=None)
+                counted = await Recount(database).rebuild(
+                    lambda done, total: bar.update(task, completed=done, total=total)
+                )
+                said, status = f"Counted {counted} cases.", 0
+            elif options.command == "rebuild-search":
+                task = bar.add_task("reading cases", total=None)
+                written = await search_rebuild.rebuild(
+                    database, lambda done, total: bar.update(task, completed=done, total=total)
+                )
+                said, status = f"Wrote {written} cases; the others were right.", 0
+            elif options.command == "topics":
+                task = bar.add_task("assigning reports", total=None)
+                assigned = await TopicKeeper(database).rebuild(
+                    lambda done, total: bar.update(task, completed=done, total=total)
+                )
+                said, status = f"Assigned {assigned} reports.", 0
+            else:
+                plan = await _import(database, options, bar)
+                said, status = _told(plan, options.file), int(bool(plan.problems))
     print(said, file=sys.stderr if status else sys.stdout)
     return status
 

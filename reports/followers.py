@@ -116,7 +116,7 @@ class ReportPeople:
                 **{k: r[k] for k in ("given_location", "place", "rating")},
                 "contact_phone": self._vault.open(r["contact_phone"], "phone") if r["contact_phone"] else None,
                 "timeline": [
-                    {"at": e["at"], "action": e["action"], "says": to_citizens(e), "photos": e["photos"]}
+                    {"at": e["at"], "action": e["action"], "says": to_citizens(e, reporter=True), "photos": e["photos"]}
                     | ({"note": e["note"], "reason": e["reason"]} if e["by"]["kind"] == "reporter" else {})
                     for e in r["timeline"]
                     if e["shown"]

@@ -138,17 +138,15 @@ async def migrate(settings: Settings, *, dry: bool) -> None:
     from core.command_line import opened_database
     from server import migrations
 
-    with (
-        opened_database(settings, argparse.Namespace(mongodb_url=None, database=None)) as database,
-        Progress(console=Console(stderr=True), transient=True) as bar,
-    ):
-        steps = await migrations.pending(database)
-        for step in steps:
-            task = bar.add_task(step.title, total=None)
-            changed = await migrations.migrate(database, step, dry=dry, tell=partial(_show, bar, task))
-            print(f"Step {step.number}, {step.title}: {changed} documents {'would change' if dry else 'changed'}.")
-        if not steps:
-            print("Nothing is to be done: the database has every step of this version.")
+    async with opened_database(settings) as database:
+        with Progress(console=Console(stderr=True), transient=True) as bar:
+            steps = await migrations.pending(database)
+            for step in steps:
+                task = bar.add_task(step.title, total=None)
+                changed = await migrations.migrate(database, step, dry=dry, tell=partial(_show, bar, task))
+                print(f"Step {step.number}, {step.title}: {changed} documents {'would change' if dry else 'changed'}.")
+            if not steps:
+                print("Nothing is to be done: the database has every step of this version.")
 
 
 async def _run(settings: Settings) -> int:

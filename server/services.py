@@ -14,13 +14,13 @@ from core.config import ConfigurationError, Settings, s3_options, store_url
 from core.database import Database, connect, ensure_indexes, merge_indexes
 from core.encryption import Signer, Vault
 from core.files import FileStore
+from core.half_restored import refuse_half_restored
 from core.idempotency import Idempotency
 from core.jobs import JobService
 from core.room import Room
 from core.services import Services
 from core.timekeeper import Timekeeper
 from core.wechat import PushReceiver, WeChat
-from server.backup.restoring import refuse_half_restored
 from server.rooms import ROOMS, permissions_of
 
 
@@ -35,7 +35,7 @@ def _observe_wechat(path: str, errcode: int, seconds: float) -> None:
 
 
 async def _prepare(database: Database, log: Database, rooms: tuple[Room, ...]) -> None:
-    await refuse_half_restored(database)
+    await refuse_half_restored(database, log)
     await ensure_indexes(database, merge_indexes(room.indexes for room in rooms))
     await ensure_indexes(log, audit_room.INDEXES)
 

@@ -59,7 +59,7 @@ def _parser() -> argparse.ArgumentParser:
 
 async def _run(options: argparse.Namespace) -> int:
     settings = load_settings()
-    with opened_database(settings, options) as database:
+    async with opened_database(settings, options) as database:
         log = audit_database(settings, database)
         if options.command == "prepare":
             await ensure_indexes(log, INDEXES)

@@ -1,9 +1,9 @@
 """The program that :mod:`core.sheets.reading` runs: a workbook or a CSV file on standard input, its rows into a file.
 
 Called with one argument, JSON: the bounds that the file has to keep, the descriptor of the file for the rows, the id of
-the process that waits, and whether only to look what kind of file it is. Imports nothing of the product, so that it
-starts quickly. Writes one line of JSON to standard output: the sheets, or why the file is refused; with
-:data:`REFUSED` for a file that is.
+the process that waits, and whether only to look what kind of file it is. Imports nothing of the product outside
+this package, so that it starts quickly. Writes one line of JSON to standard output: the sheets, or why the file is
+refused; with :data:`REFUSED` for a file that is.
 
 calamine holds the whole rectangle between a sheet's first and last cell in memory, whatever the file says, and gives
 error cells as empty ones. So every sheet is surveyed first, as a stream: where it holds something, and what calamine
@@ -24,44 +24,18 @@ import resource
 import signal
 import sys
 import zipfile
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterator
 from datetime import date, datetime
 from typing import Any, BinaryIO
-from xml.parsers import expat
+
+from core.sheets.survey import PIECE, Merge, Odd, RefusedFile, Survey, Surveyed, parse
 
 REFUSED = 3
 
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
-_LAST_ROW, _LAST_COLUMN = 1_048_576, 16_384  # of the format itself
 _LONGEST_TEXT = 32_767  # of a cell, by the format
 _LONGEST_LINE = 1 << 18  # of a row as JSON, in bytes: whoever reads it holds several
-_PIECE = 1 << 16
 _COMPOUND = b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1"
-_REFERENCE = re.compile(r"([A-Z]{1,3})([1-9][0-9]{0,6})")
-
-Odd = dict[str, Any]
-"""What a cell is that is no plain value: {"e": its error}, {"f": 1} a formula without a result, {"z": digits shown}."""
-
-
-class RefusedFile(Exception):
-    """The file is not read. ``why`` is one of the names that :mod:`core.sheets.reading` has a sentence for."""
-
-    def __init__(self, why: str, **about: Any) -> None:
-        super().__init__(why)
-        self.why = why
-        self.about = about
-
-
-@dataclass
-class Surveyed:
-    """A worksheet before it is read: where its last cell with content is, and the odd ones by row and column."""
-
-    name: str
-    hidden: bool
-    last_row: int = 0
-    last_column: int = 0
-    odd: dict[int, dict[int, Odd]] = field(default_factory=dict)
 
 
 def main(options: dict[str, Any]) -> int:
@@ -167,13 +141,13 @@ def _survey_all(packed: zipfile.ZipFile, parts: dict[str, zipfile.ZipInfo], boun
         padded = _padded_styles(packed, parts["xl/styles.xml"])
     if "xl/sharedstrings.xml" in parts:
         with packed.open(parts["xl/sharedstrings.xml"]) as part:
-            while part.read(_PIECE):
+            while part.read(PIECE):
                 pass
     found = []
     cells = area = 0
     for name, hidden, target in _worksheets(packed, parts):
-        survey = _Survey(Surveyed(name, hidden), padded, bounds["cells"] - cells)
-        _parse(packed, parts[target], survey.begin, survey)
+        survey = Survey(Surveyed(name, hidden), padded, bounds["cells"] - cells)
+        parse(packed, parts[target], survey.begin, survey)
         sheet = survey.done()
         cells += survey.cells
         if sheet.last_column > bounds["columns"]:
@@ -184,29 +158,6 @@ def _survey_all(packed: zipfile.ZipFile, parts: dict[str, zipfile.ZipInfo], boun
         if sheet.last_row:
             found.append(sheet)
     return found
-
-
-def _parse(
-    packed: zipfile.ZipFile,
-    info: zipfile.ZipInfo,
-    start: Callable[[str, dict[str, str]], None],
-    listener: _Survey | None = None,
-) -> None:
-    """Have ``start`` called for each element that begins. ``listener`` may ask the parser for texts as well."""
-    # calamine takes every part for UTF-8: what is said of another encoding must not make this see something else.
-    parser = expat.ParserCreate("UTF-8")
-    if listener is not None:
-        listener.parser = parser
-    parser.StartElementHandler = start
-    parser.StartDoctypeDeclHandler = _no_doctype
-    with packed.open(info) as part:
-        while piece := part.read(_PIECE):
-            parser.Parse(piece)
-    parser.Parse(b"", True)
-
-
-def _no_doctype(*_: Any) -> None:
-    raise RefusedFile("damaged", problem="a document type")
 
 
 def _worksheets(packed: zipfile.ZipFile, parts: dict[str, zipfile.ZipInfo]) -> list[tuple[str, bool, str]]:
@@ -225,8 +176,8 @@ def _worksheets(packed: zipfile.ZipFile, parts: dict[str, zipfile.ZipInfo]) -> l
             path = target[1:] if target.startswith("/") else f"xl/{target}"
             targets[attributes["Id"]] = path.lower()
 
-    _parse(packed, parts["xl/workbook.xml"], book)
-    _parse(packed, parts["xl/_rels/workbook.xml.rels"], relation)
+    parse(packed, parts["xl/workbook.xml"], book)
+    parse(packed, parts["xl/_rels/workbook.xml.rels"], relation)
     if len({name for name, _, _ in named}) != len(named):
         raise RefusedFile("damaged", problem="two sheets have one name")
     return [(name, hidden, targets[key]) for name, hidden, key in named if key in targets]
@@ -248,103 +199,9 @@ def _padded_styles(packed: zipfile.ZipFile, info: zipfile.ZipInfo) -> dict[str, 
         elif name == "xf" and within == "cellXfs":
             styles.append(attributes.get("numFmtId", "0"))
 
-    _parse(packed, info, start)
+    parse(packed, info, start)
     digits = {key: len(code) for key, code in formats.items() if re.fullmatch("0{2,40}", code)}
     return {str(number): digits[key] for number, key in enumerate(styles) if key in digits}
-
-
-class _Survey:
-    """Follows the elements of a worksheet.
-
-    Cells without content, which styles leave behind in thousands, do not count as where a sheet ends; they do count as
-    cells.
-    """
-
-    def __init__(self, sheet: Surveyed, padded: dict[str, int], most: int) -> None:
-        self.parser: Any = None
-        self.cells = 0
-        self._sheet = sheet
-        self._padded = padded
-        self._most = most
-        self._names: dict[str, str] = {}
-        self._columns: dict[str, int] = {}
-        self._row = self._column = 0
-        self._kind = self._style = ""
-        self._formula = self._value = False
-        self._error: list[str] = []
-
-    def begin(self, tag: str, attributes: dict[str, str]) -> None:
-        """Called for each element that begins. Those of another prefix than the first one's are extensions'."""
-        name = self._names.get(tag)
-        if name == "c":
-            self._settle()
-            self._cell(attributes)
-        elif name in {"v", "is"}:
-            self._value = True
-            if self._kind == "e":
-                self.parser.CharacterDataHandler = self._error.append
-        elif name == "f":
-            self._formula = True
-        elif name == "row":
-            self._settle()
-            self._row, self._column = int(attributes.get("r", self._row + 1)), 0
-            self._check()
-        elif not self._names:
-            prefix, colon, root = tag.rpartition(":")
-            if root != "worksheet":
-                raise RefusedFile("damaged", problem="no worksheet where one should be")
-            self._names = {f"{prefix}{colon}{name}": name for name in ("row", "c", "v", "is", "f")}
-
-    def done(self) -> Surveyed:
-        """The sheet, once its last element is through."""
-        self._settle()
-        return self._sheet
-
-    def _cell(self, attributes: dict[str, str]) -> None:
-        self.cells += 1
-        if self.cells > self._most:
-            raise RefusedFile("too_many_cells", sheet=self._sheet.name, last=self._row)
-        reference = attributes.get("r")
-        if reference is None:
-            self._column += 1
-        else:
-            found = _REFERENCE.fullmatch(reference)
-            if found is None:
-                raise RefusedFile("beyond_grid", sheet=self._sheet.name)
-            letters, digits = found.groups()
-            self._row, self._column = int(digits), self._columns.get(letters) or self._number(letters)
-        self._check()
-        self._kind, self._style = attributes.get("t", "n"), attributes.get("s", "")
-
-    def _number(self, letters: str) -> int:
-        number = 0
-        for letter in letters:
-            number = number * 26 + ord(letter) - ord("A") + 1
-        self._columns[letters] = number
-        return number
-
-    def _check(self) -> None:
-        if self._row > _LAST_ROW or self._column > _LAST_COLUMN:
-            raise RefusedFile("beyond_grid", sheet=self._sheet.name)
-
-    def _settle(self) -> None:
-        """The cell before is through: note where it is, and what is odd about it."""
-        if not (self._value or self._formula):
-            return
-        odd: Odd | None = None
-        if self._kind == "e":
-            self.parser.CharacterDataHandler = None
-            odd = {"e": "".join(self._error).strip()[:20]}
-            self._error.clear()
-        elif not self._value:
-            odd = {"f": 1}
-        elif self._kind == "n" and self._style in self._padded:
-            odd = {"z": self._padded[self._style]}
-        sheet = self._sheet
-        sheet.last_row, sheet.last_column = max(sheet.last_row, self._row), max(sheet.last_column, self._column)
-        if odd is not None:
-            sheet.odd.setdefault(self._row, {})[self._column] = odd
-        self._formula = self._value = False
 
 
 def _calamine(file: BinaryIO, surveyed: list[Surveyed]) -> Iterator[tuple[Surveyed, Iterator[list[Any]]]]:
@@ -367,11 +224,13 @@ def _calamine(file: BinaryIO, surveyed: list[Surveyed]) -> Iterator[tuple[Survey
 def _spooled(survey: Surveyed, rows: Iterator[list[Any]], spool: BinaryIO) -> dict[str, Any]:
     """Write the rows that hold something; what the parent has to know to find them."""
     at, count = spool.tell(), 0
+    merged = _Merged(survey)
     for line in range(1, survey.last_row + 1):
         cells = [_cell(value) for value in next(rows, [])]
         for column, odd in survey.odd.get(line, {}).items():
             cells += [None] * (column - len(cells))
             cells[column - 1] = _shown(cells[column - 1], odd)
+        merged.mark(line, cells)
         count += _write(spool, survey.name, line, cells)
     return {"name": survey.name, "hidden": survey.hidden, "at": at, "rows": count}
 
@@ -401,9 +260,39 @@ def _shown(value: Any, odd: Odd) -> Any:
     return f"{int(value):0{odd['z']}}" if whole else value
 
 
+class _Merged:
+    """Tells, row after row, which cells are merged with an earlier one, in which alone their value is."""
+
+    def __init__(self, survey: Surveyed) -> None:
+        self._width = survey.last_column
+        self._coming = sorted(survey.merges, reverse=True)
+        self._here: dict[int, tuple[Merge, bool]] = {}
+
+    def mark(self, line: int, cells: list[Any]) -> None:
+        """Mark those of ``cells`` whose value is elsewhere. A row that is blank but for them is no line of its own."""
+        self._here = {column: found for column, found in self._here.items() if found[0].last_row >= line}
+        while self._coming and self._coming[-1].first_row <= line:
+            merge = self._coming.pop()
+            held = merge.first_column <= len(cells) and cells[merge.first_column - 1] is not None
+            for column in range(merge.first_column, min(merge.last_column, self._width) + 1):
+                self._here[column] = (merge, held)
+        if all(_is_blank(cell) for cell in cells):
+            return
+        for column, (merge, held) in self._here.items():
+            if (line, column) == (merge.first_row, merge.first_column):
+                continue
+            cells += [None] * (column - len(cells))
+            if held or cells[column - 1] is not None:
+                cells[column - 1] = {"m": merge.said}
+
+
+def _is_blank(cell: Any) -> bool:
+    return cell is None or (isinstance(cell, str) and not cell.strip())
+
+
 def _write(spool: BinaryIO, sheet: str, line: int, cells: list[Any]) -> int:
     """Write a row that holds something: how many that is."""
-    while cells and (cells[-1] is None or (isinstance(cells[-1], str) and not cells[-1].strip())):
+    while cells and _is_blank(cells[-1]):
         cells.pop()
     if not cells:
         return 0
@@ -444,7 +333,3 @@ def _text(data: bytes) -> str:
         if "\0" not in text:
             return text
     raise RefusedFile("bad_encoding")
-
-
-if __name__ == "__main__":
-    sys.exit(main(json.loads(sys.argv[1])))

@@ -38,6 +38,12 @@ _PATIENCE = 30.0
 
 _OUT_OF_SECONDS = -signal.SIGXCPU
 
+_START = (
+    f"import json, sys; sys.path.insert(0, {str(Path(__file__).parents[2])!r}); "
+    "from core.sheets.program import main; sys.exit(main(json.loads(sys.argv[2])))"
+)
+"""Runs the program without anything of the environment. Its path is an argument so that lists of processes name it."""
+
 _one_at_a_time = asyncio.Semaphore(1)
 
 
@@ -150,7 +156,7 @@ def _opened(source: Path | bytes) -> BinaryIO:
 async def _child(options: str, file: BinaryIO, spool: int) -> tuple[int, bytes, bytes]:
     """Run the program: its exit status, and what it wrote. It does not outlive this call, however that ends."""
     process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-I", program.__file__, options),
+        *(sys.executable, "-I", "-c", _START, program.__file__, options),
         stdin=file,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
@@ -181,6 +187,8 @@ def _cell(value: Any) -> Cell:
         return Fault(f"内容超过 {value['l']} 个字")
     if "f" in value:
         return Fault("公式没有计算结果，请用 Excel 打开并保存后再试")
+    if "m" in value:
+        return Fault(f"属于合并单元格 {value['m']}，请取消合并并逐格填写")
     return Fault(f"单元格是时间 {value['t']}，没有日期")
 
 

@@ -160,7 +160,8 @@ def _citizens(row: Transition) -> str:
     if row.shows is None:
         return "not shown"
     shared = f"with {_needs(row.shares)}" if row.shares else ""
-    return "<br>".join(part for part in ("" if row.shows == SAME else row.shows, shared) if part)
+    told = "<br>".join(part for part in ("" if row.shows == SAME else row.shows, shared) if part)
+    return f"the reporter: {told or 'the same'}<br>others: {row.label}" if row.confided else told
 
 
 def _who(row: Transition) -> str:

@@ -99,7 +99,8 @@ class Transition:
 
     ``says`` is what the timeline tells staff, ``shows`` what it tells citizens (:data:`SAME`, or None: they do not see
     the step); see :meth:`reports.lifecycle.planner.Planner._words` for what is filled in. Of the words that staff type
-    with it (:data:`TYPED`) citizens read, there or beside it, those that it ``shares``, and no others.
+    with it (:data:`TYPED`) citizens read, there or beside it, those that it ``shares``, and no others. What is
+    ``confided`` goes to the reporter alone: other citizens read the step's ``label`` in its place.
 
     ``tells`` is the notice owed to the reporter and followers, and ``message`` its last line, of at most 20 characters;
     ``owes`` is further work for the worker, "resume" on the date until which the clock stops; ``settles`` is what is
@@ -133,6 +134,7 @@ class Transition:
     owes: tuple[str, ...] = ()
     settles: tuple[str, ...] = ()
     shares: tuple[Need, ...] = ()
+    confided: bool = False
     message: str | None = None
     marks: tuple[Mark, ...] = ()
     publishes: bool = False

@@ -288,11 +288,11 @@ TRANSITIONS: tuple[Transition, ...] = (
     # The reporter is asked for more: by staff whenever no answer is awaited; by itself once: nobody is pestered.
     Transition(
         "ask_supplement", "请上报人补充", (S.SUBMITTED,), ("staff",), None, "请上报人补充：{reason}", SAME,
-        only=("answerable",), needs=("reason",), shares=("reason",), tells="supplement", message=_ASKED,
+        only=("answerable",), needs=("reason",), shares=("reason",), confided=True, tells="supplement", message=_ASKED,
     ),
     Transition(
         "ask_supplement", "请上报人补充", (S.SUBMITTED,), ("system",), None, "请上报人补充：{reason}", SAME,
-        only=("answerable", "never_asked"), needs=("reason",), tells="supplement", message=_ASKED,
+        only=("answerable", "never_asked"), needs=("reason",), confided=True, tells="supplement", message=_ASKED,
     ),
     Transition(
         "supplement", "补充", OPEN, ("reporter",), None, "上报人补充了情况", SAME,

@@ -9,8 +9,11 @@ from datetime import datetime
 
 from core.debts import Document
 from core.ids import new_id
+from reports.lifecycle.table import TRANSITIONS
 from reports.models import Actor, CameraFinding, Finder, Partner, Reporter, System
 from reports.states import State
+
+_CONFIDED = frozenset(row.action for row in TRANSITIONS if row.confided)
 
 
 def new_entry(
@@ -59,7 +62,9 @@ def new_entry(
     }
 
 
-def to_citizens(entry: Document) -> str:
-    """The sentence by which citizens are told of a step that they may see."""
+def to_citizens(entry: Document, *, reporter: bool = False) -> str:
+    """The sentence by which citizens, or the ``reporter`` of the case, are told of a step that they may see."""
+    if entry["action"] in _CONFIDED and not reporter:
+        return str(entry["label"])
     # Entries of before the sentence was kept may tell staff what is not for others: of these the name is enough.
     return str(entry.get("shows") or entry["label"])

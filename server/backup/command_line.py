@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from pathlib import Path
 
 from rich.console import Console
@@ -12,8 +13,8 @@ from core.clock import shanghai
 from core.command_line import opened_database
 from core.config import Settings
 from server.backup.making import backup
-from server.backup.manifest import Manifest
-from server.backup.restoring import Restored, check, restore
+from server.backup.manifest import Manifest, Sealed, other_keys
+from server.backup.restoring import Checked, Restored, check, restore
 
 
 def add_options(parser: argparse.ArgumentParser, command: str) -> None:
@@ -36,14 +37,18 @@ async def run(settings: Settings, options: argparse.Namespace) -> int:
             bars.update(tasks[what], completed=done, total=total)
 
         if options.command == "restore" and options.check:
-            manifest = await check(options.folder, tell)
-            said, status = f"Whole: {_told(manifest)}", 0
+            checked = await check(settings, options.folder, tell)
+            said, status = _checked(checked)
+            said += f"\n{_keys(other_keys(settings, checked.manifest))}"
         else:
-            with opened_database(settings, argparse.Namespace(mongodb_url=None, database=None)) as database:
+            async with opened_database(settings, to_restore=options.command == "restore") as database:
                 if options.command == "backup":
                     manifest = await backup(settings, database, options.folder, tell)
                     said, status = _backed_up(manifest)
                 else:
+                    others = other_keys(settings, Manifest.read(options.folder))
+                    if others:  # told before hours of reading and loading, which can still be broken off
+                        print(_keys(others), file=sys.stderr)
                     restored = await restore(settings, database, options.folder, again=options.again, tell=tell)
                     said, status = _restored(restored, database.name)
     print(said)
@@ -66,18 +71,42 @@ def _backed_up(manifest: Manifest) -> tuple[str, int]:
     return f"{said}\nLOST before: {len(manifest.missing)} files that documents name are in no store: {first}", 1
 
 
+def _checked(checked: Checked) -> tuple[str, int]:
+    lines = [f"Whole: {_told(checked.manifest)}"]
+    match checked.sealed:
+        case Sealed.BY_KEY:
+            lines.append("Its seal fits: it is what this installation has written.")
+        case Sealed.BY_HASH:
+            lines.append(
+                "It fits its seal, which another audit key has made: whether somebody forged both cannot be told."
+            )
+        case Sealed.NOT:
+            lines.append(
+                "It has NO SEAL: a version before seals made it, or somebody took it away. "
+                "What it lists is whole; whether it lists all cannot be told."
+            )
+    if checked.superfluous:
+        first = ", ".join(map(str, checked.superfluous[:5]))
+        lines.append(f"Superfluous: {len(checked.superfluous)} files that it does not list: {first}")
+    return "\n".join(lines), int(checked.sealed is Sealed.NOT or bool(checked.superfluous))
+
+
+def _keys(others: list[str]) -> str:
+    wrong = [
+        f"keys.{name} is not the key that these data were made with: set it before anything starts." for name in others
+    ]
+    return "\n".join(wrong) or "The keys are those that these data were made with."
+
+
 def _restored(restored: Restored, database: str) -> tuple[str, int]:
     found = restored.audit
-    lines = [f"Restored into {database}: {_told(restored.manifest)}"]
+    lines = [f"Restored into {database}.", _checked(restored.checked)[0]]
     lines.append(
         f"The audit log is BROKEN: {found.problem}"
         if found.problem
         else f"The audit log is whole: {found.entries} entries, {found.seals} seals, the last one {found.head}."
     )
-    lines += [
-        f"keys.{name} is not the key that these data were made with: set it before anything starts."
-        for name in restored.other_keys
-    ]
+    lines.append(_keys(restored.other_keys))
     return "\n".join(lines), int(bool(found.problem or restored.other_keys))
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from core.audit import audit_database
 from core.config import Settings
 from core.database import Database
+from core.half_restored import refuse_half_restored
 from core.object_store import sync
 from server.backup.dump import Dumped, dump
 from server.backup.manifest import (
@@ -25,7 +26,6 @@ from server.backup.manifest import (
     marks_of_keys,
 )
 from server.backup.named import missing_files
-from server.backup.restoring import refuse_half_restored
 from server.backup.stores import FileSource, copy_store, stores_of
 
 _TRIES = 5
@@ -40,12 +40,12 @@ async def backup(settings: Settings, database: Database, folder: Path, tell: Tel
     """
     if await asyncio.to_thread(folder.exists):
         raise BackupError(f"{folder} exists already: each backup needs a name of its own, such as its date")
-    await refuse_half_restored(database)
+    databases = list({d.name: d for d in (database, audit_database(settings, database))}.values())
+    await refuse_half_restored(*databases)
     making = folder.with_name(folder.name + UNFINISHED)
     await asyncio.to_thread(making.mkdir, parents=True, exist_ok=True)
     with _alone_in(making):
         sources = stores_of(settings)
-        databases = list({d.name: d for d in (database, audit_database(settings, database))}.values())
         # Most of what the stores have is copied before the moment, which the server keeps for minutes only.
         await _copy(sources, making, newest_beside(folder), tell)
         dumped, stores, missing = await _dump_with_files(databases, sources, making, tell)
@@ -59,7 +59,7 @@ async def backup(settings: Settings, database: Database, folder: Path, tell: Tel
             missing=sorted(missing),
             keys=marks_of_keys(settings),
         )
-        manifest.write(making)
+        manifest.write(making, settings)
         await asyncio.to_thread(flush_folders, making)
         await asyncio.to_thread(making.rename, folder)
         await asyncio.to_thread(sync, folder.parent, [])

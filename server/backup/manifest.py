@@ -9,6 +9,7 @@ import json
 import os
 from collections.abc import Callable, Iterable, Iterator
 from datetime import datetime
+from enum import Enum, auto
 from pathlib import Path
 from typing import Final, Literal, NamedTuple, Self
 
@@ -19,6 +20,7 @@ from core.database import Database
 from core.object_store import sync
 
 MANIFEST: Final = "manifest.json"
+SEAL: Final = "manifest.seal.json"
 UNFINISHED: Final = ".part"
 """What the name of a backup ends with until it is whole."""
 
@@ -85,10 +87,51 @@ class Manifest(_Part):
         except ValidationError as error:
             raise BackupError(f"{folder / MANIFEST} is damaged, or of another version: {error}") from error
 
-    def write(self, folder: Path) -> None:
-        """Keep it in ``folder``, through a loss of power."""
-        (folder / MANIFEST).write_text(self.model_dump_json(indent=1) + "\n", "utf-8")
-        sync(folder, [MANIFEST])
+    def write(self, folder: Path, settings: Settings) -> None:
+        """Keep it in ``folder`` with its seal, through a loss of power."""
+        content = (self.model_dump_json(indent=1) + "\n").encode()
+        (folder / MANIFEST).write_bytes(content)
+        (folder / SEAL).write_text(Seal.of(content, settings).model_dump_json(indent=1) + "\n", "utf-8")
+        sync(folder, [MANIFEST, SEAL])
+
+    def sealed(self, folder: Path, settings: Settings) -> Sealed:
+        """What the seal of this manifest in ``folder`` proves. Raises :class:`BackupError` where it does not fit."""
+        try:
+            seal = Seal.model_validate_json((folder / SEAL).read_bytes())
+        except FileNotFoundError:
+            return Sealed.NOT
+        except ValidationError as error:
+            raise BackupError(f"the backup is damaged: {folder / SEAL}: {error}") from error
+        fits = Seal.of((folder / MANIFEST).read_bytes(), settings)
+        by_key = marks_of_keys(settings)["audit"] == self.keys.get("audit")
+        if seal.sha256 != fits.sha256 or (by_key and not hmac.compare_digest(seal.mac.encode(), fits.mac.encode())):
+            raise BackupError(f"the backup is damaged: {folder / MANIFEST} is not what was sealed")
+        return Sealed.BY_KEY if by_key else Sealed.BY_HASH
+
+
+class Sealed(Enum):
+    """What is known of a manifest by its seal."""
+
+    NOT = auto()
+    """It has none: a version before seals made it, or somebody has removed it."""
+    BY_HASH = auto()
+    """It is undamaged. Whether somebody has changed both cannot be told without the key ``keys.audit``."""
+    BY_KEY = auto()
+    """It is what whoever holds ``keys.audit`` has written."""
+
+
+class Seal(_Part):
+    """What is kept beside a manifest: its SHA-256, and an HMAC with ``keys.audit`` (both hex)."""
+
+    sha256: str
+    mac: str
+
+    @classmethod
+    def of(cls, content: bytes, settings: Settings) -> Self:
+        """The seal of a manifest with ``content``."""
+        key = settings.keys.audit.get_secret_value().encode()
+        mac = hmac.new(key, b"manifest\0" + content, "sha256")
+        return cls(sha256=hashlib.sha256(content).hexdigest(), mac=mac.hexdigest())
 
 
 class Entry(NamedTuple):
@@ -127,6 +170,12 @@ async def compare(file: Path, digest: str) -> None:
         same = False
     if not same:
         raise BackupError(f"the backup is damaged: {file} is not what it was")
+
+
+def other_keys(settings: Settings, manifest: Manifest) -> list[str]:
+    """The keys in ``settings`` that are not those the data of ``manifest`` were made with."""
+    marks = marks_of_keys(settings)
+    return [name for name, mark in manifest.keys.items() if marks.get(name) != mark]
 
 
 def marks_of_keys(settings: Settings) -> dict[str, str]:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
+import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO, Any, Final, NamedTuple
+from typing import IO, Any, NamedTuple
 
 from bson import decode_file_iter
 from bson.json_util import CANONICAL_JSON_OPTIONS, loads
@@ -22,49 +24,88 @@ from core.clock import now
 from core.config import Settings
 from core.database import Database, ensure_indexes
 from core.debts import Document
+from core.half_restored import RESTORE, RESTORING, refuse_half_restored
 from server.backup.dump import RAW
-from server.backup.manifest import BackupError, CollectionPart, Manifest, Tell, compare, marks_of_keys
-from server.backup.stores import check_store, check_target, put_back, stores_of
+from server.backup.manifest import MANIFEST, BackupError, CollectionPart, Manifest, Sealed, Tell, compare, other_keys
+from server.backup.stores import check_store, check_target, list_of, not_listed, put_back, stores_of
 
-RESTORING: Final = "restoring"
-"""The collection that is there while a database is being restored: nobody may work on half of one."""
 _BATCH_BYTES = 8 << 20
 _BATCH = 1000
+
+
+class Checked(NamedTuple):
+    """A backup that is whole, what its seal proves, and the files in its stores' folders that it does not need."""
+
+    manifest: Manifest
+    sealed: Sealed
+    superfluous: list[Path]
 
 
 class Restored(NamedTuple):
     """What was restored, what the audit log came to, and the keys that are not those the data were made with."""
 
-    manifest: Manifest
+    checked: Checked
     audit: Found
     other_keys: list[str]
 
 
-async def refuse_half_restored(database: Database) -> None:
-    """Raise :class:`BackupError` where a restore has not come to its end."""
-    left = await database[RESTORING].find_one()
-    if left is not None:
-        raise BackupError(
-            f"the database {database.name} is being restored from {left['from']}, or that was broken off; "
-            "`python -m server restore --again` goes through with it"
-        )
+async def check(settings: Settings, folder: Path, tell: Tell = lambda *_: None) -> Checked:
+    """Read all of the backup ``folder`` and compare it with its manifest, and that with its seal; writes nothing.
 
-
-async def check(folder: Path, tell: Tell = lambda *_: None) -> Manifest:
-    """Read all of the backup ``folder`` and compare it with its hashes; writes nothing.
-
-    Raises :class:`BackupError` naming the first file that is not what it was.
+    Raises :class:`BackupError` naming the first file that is not what it was, or not of the backup.
     """
     manifest = Manifest.read(folder)
+    sealed = manifest.sealed(folder, settings)
+    _compare_names(manifest, folder)
     for done, part in enumerate(manifest.collections):
         tell("checking collections", done, len(manifest.collections))
-        data, metadata = part.file(folder, "bson"), part.file(folder, "metadata.json")
-        for file, digest in ((data, part.sha256), (metadata, part.metadata_sha256)):
-            await compare(file, digest)
+        await compare(part.file(folder, "metadata.json"), part.metadata_sha256)
+        await compare(part.file(folder, "bson"), part.sha256)
+        found = await asyncio.to_thread(_counted, part.file(folder, "bson"))
+        if found != (part.documents, part.bytes):
+            raise BackupError(
+                f"the backup is damaged: {MANIFEST} has {part.documents} documents of {part.bytes} bytes in "
+                f"{part.name}, and its file {found[0]} of {found[1]}"
+            )
     tell("checking collections", len(manifest.collections), len(manifest.collections))
     for store in manifest.stores:
         await check_store(store, folder, tell)
-    return manifest
+    superfluous = [path for store in manifest.stores for path in not_listed(store, folder)]
+    return Checked(manifest, sealed, superfluous)
+
+
+def _compare_names(manifest: Manifest, folder: Path) -> None:
+    """Raise :class:`BackupError` unless the collections and stores in ``folder`` are those of the manifest, each once.
+
+    A backup leaves nothing else there: what the manifest lacks was put there, or taken out of the manifest.
+    """
+    wanted = [part.file(folder, kind) for part in manifest.collections for kind in ("bson", "metadata.json")]
+    wanted += [list_of(folder, store.name) for store in manifest.stores]
+    found = {path for path in (folder / "dump").rglob("*") if path.is_file()} | set((folder / "stores").glob("*.jsonl"))
+    if missing := sorted(set(wanted) - found):
+        raise BackupError(f"the backup is damaged: {missing[0]} is not what it was: it is not there")
+    if more := sorted(found - set(wanted)):
+        raise BackupError(
+            f"the backup is damaged: {more[0]} is not in {MANIFEST}. Whoever put it there has to take it away; "
+            f"if nobody did, {MANIFEST} is not what it was"
+        )
+    if len(set(wanted)) != len(wanted):
+        raise BackupError(f"the backup is damaged: {MANIFEST} has a collection or a store twice")
+
+
+def _counted(file: Path) -> tuple[int, int]:
+    """How many documents a file holds, and their length. Raises :class:`BackupError` where one is cut off."""
+    documents = 0
+    with file.open("rb") as content:
+        end = content.seek(0, os.SEEK_END)
+        at = content.seek(0)
+        while at < end:
+            length = int.from_bytes(content.read(4), "little")
+            if length < 5 or at + length > end:
+                raise BackupError(f"the backup is damaged: {file} is cut off within a document")
+            at = content.seek(at + length)
+            documents += 1
+    return documents, end
 
 
 async def restore(
@@ -77,7 +118,8 @@ async def restore(
     all is there. ``again`` first removes what a restore that was broken off has left. A file that a store has already
     has to be the same. Raises :class:`BackupError`.
     """
-    manifest = await check(folder, tell)
+    checked = await check(settings, folder, tell)
+    manifest = checked.manifest
     log = audit_database(settings, database)
     databases = list({d.name: d for d in (database, log)}.values())
     stores = {target.name: target for target in stores_of(settings)}
@@ -94,9 +136,9 @@ async def restore(
         await _load(collection, folder, log if collection.name in audit.INDEXES else database)
     tell("collections", len(manifest.collections), len(manifest.collections))
     found = await verify(log, Macs(settings.keys.audit.get_secret_value()))
-    await database[RESTORING].drop()
-    marks = marks_of_keys(settings)
-    return Restored(manifest, found, [name for name, mark in manifest.keys.items() if marks[name] != mark])
+    for held in reversed(databases):
+        await held[RESTORING].drop()
+    return Restored(checked, found, other_keys(settings, manifest))
 
 
 async def _hold(databases: list[Database], folder: Path, again: bool) -> None:
@@ -125,12 +167,14 @@ async def _hold(databases: list[Database], folder: Path, again: bool) -> None:
                 f"the database {database.name} is not empty (it has {sorted(names)[0]}): name another one, "
                 f"such as GONGZHI_MONGODB__{setting}"
             )
+    began = {"from": str(folder), "databases": names_of_all, "began_at": now()}
     if not held:
         try:
-            began = {"_id": "restore", "from": str(folder), "databases": names_of_all, "began_at": now()}
-            await main[RESTORING].insert_one(began)
+            await main[RESTORING].insert_one({"_id": RESTORE, **began})
         except DuplicateKeyError as error:
             raise BackupError(f"another restore is at the database {main.name}") from error
+    for database in databases[1:]:
+        await database[RESTORING].replace_one({"_id": RESTORE}, began, upsert=True)
 
 
 async def _load(part: CollectionPart, folder: Path, database: Database) -> None:

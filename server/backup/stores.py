@@ -23,7 +23,17 @@ from obstore.exceptions import BaseError
 from core.config import Settings, s3_options, store_url
 from core.object_store import Store, open_store, sync
 from core.room import Room
-from server.backup.manifest import UNFINISHED, BackupError, Entry, StorePart, Tell, compare, digest_of, entries
+from server.backup.manifest import (
+    MANIFEST,
+    UNFINISHED,
+    BackupError,
+    Entry,
+    StorePart,
+    Tell,
+    compare,
+    digest_of,
+    entries,
+)
 from server.rooms import ROOMS
 
 _AT_ONCE = 8
@@ -201,9 +211,25 @@ async def check_store(part: StorePart, folder: Path, tell: Tell) -> None:
     """Raise :class:`BackupError` unless every file of the store is in the backup ``folder`` as its list says."""
     file = list_of(folder, part.name)
     await compare(file, part.list_sha256)
-    for done, entry in enumerate(entries(file)):
+    files = length = 0
+    for entry in entries(file):
         await compare(folder / "stores" / part.name / entry.key, entry.sha256)
-        tell(f"checking {part.name}", done + 1, part.files)
+        files, length = files + 1, length + entry.bytes
+        tell(f"checking {part.name}", files, part.files)
+    if (files, length) != (part.files, part.bytes):
+        raise BackupError(f"the backup is damaged: {MANIFEST} has {part.files} files in {part.name}, its list {files}")
+
+
+def not_listed(part: StorePart, folder: Path) -> Iterator[Path]:
+    """The files of the store in the backup ``folder`` that its list lacks, such as of a backup that was cut off."""
+    copies = folder / "stores" / part.name
+    listed = _Earlier(folder, part.name, list_of(folder, part.name))
+    tops = {f"{path.name}/" if path.is_dir() else path.name for path in copies.iterdir()} if copies.exists() else set()
+    for top in sorted(tops):  # a subfolder at a time, in the order of keys
+        below = (path for path in (copies / top).rglob("*") if path.is_file()) if top.endswith("/") else [copies / top]
+        for key in sorted(path.relative_to(copies).as_posix() for path in below):
+            if listed.take(key) is None:
+                yield copies / key
 
 
 async def check_target(target: FileSource, folder: Path, tell: Tell) -> None:

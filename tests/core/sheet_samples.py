@@ -48,9 +48,10 @@ def book(
     dimension: str = "",
     prolog: str = "",
     strict: bool = False,
+    merges: Sequence[str] = (),
 ) -> bytes:
     """A workbook whose first sheet has ``rows``. ``more`` are sheets: name, rows, state (visible, hidden). ``prolog``
-    stands before each sheet's first element."""
+    stands before each sheet's first element. In each sheet, ``merges`` (``A1:B2``) are merged cells."""
     sheets = [("Sheet1", "".join(rows), "visible"), *more]
     names = "".join(
         f'<sheet name={quoteattr(name)} sheetId="{n}" state="{state}" r:id="rId{n}"/>'
@@ -75,8 +76,10 @@ def book(
     )
     for n, (_, data, _) in enumerate(sheets, 1):
         said = f"<dimension ref={quoteattr(dimension)}/>" if dimension else ""
+        merged = "".join(f"<mergeCell ref={quoteattr(reference)}/>" for reference in merges)
         parts[f"xl/worksheets/sheet{n}.xml"] = (
-            f'{prolog}<worksheet xmlns="{_MAIN}">{said}<sheetData>{data}</sheetData></worksheet>'
+            f'{prolog}<worksheet xmlns="{_MAIN}">{said}<sheetData>{data}</sheetData>'
+            f"{f'<mergeCells>{merged}</mergeCells>' if merged else ''}</worksheet>"
         )
     out = io.BytesIO()
     with zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED) as packed:

@@ -21,6 +21,7 @@ from core.audit.verification import verify
 from core.clock import clock
 from core.config import Settings
 from core.database import connect, ensure_indexes
+from core.half_restored import RESTORE, RESTORING, HalfRestored, refuse_half_restored
 from server.launcher.embedded import mongod_binary
 from server.launcher.process import choose_port, spawn
 from server.services import open_services
@@ -200,3 +201,15 @@ def test_the_document_has_every_role_and_user():
     made = [c.get("createRole") or c["createUser"] for c in commands()]
     roles, users = ("Writer", "Reader", "Keeper"), ("gongzhi", "gongzhi_auditor", "gongzhi_keeper")
     assert made == [name for role, user in zip(roles, users, strict=True) for name in (f"gongzhiAudit{role}", user)]
+
+
+async def test_a_user_who_may_not_read_one_of_the_databases_is_told_of_half_a_restore_by_the_other(users):
+    keeper = users["gongzhi_keeper"]
+    main = keeper.client["gongzhi"]
+    await refuse_half_restored(main, keeper)
+    try:
+        await keeper[RESTORING].insert_one({"_id": RESTORE, "from": "/backup/2026-11-29"})
+        with pytest.raises(HalfRestored, match="gongzhi_audit"):
+            await refuse_half_restored(main, keeper)
+    finally:
+        await keeper[RESTORING].delete_one({})

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from core.picture_files import read_exif
+from core.exif import read_exif
 from core.pictures import read_picture
 from tests.core.picture_samples import (
     assert_bare,

@@ -119,13 +119,6 @@ def test_a_scan_that_lacks_rows_is_refused_whatever_follows_it(follows):
             inspect_picture(short)
 
 
-@pytest.mark.parametrize("seed", range(12))
-def test_a_file_that_lacks_nothing_but_its_end_marker_was_cut_short(seed):
-    photo = jpeg(busy_scene(64 + seed, 48, seed) if seed % 2 else scene(64 + 8 * seed, 48))
-    for cut in (1, 2):
-        assert refusal(photo[:-cut]) == "PHOTO_DAMAGED"
-
-
 @pytest.mark.parametrize(
     "hostile",
     [

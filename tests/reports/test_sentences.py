@@ -60,6 +60,6 @@ def test_a_filed_case_waits_for_dispatch_to_staff_and_is_filed_to_citizens():
 
 
 def test_of_an_entry_without_a_sentence_for_citizens_they_read_the_name():
-    told = {"label": "退回", "says": "环卫所退回，重新派遣：不归我们管", "shown": True}
+    told = {"action": "refuse", "label": "退回", "says": "环卫所退回，重新派遣：不归我们管", "shown": True}
     assert to_citizens(told) == "退回"
     assert to_citizens({**told, "shows": "正在重新派遣"}) == "正在重新派遣"
