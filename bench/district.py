@@ -168,8 +168,6 @@ async def populate(services: Services, sandbox: str, citizens: int) -> District:
         )
         document = await services[ReportService].submit(report, Reporter(who.citizen_id, who.openid))
         numbers.append(document["_id"])
-        # Few people stand for many here: none of them may have used up a photo.
-        await services.database["photos"].update_many({"_id": {"$in": who.photos[:2]}}, {"$unset": {"cases": ""}})
     await services.database[SUBMITTED].insert_one(document)
     services.wake("reports")
     if await settle(services, 180):
@@ -203,7 +201,7 @@ async def _with_photos(services: Services, who: Citizen, rng: random.Random) -> 
     collection = services.database["photos"]
     original = await collection.find_one({"_id": who.photos[0]})
     assert original is not None
-    own: dict[str, Any] = {"attached_to": None, "cases": {}, "created_at": now(), "owed": []}
+    own: dict[str, Any] = {"attached_to": None, "created_at": now(), "owed": []}
     copies = [
         {**original, **own, "_id": new_id(), "perceptual_hash": f"{rng.getrandbits(64):016x}"}
         for _ in range(_COPIED_EACH)

@@ -160,7 +160,6 @@ class Reports(ReportHandler):
         status=201,
         limits=("write", "report"),
         idempotent=True,
-        errors=(409,),
     )
     async def post(self, body: NewReportBody) -> ReportSubmitted:
         """Photos first (``POST /photos``), then this with their ids. The place must lie in the district."""

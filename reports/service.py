@@ -40,7 +40,6 @@ from reports.lifecycle.timeline import new_entry
 from reports.location import Placing, photo_facts, place_names
 from reports.models import Actor, CameraFinding, Finder, Given, NewReport, Partner, Reporter, System, is_reporter
 from reports.new_case import new_case
-from reports.photo_cases import PhotoCases
 from reports.queries import HIDDEN
 from reports.states import OPEN, State
 from worktime.calendar import CalendarService
@@ -90,7 +89,6 @@ class ReportService:
             escalation=escalation,
             policy=policy,
         )
-        self._photo_cases = PhotoCases(database)
         self._policy = policy
         self._division = division
 
@@ -118,8 +116,7 @@ class ReportService:
 
         ``claim`` gives the number that this submission stands for, from the one that it would get: an earlier one's
         when it is a repetition; ``once`` does the same by a request's key. Raises :class:`Invalid` for an unknown
-        category or photo, or a place outside the district, and :class:`Conflict` for a photo of a citizen that is in
-        several open cases already.
+        category or photo, or a place outside the district.
         """
         category = await self._catalogue.offered(report.category) if report.category is not None else None
         # Who sends an order does not know our questions, and no camera answers any.
@@ -136,13 +133,6 @@ class ReportService:
             number = await self._idempotency.claim(once, number)
         if claim is not None:
             number = await claim(number)
-        if isinstance(by, Reporter):
-            try:
-                await self._photo_cases.take(report.photo_ids, number)
-            except Conflict:
-                if (made := await self.find(number)) is not None:  # repeated under its key, after it was given up
-                    return made
-                raise
         says = f"由{by.name}转来" if isinstance(by, Partner) else CHANNELS[by.channel].received
         entry = new_entry("submit", "上报", says, by, None, State.SUBMITTED, moment, shows=says)
         entry["photos"] = list(report.photo_ids)

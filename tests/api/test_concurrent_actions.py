@@ -12,7 +12,6 @@ import pytest
 
 from core.idempotency import Idempotency
 from core.ids import new_id
-from reports.photo_cases import PhotoCases
 from reports.service import ReportService
 from tests.api.support import new_report, problem
 from tests.district import Client
@@ -242,11 +241,7 @@ async def test_without_the_claim_of_the_key_there_would_be_more_than_one_report(
     async def claim_nothing(_self, _once, result):
         return result
 
-    async def take_any(_self, _photo_ids, _number):
-        pass
-
     monkeypatch.setattr(Idempotency, "claim", claim_nothing)
-    monkeypatch.setattr(PhotoCases, "take", take_any)  # which would leave a few of them
     citizen = await district.citizen()
     body = new_report(await citizen.photo())
     gate()

@@ -82,7 +82,10 @@ async def test_whoever_kills_the_worker_each_check_is_offered_once(mongodb_url, 
         citizen = (await town.people(1, accepts=0))[0]
         who = await town.staff("collector")
         await who.post("/position", {"location": location(), "consent": True})
-        numbers = [await town.submit(citizen, key=new_id(), category=None, answers={}) for _ in range(ASKED)]
+        photo = await citizen.photo()
+        numbers = [
+            await town.submit(citizen, key=new_id(), category=None, answers={}, photo_ids=[photo]) for _ in range(ASKED)
+        ]
         worker = await town.start("worker")
         await town.all_paid()
         await town.kill(worker)

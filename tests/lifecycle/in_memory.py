@@ -186,7 +186,6 @@ class DistrictInMemory:
         """There is no case but the earlier one."""
         self.collections["reports"].clear()
         await self.collections["reports"].insert_one(self.earlier)
-        await self.collections["photos"].update_many({}, [{"$unset": ["cases"]}])
 
     async def pay(self, number: str) -> None:
         """Pay what the case ``number`` owes by now, and what it owes then."""
