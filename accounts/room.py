@@ -19,9 +19,9 @@ from accounts.role_administration import RoleAdministration
 from accounts.second_factor import SecondFactor
 from accounts.sessions import SessionService
 from accounts.sign_in import SignInService
-from accounts.sign_in_lockout import Failures
+from accounts.sign_in_lockout import SignInLockout
 from accounts.staff import StaffService
-from accounts.staff_locations import StaffPositions
+from accounts.staff_locations import StaffLocations
 from accounts.unit_administration import UnitAdministration
 from core.database import merge_indexes
 from core.debts import Document, Payer, Payment
@@ -48,7 +48,7 @@ async def _open(services: Services, _stack: AsyncExitStack) -> None:
             sessions=session_service,
             audit=services.audit,
             passwords=passwords,
-            failures=Failures(database, settings.sessions),
+            failures=SignInLockout(database, settings.sessions),
             second_factor=SecondFactor(database["staff"], vault, _ISSUER),
         ),
         DelegationService(database, session_service, demands=settings.sessions.second_factor == "by_role"),
@@ -62,7 +62,7 @@ async def _open(services: Services, _stack: AsyncExitStack) -> None:
         UnitAdministration(database, uses=partial(uses_of, services, "unit")),
         RoleAdministration(database, administrators=administrators, known=services.permissions),
         ApiKeyService(database),
-        StaffPositions(database, keep=timedelta(minutes=settings.side_tasks.position_minutes)),
+        StaffLocations(database, keep=timedelta(minutes=settings.side_tasks.position_minutes)),
     )
 
 

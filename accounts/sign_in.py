@@ -12,7 +12,7 @@ from accounts.models import StaffSession
 from accounts.passwords import Passwords
 from accounts.second_factor import Enrolment, SecondFactor
 from accounts.sessions import SessionService, ended_by
-from accounts.sign_in_lockout import Attempt, Failures
+from accounts.sign_in_lockout import Attempt, SignInLockout
 from core.audit import Audit, owe_audit
 from core.clock import now
 from core.database import Database
@@ -38,7 +38,7 @@ class SignInService:
         sessions: SessionService,
         audit: Audit,
         passwords: Passwords,
-        failures: Failures,
+        failures: SignInLockout,
         second_factor: SecondFactor,
     ) -> None:
         self._staff = database["staff"]

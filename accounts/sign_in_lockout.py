@@ -53,7 +53,7 @@ class Attempt:
         await self._names.update_one(self._mine, {"$pull": {"tries": self._attempt}})
 
 
-class Failures:
+class SignInLockout:
     """The tries of each name that were not right. As many as are allowed are a lock, until ``expires_at``."""
 
     def __init__(self, database: Database, settings: SessionSettings) -> None:

@@ -25,7 +25,7 @@ INDEXES = {
 }
 
 
-class StaffPositions:
+class StaffLocations:
     """The last positions of staff; it alone touches ``staff_positions``. ``keep`` is how long one is kept."""
 
     def __init__(self, database: Database, *, keep: timedelta) -> None:

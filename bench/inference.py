@@ -30,7 +30,7 @@ from rich.table import Table
 from bench.stage import memory
 from core.pictures import kept_picture
 from inference.faces import FaceDetector
-from inference.photo_blurring import PictureHider
+from inference.photo_blurring import PhotoBlurring
 from inference.photo_input import pixels
 from inference.photos import PhotoClassifier
 from inference.plates import PlateDetector
@@ -148,7 +148,7 @@ def look() -> Looked:
     scales = Scales(kept_picture(files[0]))
     before = memory(os.getpid()).resident
     unused: Any = None  # of photos that are kept: these are handed over
-    hider = PictureHider(unused)
+    hider = PhotoBlurring(unused)
     ours = _rate("photos, for faces and plates", LOOKS, 1, lambda n: hider.hide(files[n]), 1)
     grown, most = memory(os.getpid()).resident - before, _most_resident() - before
     faces, plates = FaceDetector(), PlateDetector()

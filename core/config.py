@@ -40,7 +40,7 @@ from core.config_sections import (
     Section,
     Server,
     Sessions,
-    SideTasks,
+    SiteChecks,
     Snapshots,
     Webhooks,
     WeChat,
@@ -91,7 +91,7 @@ class Settings(BaseSettings):
     passwords: Passwords = Passwords()
     limits: Limits = Limits()
     reports: Reports = Reports()
-    side_tasks: SideTasks = SideTasks()
+    side_tasks: SiteChecks = SiteChecks()
     open311: Open311 = Open311()
     audit: AuditLog = AuditLog()
     notices: Notices = Notices()

@@ -186,7 +186,7 @@ class Reports(Section):
     dormant_days: Annotated[int, Field(ge=1)] = 7
 
 
-class SideTasks(Section):
+class SiteChecks(Section):
     """Checks on site: for which categories they are required, and to whom they are offered for how long."""
 
     before_filing: list[str] = []

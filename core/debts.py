@@ -149,7 +149,7 @@ PLACES_EACH = 2
 """How many debts are paid to one party at once: whoever is slow holds up nobody else."""
 
 
-class Collector:
+class DebtCollector:
     """Pays debts of one collection, a bounded number at a time. Any number of them may run at once.
 
     Those of the kinds that it has ``payers`` for: others are left to who can pay them, and ``others`` is called when a

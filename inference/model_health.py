@@ -27,7 +27,7 @@ INDEXES = {
 }
 
 
-class InferenceCondition:
+class ModelHealth:
     """What each worker says of its weights; and the debts that waited for them fall due when they can be used again."""
 
     def __init__(self, database: Database, service: InferenceService, *, every: timedelta) -> None:

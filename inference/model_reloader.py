@@ -24,7 +24,7 @@ _AGAIN = 20
 """A model that was refused is tried again every so many looks: its folder may have been put in order meanwhile."""
 
 
-class ModelFollower:
+class ModelReloader:
     """Follows the record of promotions and what is asked to run in shadow, and writes down what was judged."""
 
     def __init__(
@@ -96,7 +96,7 @@ async def following(settings: Settings, database: Database, service: InferenceSe
         yield
         return
     counts = JudgementCounts(database)
-    follower = ModelFollower(
+    follower = ModelReloader(
         service,
         promotions=Promotions(database),
         store=ModelStore.of(settings),

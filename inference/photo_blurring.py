@@ -93,7 +93,7 @@ def with_margin(region: Region, size: tuple[int, int]) -> tuple[int, int, int, i
     )
 
 
-class PictureHider:
+class PhotoBlurring:
     """Looks for what is to be blurred. Make one a process; making it reads nothing.
 
     Weights that are missing or damaged are tried again with the next picture: nothing has to be started anew.

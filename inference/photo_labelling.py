@@ -29,7 +29,7 @@ _GROWTH, _RARELY = 1.25, timedelta(seconds=30)
 wait behind many photos do not keep the worker from everything else by asking."""
 
 
-class PhotoSeeing:
+class PhotoLabelling:
     """Looks at photos, in the threads of the classifiers."""
 
     def __init__(self, photos: PhotoService, service: InferenceService) -> None:

@@ -14,12 +14,12 @@ from core.room import Condition, Debts, Room, Task, Turn, Wakes, administered
 from core.services import Services
 from inference import labels, model_health, monitoring, promotions
 from inference.labels import LabelService
-from inference.model_health import InferenceCondition
+from inference.model_health import ModelHealth
 from inference.model_reloader import following
 from inference.model_store import ModelStore
 from inference.monitoring import Drift
-from inference.photo_blurring import PictureHider
-from inference.photo_labelling import PhotoSeeing
+from inference.photo_blurring import PhotoBlurring
+from inference.photo_labelling import PhotoLabelling
 from inference.promotions import Promotions
 from inference.service import InferenceService
 
@@ -35,9 +35,9 @@ async def _open(services: Services, stack: AsyncExitStack) -> None:
     stack.callback(service.close)
     services.add(
         service,
-        InferenceCondition(database, service, every=timedelta(seconds=settings.inference.check_seconds)),
-        PhotoSeeing(photos, service),
-        PictureHider(photos, CONFIG_FILE.parent / settings.photos.detectors),
+        ModelHealth(database, service, every=timedelta(seconds=settings.inference.check_seconds)),
+        PhotoLabelling(photos, service),
+        PhotoBlurring(photos, CONFIG_FILE.parent / settings.photos.detectors),
         LabelService(database),
         Promotions(database),
         Drift(database),
@@ -64,12 +64,12 @@ async def measure_drift(services: Services) -> None:
 
 async def _look_after_models(services: Services, _wakes: Wakes) -> None:
     if services.settings.inference.enabled:
-        await services[InferenceCondition].run()
+        await services[ModelHealth].run()
 
 
 async def _condition(services: Services) -> Condition:
     parts, warnings = {}, []
-    problems = await services[InferenceCondition].problems() if services.settings.inference.enabled else None
+    problems = await services[ModelHealth].problems() if services.settings.inference.enabled else None
     if problems is not None:  # a worker has looked
         parts["inference"] = not problems
         warnings = [
@@ -90,12 +90,12 @@ ROOM = Room(
     stores=_stores,
     debts=(
         *administered("model_promotions", "model_settings"),
-        Debts(collection="photos", pay={"see": lambda services: services[PhotoSeeing].pay_see}),
+        Debts(collection="photos", pay={"see": lambda services: services[PhotoLabelling].pay_see}),
         # Looking for faces and plates takes a hundred times as long as what else photos owe.
         Debts(
             collection="photos",
             group="blurring",
-            pay={"blur": lambda services: services[PictureHider].pay_blur},
+            pay={"blur": lambda services: services[PhotoBlurring].pay_blur},
             places=lambda settings: settings.photos.blur_threads,
             can_wait=frozenset({"blur"}),
         ),

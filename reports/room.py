@@ -9,7 +9,7 @@ from typing import Any
 import structlog
 
 from accounts.staff import StaffService
-from accounts.staff_locations import StaffPositions
+from accounts.staff_locations import StaffLocations
 from core.config import CONFIG_FILE
 from core.database import merge_indexes
 from core.encryption import Signer, Vault
@@ -34,7 +34,7 @@ from core.serials import Serials
 from core.services import Services
 from core.wechat import WeChat
 from inference.labels import LabelService
-from inference.photo_labelling import PhotoSeeing
+from inference.photo_labelling import PhotoLabelling
 from inference.service import InferenceService
 from notices.inbox import StaffInbox
 from notices.service import NoticeService
@@ -54,10 +54,10 @@ from reports.intake import orders
 from reports.intake.order_sheets import KIND as HOTLINE_IMPORT
 from reports.intake.order_sheets import HotlineSheets
 from reports.intake.orders import IntakeService
-from reports.intake.patrol_reports import ReportFindings
+from reports.intake.patrol_reports import PatrolReports
 from reports.lifecycle.table import ACTIONS, TRANSITIONS
-from reports.lifecycle.training_labels import ReportLessons
-from reports.limits.recalculation import DayChanges
+from reports.lifecycle.training_labels import TrainingLabels
+from reports.limits.recalculation import LimitRecalculation
 from reports.limits.warnings import TimeLimits
 from reports.new_case import NUMBER_PATTERN
 from reports.queries import ReportQueries
@@ -66,20 +66,20 @@ from reports.relations.split import Splitting
 from reports.service import ReportService
 from reports.settings import escalation_of, policy, working_hours
 from reports.site_checks import tasks
-from reports.site_checks.tasks import SideTasks
-from reports.site_checks.worker import SideTaskJobs
+from reports.site_checks.tasks import SiteChecks
+from reports.site_checks.worker import SiteCheckWorker
 from reports.states import OPEN
 from reports.statistics import scheme as schemes
 from reports.statistics.monthly_sheet import MonthlySheets
 from reports.statistics.reading import Statistics
 from reports.statistics.recount import Recount
-from reports.statistics.satisfaction_calls import CallBacks
+from reports.statistics.satisfaction_calls import SatisfactionCalls
 from reports.statistics.scheme import IndicatorScheme
 from reports.topics.keeper import TopicKeeper
 from reports.topics.ranking import Topics
 from reports.triage.duplicates import Duplicates
 from reports.triage.suggestions import Suggestions
-from reports.worker import ReportJobs
+from reports.worker import ReportWorker
 from worktime import calendar
 from worktime.calendar import CalendarService
 
@@ -144,11 +144,11 @@ async def _open(services: Services, _stack: AsyncExitStack) -> None:
             queries=queries,
             catalogue=types,
             staff=staff,
-            seeing=services[PhotoSeeing],
+            seeing=services[PhotoLabelling],
             inference=inference,
             settings=settings.inference,
         ),
-        ReportLessons(labels=services[LabelService], photos=photos),
+        TrainingLabels(labels=services[LabelService], photos=photos),
         TimeLimits(
             database,
             calendar=days,
@@ -164,16 +164,16 @@ async def _open(services: Services, _stack: AsyncExitStack) -> None:
             days=settings.reports.similar_days,
         ),
         Topics(database, queries),
-        CallBacks(database, queries=queries),
+        SatisfactionCalls(database, queries=queries),
         MonthlySheets(statistics=statistics, scheme=scheme, staff=staff, places=places),
         ReportBatches(database, reports, idempotency),
-        ReportFindings(reports=reports, queries=queries, photos=photos, places=places, catalogue=types),
-        SideTasks(database, photos=photos, settings=settings.side_tasks),
-        SideTaskJobs(database, reports=reports, positions=services[StaffPositions], settings=settings.side_tasks),
+        PatrolReports(reports=reports, queries=queries, photos=photos, places=places, catalogue=types),
+        SiteChecks(database, photos=photos, settings=settings.side_tasks),
+        SiteCheckWorker(database, reports=reports, positions=services[StaffLocations], settings=settings.side_tasks),
         Splitting(database, reports),
         Merging(database, reports),
-        DayChanges(database, calendar=days, policy=how),
-        ReportJobs(
+        LimitRecalculation(database, calendar=days, policy=how),
+        ReportWorker(
             database,
             reports=reports,
             catalogue=types,
@@ -257,51 +257,51 @@ ROOM = Room(
         *administered("categories", "routing_rules", "catalogue_types", "filing_standards", "indicator_schemes"),
         Debts(
             collection="calendar_days",
-            pay={"audit": pay_audit, "recount": lambda services: services[DayChanges].pay_recount},
+            pay={"audit": pay_audit, "recount": lambda services: services[LimitRecalculation].pay_recount},
         ),
         Debts(
             collection="reports",
             pay={
-                "route": lambda services: services[ReportJobs].pay_route,
-                "attach": lambda services: services[ReportJobs].pay_attach,
-                "audit": lambda services: services[ReportJobs].pay_audit,
-                "resume": lambda services: services[ReportJobs].pay_resume,
+                "route": lambda services: services[ReportWorker].pay_route,
+                "attach": lambda services: services[ReportWorker].pay_attach,
+                "audit": lambda services: services[ReportWorker].pay_audit,
+                "resume": lambda services: services[ReportWorker].pay_resume,
                 "warn": lambda services: services[TimeLimits].pay_warn,
                 "absorb": lambda services: services[Merging].pay_absorb,
                 "find_duplicates": lambda services: services[Duplicates].pay_find_duplicates,
-                "offer_check": lambda services: services[SideTaskJobs].pay_offer_check,
-                "cancel_checks": lambda services: services[SideTaskJobs].pay_cancel_checks,
-                "move_checks": lambda services: services[SideTaskJobs].pay_move_checks,
+                "offer_check": lambda services: services[SiteCheckWorker].pay_offer_check,
+                "cancel_checks": lambda services: services[SiteCheckWorker].pay_cancel_checks,
+                "move_checks": lambda services: services[SiteCheckWorker].pay_move_checks,
                 "create_children": lambda services: services[Splitting].pay_create_children,
                 "tell_parent": lambda services: services[Splitting].pay_tell_parent,
                 "suggest": lambda services: services[Suggestions].pay_suggest,
-                "learn": lambda services: services[ReportLessons].pay_learn,
+                "learn": lambda services: services[TrainingLabels].pay_learn,
             },
             can_wait=frozenset({"learn", "find_duplicates"}),
         ),
         Debts(
             collection="reports",
             pay={
-                "check_text": lambda services: services[ReportJobs].pay_check_text,
-                "notify": lambda services: services[ReportJobs].pay_notify,
+                "check_text": lambda services: services[ReportWorker].pay_check_text,
+                "notify": lambda services: services[ReportWorker].pay_notify,
             },
             outside=True,
         ),
         Debts(
             collection="side_tasks",
             pay={
-                "offer": lambda services: services[SideTaskJobs].pay_offer,
-                "lapse": lambda services: services[SideTaskJobs].pay_lapse,
-                "expire": lambda services: services[SideTaskJobs].pay_expire,
-                "tell_case": lambda services: services[SideTaskJobs].pay_tell_case,
+                "offer": lambda services: services[SiteCheckWorker].pay_offer,
+                "lapse": lambda services: services[SiteCheckWorker].pay_lapse,
+                "expire": lambda services: services[SiteCheckWorker].pay_expire,
+                "tell_case": lambda services: services[SiteCheckWorker].pay_tell_case,
                 "audit": pay_audit,
             },
         ),
-        Debts(collection="photos", pay={"tell_verdict": lambda services: services[ReportJobs].pay_tell_verdict}),
+        Debts(collection="photos", pay={"tell_verdict": lambda services: services[ReportWorker].pay_tell_verdict}),
         Debts(
             collection="photos",
             group="blurring",
-            pay={"tell_blurred": lambda services: services[ReportJobs].pay_tell_blurred},
+            pay={"tell_blurred": lambda services: services[ReportWorker].pay_tell_blurred},
             can_wait=frozenset({"tell_blurred"}),
         ),
     ),

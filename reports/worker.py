@@ -26,7 +26,7 @@ from reports.service import ReportService
 from reports.states import STATE_NAMES, State
 
 
-class ReportJobs:
+class ReportWorker:
     """Pays the debts of reports, and of photos towards them."""
 
     def __init__(

@@ -23,7 +23,7 @@ from pymongo.errors import PyMongoError
 from core.clock import now
 from core.config import Settings
 from core.database import Database
-from core.debts import Collector, Payer
+from core.debts import DebtCollector, Payer
 from core.room import settled_together
 from core.services import Services
 from server.launcher.process import dying_with_parent
@@ -134,8 +134,8 @@ async def catch_up(database: Database, debts: Sequence[Urgent], settings: Settin
     lease, soon = timedelta(seconds=worker.lease_seconds), timedelta(seconds=worker.patience_seconds / _LOOKS)
     loop = asyncio.get_running_loop()
 
-    def collector(debt: Urgent) -> Collector:
-        return Collector(database[debt.collection], {debt.kind: debt.payer}, lease=lease, concurrency=debt.places)
+    def collector(debt: Urgent) -> DebtCollector:
+        return DebtCollector(database[debt.collection], {debt.kind: debt.payer}, lease=lease, concurrency=debt.places)
 
     async with asyncio.TaskGroup() as group:
         # A collector for each kind: whoever is slow outside holds up nothing else.

@@ -17,7 +17,7 @@ from pathlib import Path
 import structlog
 
 from core.config import Settings
-from core.debts import WAKE_CHANNEL, Collector
+from core.debts import WAKE_CHANNEL, DebtCollector
 from core.jobs import JobService
 from core.room import settled_together
 from core.services import Services
@@ -43,9 +43,9 @@ class Worker:
         self._sweep = settings.worker.sweep_seconds
         self._wake: dict[str, list[asyncio.Event]] = {}
         self._hear: dict[str, list[asyncio.Event]] = {}
-        self._collectors: list[tuple[Collector, asyncio.Event]] = []
+        self._collectors: list[tuple[DebtCollector, asyncio.Event]] = []
         for settled in settled_together(services):
-            collector = Collector(
+            collector = DebtCollector(
                 services.database[settled.collection],
                 settled.payers,
                 lease=timedelta(seconds=settings.worker.lease_seconds),

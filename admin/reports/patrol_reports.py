@@ -10,7 +10,7 @@ from admin.reports.cases import CaseHandler, CaseLine, CasePage
 from handlers.models import AtLeast, Body, ObjectId, PlainText, Query
 from handlers.operations import operation
 from places.models import Position
-from reports.intake.patrol_reports import ReportFindings
+from reports.intake.patrol_reports import PatrolReports
 from reports.models import Given, NewReport
 from reports.new_case import MOST_PHOTOS
 
@@ -62,7 +62,7 @@ class Findings(CaseHandler):
         """It is filed and dispatched by the rules, as citizens' reports are; what is settled on the spot is closed
         at once, unless its category wants a check before that: its state tells."""
         longitude, latitude = body.location.wgs84()
-        report = await self.services[ReportFindings].report(
+        report = await self.services[PatrolReports].report(
             self.staff,
             NewReport(
                 description=body.description,
@@ -92,7 +92,7 @@ class Findings(CaseHandler):
     )
     async def get(self, query: FindingsQuery) -> CasePage:
         """What a collector still answers for, until it is closed."""
-        found, following = await self.services[ReportFindings].own(
+        found, following = await self.services[PatrolReports].own(
             self.staff, open_only=not query.all, page=query.page, size=query.size
         )
         return CasePage(reports=[CaseLine(**self.line(r)) for r in found], next_page=following)

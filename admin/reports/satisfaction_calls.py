@@ -10,7 +10,7 @@ from core.debts import Document
 from handlers.base import BaseHandler
 from handlers.models import Answer, Body, Moment, PlainText
 from handlers.operations import operation
-from reports.statistics.satisfaction_calls import Answers, CallBacks
+from reports.statistics.satisfaction_calls import Answers, SatisfactionCalls
 
 _Version = Annotated[
     int | None, Field(ge=1, le=2**31, description="The version that the screen showed; 409 if not present.")
@@ -85,7 +85,7 @@ class CallBack(BaseHandler):
     )
     async def get(self, number: str) -> CallBackAnswer:
         """With its exclusion, if one was approved."""
-        return _view(await self.services[CallBacks].read(number, self.staff))
+        return _view(await self.services[SatisfactionCalls].read(number, self.staff))
 
     @operation(
         "Record a call-back",
@@ -100,7 +100,7 @@ class CallBack(BaseHandler):
     async def put(self, number: str, body: CallBackBody) -> CallBackAnswer:
         """Once the case is closed; in place of an earlier one. It outranks the rating in the hotline's rates."""
         answers = Answers(body.contacted, body.resolved, body.satisfied, body.note)
-        report = await self.services[CallBacks].record(number, self.staff, answers, version=body.version)
+        report = await self.services[SatisfactionCalls].record(number, self.staff, answers, version=body.version)
         self.services.wake("reports")
         return _view(report)
 
@@ -120,7 +120,7 @@ class CallBackExclusion(BaseHandler):
     )
     async def put(self, number: str, body: ExclusionBody) -> CallBackAnswer:
         """By somebody else than who made the call. Reason and approver stay on the case."""
-        report = await self.services[CallBacks].exclude(number, self.staff, body.reason, version=body.version)
+        report = await self.services[SatisfactionCalls].exclude(number, self.staff, body.reason, version=body.version)
         self.services.wake("reports")
         return _view(report)
 
@@ -135,6 +135,6 @@ class CallBackExclusion(BaseHandler):
     )
     async def delete(self, number: str) -> CallBackAnswer:
         """Takes an exclusion back."""
-        report = await self.services[CallBacks].include(number, self.staff, version=None)
+        report = await self.services[SatisfactionCalls].include(number, self.staff, version=None)
         self.services.wake("reports")
         return _view(report)

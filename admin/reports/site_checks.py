@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from accounts.staff_locations import StaffPositions
+from accounts.staff_locations import StaffLocations
 from core.debts import Document
 from core.photos import PhotoService
 from handlers.base import BaseHandler
@@ -21,7 +21,7 @@ from reports.site_checks.tasks import (
     TASK_STATE_NAMES,
     VERDICTS,
     Finding,
-    SideTasks,
+    SiteChecks,
     TaskState,
     Verdict,
 )
@@ -150,7 +150,7 @@ class Mine(SideTaskHandler):
     )
     async def get(self, query: MineQuery) -> SideTaskPage:
         """What is offered to whoever asks, or what they have taken."""
-        found, following = await self.services[SideTasks].mine(self.staff, query.state, query.page, query.size)
+        found, following = await self.services[SiteChecks].mine(self.staff, query.state, query.page, query.size)
         return SideTaskPage(tasks=[self.view(t) for t in found], next_page=following)
 
 
@@ -169,7 +169,7 @@ class Taking(SideTaskHandler):
     )
     async def post(self, task_id: str, body: Nothing) -> SideTaskView:
         """The first of those to whom it is offered has it; the others get 409 `TASK_TAKEN`."""
-        return self.view(await self.services[SideTasks].take(task_id, self.staff))
+        return self.view(await self.services[SiteChecks].take(task_id, self.staff))
 
 
 class Declining(SideTaskHandler):
@@ -187,7 +187,7 @@ class Declining(SideTaskHandler):
     )
     async def post(self, task_id: str, body: Nothing) -> Done:
         """One that is offered, or one that was taken and cannot be done: others are asked."""
-        await self.services[SideTasks].decline(task_id, self.staff)
+        await self.services[SiteChecks].decline(task_id, self.staff)
         self.services.wake("side_tasks")
         return Done()
 
@@ -209,7 +209,7 @@ class Answering(SideTaskHandler):
         """By who has taken it, from the place. The case's timeline gets it; the same answer again changes nothing."""
         longitude, latitude = body.location.stored().point.coordinates
         finding = Finding(body.verdict, body.note, tuple(body.photo_ids), longitude, latitude)
-        task = await self.services[SideTasks].answer(task_id, self.staff, finding)
+        task = await self.services[SiteChecks].answer(task_id, self.staff, finding)
         self.services.wake("side_tasks")
         return self.view(task)
 
@@ -223,7 +223,7 @@ class OfCase(SideTaskHandler):
     async def get(self, number: str) -> SideTaskList:
         """Of a case within reach: who has them, and what was found."""
         await self.services[ReportQueries].for_staff(number, self.staff)
-        return SideTaskList(tasks=[self.view(t) for t in await self.services[SideTasks].of_case(number)])
+        return SideTaskList(tasks=[self.view(t) for t in await self.services[SiteChecks].of_case(number)])
 
 
 class OwnPosition(BaseHandler):
@@ -241,9 +241,9 @@ class OwnPosition(BaseHandler):
     async def post(self, body: PositionBody) -> PositionKept:
         """Only the last one is kept, for minutes, and used for nothing but to offer checks nearby."""
         longitude, latitude = body.location.stored().point.coordinates
-        return PositionKept(kept_until=await self.services[StaffPositions].put(self.staff, longitude, latitude))
+        return PositionKept(kept_until=await self.services[StaffLocations].put(self.staff, longitude, latitude))
 
     @operation("Forget where I am", audience="staff", reach="own", permission=PERMISSION, limits=("write",))
     async def delete(self) -> None:
         """At once: the consent is taken back."""
-        await self.services[StaffPositions].forget(self.staff.staff_id)
+        await self.services[StaffLocations].forget(self.staff.staff_id)

@@ -28,7 +28,7 @@ from reports.states import OPEN
 _ROUTE_AFTER = timedelta(minutes=2)
 
 
-class ReportFindings:
+class PatrolReports:
     """Reporting by collectors, and their open findings."""
 
     def __init__(

@@ -33,7 +33,7 @@ def lessons(row: Transition, actor: Actor, entry: Document, category: str | None
     return [owe("learn", category=said, at_entry=entry["at"], by=actor.named(), corrected=corrected)]
 
 
-class ReportLessons:
+class TrainingLabels:
     """Pays the debts ``learn``."""
 
     def __init__(self, *, labels: LabelService, photos: PhotoService) -> None:

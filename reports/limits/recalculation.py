@@ -49,7 +49,7 @@ class _Stage:
     recounted: Callable[[Document, WorkCalendar], UpdateOne | None]
 
 
-class DayChanges:
+class LimitRecalculation:
     """Counts running limits anew."""
 
     def __init__(self, database: Database, *, calendar: CalendarService, policy: Policy) -> None:

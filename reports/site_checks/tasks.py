@@ -18,7 +18,7 @@ from pymongo import ASCENDING, DESCENDING, IndexModel, ReturnDocument
 from accounts.models import StaffSession
 from core.audit import owe_audit
 from core.clock import now
-from core.config_sections import SideTasks as SideTaskSettings
+from core.config_sections import SiteChecks as SideTaskSettings
 from core.database import Database
 from core.debts import OWED_INDEX, Amendment, Document, owe
 from core.errors import Conflict, Invalid, NotFound
@@ -84,7 +84,7 @@ class Finding:
     latitude: float
 
 
-class SideTasks:
+class SiteChecks:
     """What collectors do with side tasks. With its jobs, it alone touches the ``side_tasks`` collection."""
 
     def __init__(self, database: Database, *, photos: PhotoService, settings: SideTaskSettings) -> None:

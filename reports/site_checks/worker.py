@@ -12,9 +12,9 @@ from datetime import timedelta
 
 from pymongo.errors import DuplicateKeyError
 
-from accounts.staff_locations import StaffPositions
+from accounts.staff_locations import StaffLocations
 from core.clock import now
-from core.config_sections import SideTasks as SideTaskSettings
+from core.config_sections import SiteChecks as SideTaskSettings
 from core.database import Database
 from core.debts import Amendment, Document, Payment, Postponed, owe
 from core.ids import new_id
@@ -30,11 +30,11 @@ _TRIES = 8
 _MOST_OFFERED = 200
 
 
-class SideTaskJobs:
+class SiteCheckWorker:
     """Pays what cases owe for their checks, and what the checks owe themselves."""
 
     def __init__(
-        self, database: Database, *, reports: ReportService, positions: StaffPositions, settings: SideTaskSettings
+        self, database: Database, *, reports: ReportService, positions: StaffLocations, settings: SideTaskSettings
     ) -> None:
         self._tasks = database["side_tasks"]
         self._collection = database["reports"]

@@ -13,7 +13,7 @@ from core.metrics import SNAPSHOTS
 _AT_ONCE = 500
 
 
-class Clearing:
+class SnapshotRetention:
     """Called by the timetable; each call may be repeated, and cut off at any moment."""
 
     def __init__(self, database: Database, *, files: FileStore, settings: Snapshots) -> None:

@@ -36,7 +36,7 @@ log = structlog.get_logger(__name__)
 _REMEMBERED = 64
 
 
-class Sifting:
+class Screening:
     """Pays the debt ``sift`` of snapshots."""
 
     def __init__(

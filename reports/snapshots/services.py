@@ -21,9 +21,9 @@ from reports.snapshots.cameras import CameraService
 from reports.snapshots.cases import SnapshotCases
 from reports.snapshots.intake import SnapshotIntake
 from reports.snapshots.labelling import SnapshotLabels
-from reports.snapshots.retention import Clearing
+from reports.snapshots.retention import SnapshotRetention
 from reports.snapshots.review import SnapshotReview
-from reports.snapshots.screening import Sifting
+from reports.snapshots.screening import Screening
 
 
 @dataclass(frozen=True)
@@ -32,11 +32,11 @@ class SnapshotServices:
 
     cameras: CameraService
     intake: SnapshotIntake
-    sifting: Sifting
+    sifting: Screening
     review: SnapshotReview
     cases: SnapshotCases
     labels: SnapshotLabels
-    clearing: Clearing
+    clearing: SnapshotRetention
 
 
 def snapshot_services(
@@ -62,7 +62,7 @@ def snapshot_services(
     return SnapshotServices(
         cameras=cameras,
         intake=SnapshotIntake(database, cameras=cameras, files=files, cache=cache, settings=settings),
-        sifting=Sifting(
+        sifting=Screening(
             database,
             files=files,
             inference=inference,
@@ -82,5 +82,5 @@ def snapshot_services(
         ),
         cases=cases,
         labels=SnapshotLabels(database, files=files, photos=photos, labels=labels),
-        clearing=Clearing(database, files=files, settings=settings),
+        clearing=SnapshotRetention(database, files=files, settings=settings),
     )

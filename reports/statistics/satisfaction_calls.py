@@ -37,7 +37,7 @@ class Answers:
     note: str | None
 
 
-class CallBacks:
+class SatisfactionCalls:
     """Keeps call-backs and their exclusions on the cases."""
 
     def __init__(self, database: Database, *, queries: ReportQueries) -> None:

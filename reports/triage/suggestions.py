@@ -20,7 +20,7 @@ from core.config_sections import Inference as InferenceSettings
 from core.debts import Amendment, Document, Payment, Postponed
 from inference.model_files import ModelUnavailable
 from inference.model_health import WAITING
-from inference.photo_labelling import PhotoSeeing
+from inference.photo_labelling import PhotoLabelling
 from inference.predictions import NO_PROBLEM, Judgement, combined
 from inference.service import InferenceService
 from inference.suggestion import UNSORTED, Suggestion, suggestion
@@ -58,7 +58,7 @@ class Suggestions:
         queries: ReportQueries,
         catalogue: Catalogue,
         staff: StaffService,
-        seeing: PhotoSeeing,
+        seeing: PhotoLabelling,
         inference: InferenceService,
         settings: InferenceSettings,
     ) -> None:

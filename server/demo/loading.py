@@ -28,7 +28,7 @@ from accounts.sign_in import SignInService
 from accounts.staff import StaffService
 from core.clock import now
 from core.config import ConfigurationError, Settings
-from core.debts import Collector
+from core.debts import DebtCollector
 from core.errors import Conflict
 from core.room import payers
 from core.services import Services
@@ -125,7 +125,7 @@ async def _load(
     await put_responsibilities(services, district)
     # Nobody looks at photos yet: what waits for that is left to the worker, or it would be asked about at every step.
     paid = {kind: payer for kind, payer in payers(services)["reports"].items() if kind != "suggest"}
-    collector = Collector(services.database["reports"], paid, lease=LEASE)
+    collector = DebtCollector(services.database["reports"], paid, lease=LEASE)
     staff = await _staff(services, district.staff, since=began_at - _PEOPLE_SINCE)
     player = Player(
         services,

@@ -16,7 +16,7 @@ from datetime import UTC, datetime, timedelta
 
 from accounts.models import StaffSession
 from core.clock import clock, shanghai
-from core.debts import Collector, Document
+from core.debts import DebtCollector, Document
 from core.photos import PhotoService
 from core.services import Services
 from places.coordinates import CRS, LonLat, convert
@@ -84,7 +84,7 @@ class Player:
     def __init__(
         self,
         services: Services,
-        collector: Collector,
+        collector: DebtCollector,
         calendar: WorkCalendar,
         *,
         reporters: Sequence[Reporter],

@@ -13,7 +13,7 @@ from accounts.roles import add_starting_roles, starting_roles
 from accounts.second_factor import SecondFactor
 from accounts.sessions import SessionService
 from accounts.sign_in import SignInService
-from accounts.sign_in_lockout import Failures
+from accounts.sign_in_lockout import SignInLockout
 from accounts.staff import StaffService
 from core.audit import Audit
 from core.config import Settings
@@ -76,7 +76,7 @@ def staff_of(database):
         sessions=sessions,
         audit=Audit.of(settings, database),
         passwords=passwords,
-        failures=Failures(database, settings.sessions),
+        failures=SignInLockout(database, settings.sessions),
         second_factor=SecondFactor(database["staff"], Vault("d" * 32, "i" * 32), "test"),
     )
     return StaffService(database, passwords), sign_in, sessions

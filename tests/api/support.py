@@ -10,7 +10,7 @@ from typing import Any
 import httpx
 
 from core.database import Collection
-from core.debts import Collector, Document
+from core.debts import DebtCollector, Document
 from core.room import payers
 from reports.service import ReportService
 from sandbox.pushes import sealed
@@ -86,11 +86,15 @@ async def blurred(district: District, number: str) -> None:
     await until(lambda: reports.find_one({"_id": number, "photos_blurred": {"$ne": {}}}))
 
 
-def collector(district: District, name: str, *, concurrency: int = 8, kinds: Container[str] | None = None) -> Collector:
+def collector(
+    district: District, name: str, *, concurrency: int = 8, kinds: Container[str] | None = None
+) -> DebtCollector:
     """What the worker settles the collection ``name`` with, to be turned by hand; ``kinds`` are the debts it pays."""
     by_kind = payers(district.services)[name]
     by_kind = {kind: payer for kind, payer in by_kind.items() if kinds is None or kind in kinds}
-    return Collector(district.services.database[name], by_kind, lease=timedelta(seconds=30), concurrency=concurrency)
+    return DebtCollector(
+        district.services.database[name], by_kind, lease=timedelta(seconds=30), concurrency=concurrency
+    )
 
 
 async def cost(collection: Collection, stages: list[Document], index: str) -> Document:

@@ -11,9 +11,9 @@ import pytest_asyncio
 
 from core.ids import new_id
 from core.photos import PhotoService
-from inference.photo_blurring import PictureHider
+from inference.photo_blurring import PhotoBlurring
 from reports.service import ReportService
-from reports.worker import ReportJobs
+from reports.worker import ReportWorker
 from tests.api.support import collector, fields, problem
 from tests.api.test_public_pictures import SHARP, SMOOTH, fetched, ready, reported
 from tests.district import Client, District, location, open_district, picture
@@ -163,8 +163,8 @@ async def test_a_worker_who_is_late_with_the_picture_of_before_shows_nothing_of_
         await verifier.post(path(number, photo_id), {"regions": [drawn()], "reason": "漏了一处"})
         while await photos.settle_due():
             pass
-        await district.services[PictureHider].pay_blur(held_up, {"attempts": 1})
-        await district.services[ReportJobs].pay_tell_blurred(
+        await district.services[PhotoBlurring].pay_blur(held_up, {"attempts": 1})
+        await district.services[ReportWorker].pay_tell_blurred(
             {**held_up, "marks": {"revision": 1}, "attached_to": [{"id": number}]}, {}
         )
         link = district.services[PhotoService].link(photo_id, "large")
@@ -175,7 +175,7 @@ async def test_a_worker_who_is_late_with_the_picture_of_before_shows_nothing_of_
         report = await district.services[ReportService].get(number)
         assert report["photos_blurred"] == {photo_id: 1}, "who is late with the withdrawal takes nothing away"
         first = {**photo, "blurred": {**photo["blurred"], "revision": 0}}
-        await district.services[ReportJobs].pay_tell_blurred(first, {})
+        await district.services[ReportWorker].pay_tell_blurred(first, {})
         report = await district.services[ReportService].get(number)
         assert report["photos_blurred"][photo_id] is not True, "who is late with the picture of before tells of none"
 

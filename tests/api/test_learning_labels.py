@@ -7,7 +7,7 @@ from typing import Any
 
 from core.ids import new_id
 from inference.labels import LabelService
-from reports.lifecycle.training_labels import ReportLessons, photo_label
+from reports.lifecycle.training_labels import TrainingLabels, photo_label
 from tests.district import District
 from tests.timing import until
 
@@ -67,7 +67,7 @@ async def test_a_debt_paid_twice_makes_one_label(district):
         "corrected": True,
     }
     before = await labels_of(district, number)
-    await district.services[ReportLessons].pay_learn(report, debt)
+    await district.services[TrainingLabels].pay_learn(report, debt)
     assert await labels_of(district, number) == before
 
 

@@ -14,7 +14,7 @@ from places.service import PlaceService
 from reports.catalogue.categories import Catalogue
 from reports.models import RoutingRule
 from reports.service import ReportService
-from reports.worker import ReportJobs
+from reports.worker import ReportWorker
 from tests.api.support import collector, problem
 from tests.api.test_indicators import counted
 from tests.api.test_side_tasks import new_collector
@@ -146,7 +146,7 @@ async def test_a_case_moved_while_the_rules_look_at_it_is_looked_at_again(place,
     number = await by_street(place, hotline, at=INSIDE)
     report = await place.settled(number)
     report |= {"state": "filed", "category": "other"}
-    payment = await place.services[ReportJobs].pay_route(report, {"kind": "route", "id": "x"})
+    payment = await place.services[ReportWorker].pay_route(report, {"kind": "route", "id": "x"})
     filed = {"state": "filed", "category": "other"}
     reports = place.services.database["reports"]
     await reports.update_one({"_id": number}, {"$set": filed})

@@ -19,7 +19,7 @@ from accounts.passwords import Passwords
 from accounts.second_factor import SecondFactor
 from accounts.sessions import SessionService
 from accounts.sign_in import SignInService
-from accounts.sign_in_lockout import Attempt, Failures
+from accounts.sign_in_lockout import Attempt, SignInLockout
 from accounts.staff import StaffService
 from core.clock import now
 from core.encryption import Vault
@@ -35,7 +35,7 @@ WRONG = "Wrong-Password-1"
 OTHER = "Another-Password-2"
 
 
-class Unreserved(Failures):
+class Unreserved(SignInLockout):
     """The control: what failed is counted after it was looked at."""
 
     @contextlib.asynccontextmanager
@@ -86,7 +86,7 @@ class HeldPasswords(Passwords):
 
 
 def signing_in(
-    district: District, passwords: Passwords | None = None, failures: type[Failures] = Failures
+    district: District, passwords: Passwords | None = None, failures: type[SignInLockout] = SignInLockout
 ) -> SignInService:
     """What another process has: it knows of the tries in this one by the database alone."""
     services, settings = district.services, district.settings
@@ -143,7 +143,9 @@ def codes(secret: str) -> tuple[str, list[str]]:
 
 
 @pytest.mark.parametrize("secret", ["password", "code"])
-@pytest.mark.parametrize(("failures", "at_once"), [(Failures, AT_ONCE), (Unreserved, 15)], ids=["reserved", "control"])
+@pytest.mark.parametrize(
+    ("failures", "at_once"), [(SignInLockout, AT_ONCE), (Unreserved, 15)], ids=["reserved", "control"]
+)
 async def test_of_sixty_at_once_in_as_many_processes_only_so_many_are_looked_at_as_may_be_wrong(
     district, failures, at_once, secret
 ):

@@ -16,7 +16,7 @@ from core.clock import now
 from core.ids import new_id
 from core.photos import PhotoService
 from inference.model_files import MODELS
-from inference.photo_blurring import PictureHider
+from inference.photo_blurring import PhotoBlurring
 from server.__main__ import blur
 from tests.api.open311_support import ask, form, hand_in
 from tests.api.support import collector, fields, problem
@@ -249,7 +249,7 @@ async def test_a_photo_whose_file_is_damaged_stays_withheld(mongodb_url, redis_u
         large.write_bytes(large.read_bytes()[:2000])
         number = await district.submit(citizen, photo_ids=[photo_id], location=location())
         photo = dict(await district.services.database["photos"].find_one({"_id": photo_id}) or {})
-        payment = await district.services[PictureHider].pay_blur(photo, {"attempts": 1})
+        payment = await district.services[PhotoBlurring].pay_blur(photo, {"attempts": 1})
         assert payment.amendment.set["blurred"]["problem"] == "PHOTO_DAMAGED"
         await district.services.database["photos"].update_one({"_id": photo_id}, payment.amendment.pipeline())
         link = district.services[PhotoService].link(photo_id, "large")

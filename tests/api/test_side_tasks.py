@@ -11,13 +11,13 @@ import pytest_asyncio
 
 from accounts.models import NewStaff
 from accounts.staff import StaffService
-from accounts.staff_locations import StaffPositions
+from accounts.staff_locations import StaffLocations
 from core.debts import Amendment
 from core.ids import new_id
 from places.service import PlaceService
 from reports.lifecycle.required_checks import RequiredChecks
 from reports.service import ReportService
-from reports.site_checks.tasks import SideTasks
+from reports.site_checks.tasks import SiteChecks
 from tests.api.support import collector, problem
 from tests.clock import later
 from tests.district import INSIDE, Client, District, good, location, open_district
@@ -164,7 +164,7 @@ async def _offered_to(district: District, number: str, count: int) -> bool:
 async def test_a_position_is_kept_for_minutes_or_until_it_is_taken_back(place):
     located = await place.services[PlaceService].locate(*INSIDE)
     who = await new_collector(place, [located.district.code], INSIDE)
-    positions = place.services[StaffPositions]
+    positions = place.services[StaffLocations]
     point = {"type": "Point", "coordinates": list(INSIDE)}
 
     async def nearest() -> list[str]:
@@ -312,7 +312,7 @@ class Gate:
 async def test_of_fifty_who_take_it_at_once_one_has_it(place, monkeypatch, condition):
     """And the control: without the condition in the update, each of them would."""
     callers, task = await fifty(place)
-    service = place.services[SideTasks]
+    service = place.services[SiteChecks]
     monkeypatch.setattr(service, "_tasks", Gate(service._tasks, condition=condition))
     answers = await asyncio.gather(*(who.call("POST", f"/side-tasks/{task['_id']}/take", json={}) for who in callers))
     winners = {staff_id(who) for who, answer in zip(callers, answers, strict=True) if answer.is_success}

@@ -18,7 +18,7 @@ from inference.service import InferenceService
 from reports.queries import ReportQueries
 from reports.service import ReportService
 from reports.snapshots.rules import CAMERA_WEIGHT, named_by_camera, sieve, weigh
-from reports.snapshots.screening import Sifting
+from reports.snapshots.screening import Screening
 from reports.snapshots.services import SnapshotServices
 from tests.api.support import collector, problem
 from tests.api.test_snapshots import Source, kept_files, new_source
@@ -183,7 +183,7 @@ async def test_while_the_weights_are_missing_a_snapshot_waits(district, tmp_path
     found = await sifted(source, await source.taken(boxes=saw("graffiti")), "waiting")
     blind = InferenceService(tmp_path)
     snapshots = district.services[SnapshotServices]
-    sifting = Sifting(
+    sifting = Screening(
         district.services.database,
         files=snapshots.intake.files,
         inference=blind,

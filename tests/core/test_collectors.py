@@ -14,7 +14,7 @@ import pytest_asyncio
 from pymongo import ASCENDING, IndexModel
 
 from core.database import connect
-from core.debts import OWED_INDEX, Amendment, Collector, Document, Parties, Payment, owe
+from core.debts import OWED_INDEX, Amendment, DebtCollector, Document, Parties, Payment, owe
 from core.ids import new_id
 from tests.timing import until
 
@@ -71,7 +71,7 @@ async def paid(things: Any, party: str, count: int) -> None:
 
 
 @asynccontextmanager
-async def running(collector: Collector, woken: asyncio.Event) -> AsyncIterator[None]:
+async def running(collector: DebtCollector, woken: asyncio.Event) -> AsyncIterator[None]:
     task = asyncio.create_task(collector.run(woken, RARELY))
     try:
         yield
@@ -84,7 +84,7 @@ async def running(collector: Collector, woken: asyncio.Event) -> AsyncIterator[N
 async def test_what_comes_while_one_is_slow_is_paid_by_the_free_places(things):
     counter, woken = Payers(), asyncio.Event()
     counter.held_up.add("slow")
-    collector = Collector(things, {"count": counter.pay}, lease=LEASE, concurrency=2)
+    collector = DebtCollector(things, {"count": counter.pay}, lease=LEASE, concurrency=2)
     async with running(collector, woken):
         await new(things, "slow")
         woken.set()
@@ -104,7 +104,9 @@ async def test_one_party_has_two_places_however_much_waits_for_it(things):
     parties = things.database["parties"]
     await parties.insert_many([{"_id": name} for name in ("slow", "quick", "idle")])
     await new(things, "slow", 200)
-    collector = Collector(things, {"count": counter.pay}, lease=LEASE, concurrency=5, parties=Parties(parties, "party"))
+    collector = DebtCollector(
+        things, {"count": counter.pay}, lease=LEASE, concurrency=5, parties=Parties(parties, "party")
+    )
     async with running(collector, woken):
         await new(things, "quick", 40)
         woken.set()
@@ -121,7 +123,7 @@ async def test_what_one_party_is_behind_with_is_not_read_to_find_what_is_due_to_
     await things.create_indexes([OWED_INDEX, IndexModel([("party", ASCENDING), ("owed.due_at", ASCENDING)])])
     await new(things, "slow", 1000)
     await new(things, "quick", 3)
-    collector = Collector(things, {"count": Payers().pay}, lease=LEASE, parties=Parties(parties, "party"))
+    collector = DebtCollector(things, {"count": Payers().pay}, lease=LEASE, parties=Parties(parties, "party"))
     pipelines: list[Any] = []
 
     class Told:
@@ -147,7 +149,7 @@ async def test_a_payment_that_cannot_be_stored_is_a_failed_attempt_and_stops_nob
     async def unstorable(_thing: Document, _debt: Document) -> Payment:
         return Payment(Amendment(set={"answer": 2**70}))
 
-    collector = Collector(things, {"count": counter.pay, "poison": unstorable}, lease=LEASE)
+    collector = DebtCollector(things, {"count": counter.pay, "poison": unstorable}, lease=LEASE)
     (poisoned,) = await new(things, "a", 1, "poison", "count")
     await new(things, "b", 10)
     async with running(collector, woken):
@@ -164,7 +166,7 @@ async def test_who_pays_another_kind_is_told_of_what_a_payment_leaves(things):
         later = timedelta(hours=1) if thing["party"] == "later" else timedelta(0)
         return Payment(Amendment(owe=[owe("elsewhere", delay=later)]))
 
-    collector = Collector(things, {"count": pass_on}, lease=LEASE, others=lambda: told.append("told"))
+    collector = DebtCollector(things, {"count": pass_on}, lease=LEASE, others=lambda: told.append("told"))
     await new(things, "later")
     await collector.settle_due()
     assert told == []

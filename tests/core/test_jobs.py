@@ -13,7 +13,7 @@ import pytest
 import pytest_asyncio
 
 from core.database import connect
-from core.debts import Collector, Document
+from core.debts import DebtCollector, Document
 from core.errors import Unavailable
 from core.files import FileStore
 from core.idempotency import Idempotency
@@ -56,7 +56,7 @@ class Office:
 
     async def work(self, service: JobService | None = None) -> bool:
         """A worker does what is due until nothing is; whether it died of it. Then a lease that it held has run out."""
-        collector = Collector(self.jobs, {"run": (service or self.service).pay_run}, lease=LEASE, concurrency=1)
+        collector = DebtCollector(self.jobs, {"run": (service or self.service).pay_run}, lease=LEASE, concurrency=1)
         died = False
         try:
             while await collector.settle_due():

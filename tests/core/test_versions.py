@@ -12,7 +12,7 @@ from core.audit import Audit, audit_payer, owe_audit
 from core.clock import now
 from core.config import Settings
 from core.database import connect
-from core.debts import Amendment, Collector
+from core.debts import Amendment, DebtCollector
 from core.errors import Conflict, NotFound, Unavailable
 from core.ids import new_id
 from core.lease import in_turn
@@ -70,7 +70,7 @@ async def test_an_owed_entry_is_written_once_however_often_it_is_paid(database):
     pay = audit_payer(audit)
     # The worker dies between writing the entry and removing the debt: it is paid again.
     await pay(after, after["owed"][0])
-    await Collector(things, {"audit": pay}, lease=timedelta(seconds=30)).settle_due()
+    await DebtCollector(things, {"audit": pay}, lease=timedelta(seconds=30)).settle_due()
     entries = await database["audit"].find().to_list(None)
     assert [(e["action"], e["changes"], e["subject"]) for e in entries] == [
         ("thing.change", {"name": {"after": "new"}}, BY)

@@ -11,7 +11,7 @@ import pytest_asyncio
 
 from core.clock import now
 from core.database import connect
-from core.debts import KINDS_INDEX, OWED_INDEX, Amendment, Collector, Document, Payer, Payment, Postponed, owe
+from core.debts import KINDS_INDEX, OWED_INDEX, Amendment, DebtCollector, Document, Payer, Payment, Postponed, owe
 from core.ids import new_id
 from tests.clock import unmoved_clock, wait
 from tests.crash.fault_injection import Mortal
@@ -54,11 +54,11 @@ class Shop:
     async def pay_receipt(self, _document: Document, _debt: Document) -> Payment:
         return Payment(Amendment(increment={"receipts": 1}))
 
-    def collector(self, **payers: Any) -> Collector:
+    def collector(self, **payers: Any) -> DebtCollector:
         payers = {"count": self.pay_count, "receipt": self.pay_receipt, **payers}
-        return Collector(self.documents, payers, lease=LEASE)
+        return DebtCollector(self.documents, payers, lease=LEASE)
 
-    async def settle(self, collector: Collector | None = None) -> None:
+    async def settle(self, collector: DebtCollector | None = None) -> None:
         for _ in range(100):
             if not await (collector or self.collector()).settle_due():
                 return
@@ -83,8 +83,8 @@ async def test_of_documents_claimed_together_each_is_paid_once_whatever_call_the
     shop = Shop(database)
     payers: dict[str, Payer] = {"count": shop.pay_count, "receipt": shop.pay_receipt}
 
-    def together() -> Collector:
-        return Collector(shop.documents, payers, lease=LEASE, concurrency=3, claimed_together=3)
+    def together() -> DebtCollector:
+        return DebtCollector(shop.documents, payers, lease=LEASE, concurrency=3, claimed_together=3)
 
     async def settle_all() -> list[str]:
         mortal = Mortal(0, "before")
@@ -112,7 +112,7 @@ async def test_workers_that_claim_several_together_never_pay_the_same_debt(datab
     shop = Shop(database)
     ids = [await shop.new("count") for _ in range(60)]
     payers: dict[str, Payer] = {"count": shop.pay_count, "receipt": shop.pay_receipt}
-    workers = [Collector(shop.documents, payers, lease=LEASE, claimed_together=8) for _ in range(3)]
+    workers = [DebtCollector(shop.documents, payers, lease=LEASE, claimed_together=8) for _ in range(3)]
     await asyncio.gather(*(shop.settle(worker) for worker in workers))
     assert shop.runs == len(ids)
     assert await shop.documents.count_documents({"counted": 1, "receipts": 1, "owed": []}) == len(ids)
@@ -120,8 +120,8 @@ async def test_workers_that_claim_several_together_never_pay_the_same_debt(datab
 
 async def test_what_a_collector_has_no_payer_for_is_left_to_who_has(database):
     shop = Shop(database)
-    quick = Collector(shop.documents, {"count": shop.pay_count}, lease=LEASE)
-    slow = Collector(shop.documents, {"slow": shop.pay_receipt, "receipt": shop.pay_receipt}, lease=LEASE)
+    quick = DebtCollector(shop.documents, {"count": shop.pay_count}, lease=LEASE)
+    slow = DebtCollector(shop.documents, {"slow": shop.pay_receipt, "receipt": shop.pay_receipt}, lease=LEASE)
     document_id = await shop.new("slow", "count")
     await shop.settle(quick)
     left = await shop.read(document_id)
@@ -144,7 +144,7 @@ async def test_what_one_collector_is_behind_with_is_not_in_the_way_of_another(da
         await shop.new("count")
     for _ in range(10):
         await shop.new()
-    due = Collector(shop.documents, {"count": shop.pay_count, "receipt": shop.pay_receipt}, lease=LEASE)._due(now())
+    due = DebtCollector(shop.documents, {"count": shop.pay_count, "receipt": shop.pay_receipt}, lease=LEASE)._due(now())
     command = {"find": "documents", "filter": due, "projection": {"_id": 1}, "limit": 64}
     told = await database.command({"explain": command, "verbosity": "executionStats"})
     assert told["executionStats"]["nReturned"] == 3

@@ -13,16 +13,16 @@ from PIL import Image
 from core.errors import Invalid
 from core.pictures import read_picture
 from inference.model_files import MODELS, ModelUnavailable
-from inference.photo_blurring import PictureHider, blurred
+from inference.photo_blurring import PhotoBlurring, blurred
 from inference.regions import Region, Scales
 from tests.core.picture_samples import busy_scene, opened
 from tests.photo_samples import FACE, PLATE, detail, jpeg, with_face, with_plate
 
 
-def hider(folder: Any = MODELS) -> PictureHider:
+def hider(folder: Any = MODELS) -> PhotoBlurring:
     """One that is given its pictures by hand."""
     unused: Any = None
-    return PictureHider(unused, folder)
+    return PhotoBlurring(unused, folder)
 
 
 @pytest.fixture(scope="module")

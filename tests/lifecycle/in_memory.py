@@ -31,7 +31,7 @@ from reports.queries import ReportQueries
 from reports.relations.split import Splitting
 from reports.service import ReportService
 from reports.settings import escalation_of, policy, working_hours
-from reports.worker import ReportJobs
+from reports.worker import ReportWorker
 from tests.clock import move_to
 from tests.lifecycle.calls import (
     ANSWERS,
@@ -117,7 +117,7 @@ class DistrictInMemory:
             policy=replace(policy(settings), two_level=two_level),
             division=district,
         )
-        jobs = ReportJobs(
+        jobs = ReportWorker(
             database,
             reports=self.reports,
             catalogue=catalogue,

@@ -30,7 +30,7 @@ from reports.lifecycle.table import ACTIONS
 from reports.service import ReportService
 from reports.snapshots.services import SnapshotServices
 from reports.states import OPEN, State
-from reports.worker import ReportJobs
+from reports.worker import ReportWorker
 from sandbox.application import Sandbox
 from sandbox.settings import Settings as SandboxSettings
 from server.application import start_server
@@ -256,10 +256,10 @@ async def test_a_loading_killed_anywhere_is_finished_by_the_next_and_nothing_is_
     # Dead before a step, before the system's part, and in the middle of what the system owes (in a task group).
     deaths = [
         (demo_play.Player, "_settle", 1),
-        (ReportJobs, "pay_route", 1),
-        (ReportJobs, "pay_route", 1),  # at the same place again, while the lease of the first still runs
+        (ReportWorker, "pay_route", 1),
+        (ReportWorker, "pay_route", 1),  # at the same place again, while the lease of the first still runs
         (demo_play.Player, "_take", 15),
-        (ReportJobs, "pay_notify", 15),
+        (ReportWorker, "pay_notify", 15),
         (PhotoService, "take", 10),
     ]
     # The demo is loaded once for each death and twice more, and all its cases would show no more than these.
