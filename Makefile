@@ -9,7 +9,7 @@ PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3; do \
 BIN := .venv/bin
 # Files are handed out in the order that tests/sampling.py gives them: those that take longest first.
 PYTEST = $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
-CODE := server miniprogram_api admin handlers reports webhooks worktime places accounts notices inference core sandbox bench tests
+CODE := server miniprogram_api admin handlers reports webhooks worktime photos places accounts notices inference core sandbox bench tests
 
 help:  ## list the targets
 	awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' Makefile

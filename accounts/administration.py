@@ -22,10 +22,10 @@ from accounts.sessions import ended_by
 from accounts.staff import StaffService, new_account, username_taken
 from core.audit import owe_audit
 from core.database import Database
-from core.debts import Amendment, Document
 from core.errors import Conflict, Forbidden, Invalid, NotFound
 from core.ids import new_id
 from core.paging import by_key
+from core.queue.debts import Amendment, Document
 from core.versions import change_version, changes_between, stale, version_of
 
 KnownAreas = Callable[[Iterable[str]], Awaitable[set[str]]]

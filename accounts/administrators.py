@@ -17,9 +17,9 @@ from accounts.admin_scope import GRANT_ANY, POWERS, brings_together
 from accounts.models import Role
 from accounts.reach import within
 from core.database import Database
-from core.debts import Document
 from core.errors import Conflict
-from core.lease import in_turn
+from core.queue.debts import Document
+from core.queue.lease import in_turn
 
 _LEASE = timedelta(seconds=30)
 ADMINISTRATION = (frozenset({"staff.manage"}), frozenset({"staff.manage", GRANT_ANY}), frozenset({"role.manage"}))

@@ -10,8 +10,8 @@ from accounts.admin_scope import POWERS, check_grant
 from accounts.models import StaffSession
 from core.clock import now
 from core.database import Database
-from core.debts import Document
 from core.errors import Forbidden
+from core.queue.debts import Document
 
 
 class Authority:

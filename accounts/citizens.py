@@ -15,10 +15,10 @@ from accounts.models import ConsentSubject
 from accounts.sessions import BELIEVED_SECONDS, SessionService
 from core.clock import now
 from core.database import Database
-from core.debts import OWED_INDEX, owe
 from core.encryption import Vault, mask_phone
 from core.errors import AppError, Forbidden, Invalid, NotFound, Unavailable, Upstream
 from core.ids import new_id
+from core.queue.debts import OWED_INDEX, owe
 from core.wechat import REPEATED_WITHIN, CodeInvalid, UserBlocked, WeChat, WeChatError, Withdrawn
 
 INDEXES = {

@@ -22,11 +22,11 @@ from accounts.sessions import SessionService, in_force
 from core.audit import owe_audit
 from core.clock import now
 from core.database import Database
-from core.debts import OWED_INDEX, Amendment, Document
 from core.errors import Conflict, Forbidden, Invalid, NotFound
 from core.ids import new_id
 from core.paging import newest_first
-from core.slots import SLOT_INDEX, insert_in_slot
+from core.queue.debts import OWED_INDEX, Amendment, Document
+from core.queue.slots import SLOT_INDEX, insert_in_slot
 from core.versions import change_version
 
 _NEWEST = [("created_at", DESCENDING), ("_id", DESCENDING)]

@@ -24,8 +24,8 @@ from accounts.staff import StaffService
 from accounts.staff_locations import StaffLocations
 from accounts.unit_administration import UnitAdministration
 from core.database import merge_indexes
-from core.debts import Document, Payer, Payment
 from core.encryption import Vault
+from core.queue.debts import Document, Payer, Payment
 from core.room import Debts, PathParameter, PersonalData, Room, administered, known, uses_of
 from core.services import Services
 from core.wechat import WeChat

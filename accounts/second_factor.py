@@ -15,8 +15,8 @@ import pyotp
 
 from core.clock import now
 from core.database import Collection
-from core.debts import Document
 from core.encryption import Vault, hash_token
+from core.queue.debts import Document
 
 _PURPOSE = "totp"
 _STEP_SECONDS = 30

@@ -16,8 +16,8 @@ from accounts.sign_in_lockout import Attempt, SignInLockout
 from core.audit import Audit, owe_audit
 from core.clock import now
 from core.database import Database
-from core.debts import Amendment, Document
 from core.errors import Conflict, Invalid, NotSignedIn
+from core.queue.debts import Amendment, Document
 
 
 @dataclass(frozen=True)

@@ -20,9 +20,9 @@ from pymongo.errors import DuplicateKeyError
 from core.clock import now
 from core.config_sections import Sessions as SessionSettings
 from core.database import Collection, Database
-from core.debts import Document
 from core.errors import TooManyRequests
 from core.ids import new_id
+from core.queue.debts import Document
 
 INDEXES = {"sign_in_failures": [IndexModel([("expires_at", ASCENDING)], name="expiry", expireAfterSeconds=0)]}
 

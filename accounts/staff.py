@@ -10,9 +10,9 @@ from accounts.models import NewStaff, Role, Unit
 from accounts.passwords import Passwords
 from core.clock import now
 from core.database import Collection, Database
-from core.debts import OWED_INDEX, Document
 from core.errors import Conflict, Invalid, NotFound
 from core.ids import new_id
+from core.queue.debts import OWED_INDEX, Document
 
 INDEXES = {
     "staff": [

@@ -15,7 +15,7 @@ from pymongo import ASCENDING, GEOSPHERE, IndexModel
 from accounts.models import StaffSession
 from core.clock import now
 from core.database import Database
-from core.debts import Document
+from core.queue.debts import Document
 
 INDEXES = {
     "staff_positions": [

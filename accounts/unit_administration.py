@@ -12,8 +12,8 @@ from accounts.models import StaffSession, Unit
 from core.audit import owe_audit
 from core.clock import now
 from core.database import Database
-from core.debts import Amendment, Document
 from core.errors import Conflict, NotFound
+from core.queue.debts import Amendment, Document
 from core.room import Use
 from core.versions import change_version, changes_between, stale, version_of
 

@@ -28,7 +28,7 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
-from core.pictures import Look, hamming, read_picture
+from photos.pictures import Look, hamming, read_picture
 from reports.similarity import Traits, likeness, words_of
 
 STRANGERS = 40_000

@@ -28,7 +28,6 @@ from rich.console import Console
 from rich.table import Table
 
 from bench.stage import memory
-from core.pictures import kept_picture
 from inference.faces import FaceDetector
 from inference.photo_blurring import PhotoBlurring
 from inference.photo_input import pixels
@@ -37,6 +36,7 @@ from inference.plates import PlateDetector
 from inference.regions import Scales
 from inference.text_input import code_points
 from inference.texts import TextClassifier
+from photos.pictures import kept_picture
 
 PHOTOS, TEXTS = 120, 1_920
 ROUNDS = 3

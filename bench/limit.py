@@ -20,9 +20,9 @@ from accounts.models import StaffSession
 from core.clock import now
 from core.database import Database
 from core.ids import new_id
-from core.photo_store import PhotoStore
-from core.pictures import read_picture
 from core.services import Services
+from photos.pictures import read_picture
+from photos.store import PhotoStore
 from reports.queries import Filters, ReportQueries
 from reports.snapshots.services import SnapshotServices
 from server.rooms import load_settings

@@ -32,7 +32,7 @@ from tornado.websocket import WebSocketHandler
 from bench.district import DISPATCHER, PASSWORD, place, settle, settle_in
 from bench.load import Load
 from bench.stage import Memory, Stage, cpu_seconds, memory, open_stage
-from core.changes import ChangeLog
+from core.changes.log import ChangeLog
 from core.clock import now
 from core.ids import new_id
 from core.services import Services

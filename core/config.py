@@ -247,7 +247,7 @@ def store_url(url: str) -> str:
 
 
 def s3_options(settings: Settings) -> dict[str, Any]:
-    """How every store that is a bucket is reached, for :func:`core.object_store.open_store`."""
+    """How every store that is a bucket is reached, for :func:`core.storage.object_store.open_store`."""
     s3 = settings.photos.s3
     return {
         "endpoint": s3.endpoint,

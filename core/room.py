@@ -15,11 +15,11 @@ from typing import Any, NamedTuple, Protocol
 from pymongo import IndexModel
 
 from core.audit import audit_payer
+from core.changes.feed import Source
 from core.config import Settings
 from core.config_sections import Section
 from core.database import Database
-from core.debts import PLACES_EACH, Document, Parties, Payer
-from core.feed import Source
+from core.queue.debts import PLACES_EACH, Document, Parties, Payer
 from core.services import Services
 
 Open = Callable[[Services, AsyncExitStack], Awaitable[None]]

@@ -9,8 +9,8 @@ from core.audit import Audit
 from core.cache import Cache
 from core.config import Settings
 from core.database import Database
-from core.debts import WAKE_CHANNEL
-from core.jobs import JobService
+from core.queue.debts import WAKE_CHANNEL
+from core.queue.jobs import JobService
 from core.timekeeper import Timekeeper
 
 if TYPE_CHECKING:

@@ -13,8 +13,8 @@ from pymongo import ReturnDocument
 
 from core.clock import now
 from core.database import Collection
-from core.debts import Amendment, Document
 from core.errors import Conflict, NotFound
+from core.queue.debts import Amendment, Document
 
 
 def version_of(document: Document) -> int:

@@ -14,16 +14,16 @@ from accounts.sessions import SessionService
 from core import metrics
 from core.clock import now
 from core.database import is_answering
-from core.debts import count_debts
 from core.errors import NotFound, Unavailable
-from core.photo_store import FileName
-from core.photos import PhotoService
+from core.queue.debts import count_debts
 from core.room import debt_kinds
 from core.wechat import PushReceiver, WeChatError, dedup_key, picture_verdict, withdrawal
 from handlers.base import BaseHandler
 from handlers.models import Answer, Query
 from handlers.operations import Route, operation
 from handlers.operators import is_local, is_operator
+from photos.service import PhotoService
+from photos.store import FileName
 
 log = structlog.get_logger(__name__)
 

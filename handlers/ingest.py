@@ -7,11 +7,11 @@ from typing import Annotated, Self
 from pydantic import Field, model_validator
 from tornado.httputil import HTTPFile
 
-from core.pictures import MAX_BYTES
 from handlers.base import BaseHandler
 from handlers.common import PhotoLink
 from handlers.models import Answer, Body, GivenMoment, Moment, PlainText
 from handlers.operations import Route, operation
+from photos.pictures import MAX_BYTES
 from reports.snapshots.intake import Admission
 from reports.snapshots.models import CAMERA_CODE, Box, NewSnapshot
 from reports.snapshots.services import SnapshotServices

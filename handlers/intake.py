@@ -10,7 +10,7 @@ from typing import Annotated, Self
 from pydantic import Field, model_validator
 
 from accounts.api_keys import ApiKey, Scope
-from core.debts import Document
+from core.queue.debts import Document
 from handlers.base import BaseHandler
 from handlers.models import Answer, AtLeast, Body, GivenMoment, Moment, PlainText
 from handlers.operations import Route, operation

@@ -19,10 +19,10 @@ import structlog
 from pymongo.errors import PyMongoError
 
 from accounts.models import StaffSession
-from core.changes import CHANNEL, ChangeLog
-from core.debts import Document
+from core.changes.log import CHANNEL, ChangeLog
 from core.errors import AppError, TooManyRequests, Unavailable
 from core.metrics import LIVE_FOLLOWERS, LIVE_MESSAGES, LIVE_RESYNCS
+from core.queue.debts import Document
 from core.services import Services
 from core.waiting import until_set
 

@@ -15,10 +15,8 @@ from typing import Any, ClassVar, cast
 from pydantic import BaseModel, ValidationError
 
 from accounts.api_keys import ApiKey, ApiKeyService
-from core.debts import Document
 from core.errors import AppError, NotFound
-from core.photos import PhotoService
-from core.pictures import MAX_BYTES
+from core.queue.debts import Document
 from handlers import open311_formats as formats
 from handlers.base import BaseHandler, UnknownAddress
 from handlers.models import Query
@@ -37,6 +35,8 @@ from handlers.open311_requests import (
 from handlers.operations import Operation, Route, operation
 from handlers.problems import explain
 from handlers.report_views import is_ready, may_be_public, public_revision
+from photos.pictures import MAX_BYTES
+from photos.service import PhotoService
 from reports.catalogue.categories import Catalogue, check_answers
 from reports.lifecycle.guards import closed_at
 from reports.lifecycle.timeline import to_citizens

@@ -9,7 +9,7 @@ from typing import Any, cast
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
-from core.files import XLSX
+from core.storage.files import XLSX
 from handlers.operations import ABOUT, Operation, PathParameters, Route
 
 # What a method writes that writes its answer itself, by the kind of media.

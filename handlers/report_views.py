@@ -8,9 +8,9 @@ from typing import Any, Literal, cast
 
 from pydantic import Field
 
-from core.debts import Document
-from core.photos import PhotoService
+from core.queue.debts import Document
 from handlers.models import Answer, Moment
+from photos.service import PhotoService
 from places.coordinates import CRS, convert
 from reports.lifecycle.running_limit import RunningLimit
 from reports.queries import is_late

@@ -26,11 +26,11 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from core.errors import AppError
-from core.pictures import MAX_BYTES
 from inference.model_files import ModelUnavailable
 from inference.photos import PhotoClassifier
 from inference.predictions import TASKS, Judgement
 from inference.texts import TextClassifier
+from photos.pictures import MAX_BYTES
 
 _LEARNING = frozenset({"train", "evaluate", "promote", "rollback", "shadow", "status"})
 """The commands of :mod:`inference.learning_commands`."""

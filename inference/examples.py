@@ -15,10 +15,10 @@ from pymongo import DESCENDING
 
 from core.config import Settings, s3_options, store_url
 from core.database import Database
-from core.debts import Document
 from core.errors import Invalid, NotFound
-from core.files import FileStore
-from core.photo_store import PhotoStore
+from core.queue.debts import Document
+from core.storage.files import FileStore
+from photos.store import PhotoStore
 
 Task = Literal["category", "photos"]
 KINDS: dict[Task, str] = {"category": "text", "photos": "photo"}

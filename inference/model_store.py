@@ -18,7 +18,7 @@ from core.clock import is_stale
 from core.config import CONFIG_FILE, Settings
 from core.errors import NotFound
 from core.ids import new_id
-from core.object_store import sync
+from core.storage.object_store import sync
 from inference.model_files import ModelUnavailable, verify
 
 _ID = re.compile(r"^[0-9a-f]{16}$")

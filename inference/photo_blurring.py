@@ -4,7 +4,7 @@
 (``kind``, ``box`` in pixels of the large size, ``score``), ``changed``, whether anything is hidden, so that the public
 has files of its own, and their ``revision``; or ``at`` and ``problem`` when it cannot be looked at and stays withheld.
 
-Beside what is found, what people drew is blurred, and what they saw to be none is not (:mod:`core.photo_marks`).
+Beside what is found, what people drew is blurred, and what they saw to be none is not (:mod:`photos.marks`).
 
 What is blurred cannot be brought back: of each region a handful of mean colours are kept, roughly, and the rest is made
 up from those.
@@ -25,12 +25,12 @@ import structlog
 from PIL import Image, ImageFilter
 
 from core.clock import now
-from core.debts import Amendment, Document, Payment, Postponed, owe
 from core.errors import Invalid, NotFound
-from core.photo_marks import marks_of
-from core.photos import PhotoService
-from core.pictures import SizeName, kept_picture, kept_sizes
+from core.queue.debts import Amendment, Document, Payment, Postponed, owe
 from inference.model_files import MODELS, ModelUnavailable
+from photos.marks import marks_of
+from photos.pictures import SizeName, kept_picture, kept_sizes
+from photos.service import PhotoService
 
 if TYPE_CHECKING:
     from inference.faces import FaceDetector
@@ -108,7 +108,7 @@ class PhotoBlurring:
     def hide(self, data: bytes, marks: Document | None = None) -> Hidden:
         """What the public may see of a photo, from its large JPEG: half a second of a core or more, in a thread.
 
-        ``marks`` are what people changed, as :mod:`core.photo_marks` keeps it.
+        ``marks`` are what people changed, as :mod:`photos.marks` keeps it.
         Raises :class:`ModelUnavailable` without detectors, and :class:`Invalid` for what is no picture.
         """
         from inference.regions import Scales

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from core.pictures import small_picture
+from photos.pictures import small_picture
 
 SIDE: Final = 224
 DECODED_SIDE: Final = 288
@@ -23,7 +23,7 @@ def square(image: Image.Image) -> NDArray[np.uint8]:
 def pixels(data: bytes) -> NDArray[np.uint8]:
     """The network's input for one photo, 1 x ``SIDE`` x ``SIDE`` x 3, from a JPEG, PNG, WebP or HEIC file.
 
-    Raises what :func:`core.pictures.read_picture` raises, for the same reasons: a photo that could not be handed in
+    Raises what :func:`photos.pictures.read_picture` raises, for the same reasons: a photo that could not be handed in
     cannot be judged either.
     """
     return square(small_picture(data, DECODED_SIDE))[np.newaxis]

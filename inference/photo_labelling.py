@@ -13,13 +13,13 @@ from datetime import timedelta
 import structlog
 
 from core.clock import now
-from core.debts import Amendment, Document, Payment, Postponed
 from core.errors import Invalid, NotFound
-from core.photos import PhotoService
+from core.queue.debts import Amendment, Document, Payment, Postponed
 from inference.model_files import ModelUnavailable
 from inference.model_health import WAITING
 from inference.predictions import Judgement
 from inference.service import InferenceService
+from photos.service import PhotoService
 
 log = structlog.get_logger(__name__)
 

@@ -28,7 +28,7 @@ class PhotoClassifier:
     def classify(self, data: bytes) -> Judgement:
         """Judge one photo from the bytes of its file: some 10 ms of CPU time, never on the event loop.
 
-        Raises what :func:`core.pictures.read_picture` raises for files that it refuses.
+        Raises what :func:`photos.pictures.read_picture` raises for files that it refuses.
         """
         return self.see(data).judgement
 

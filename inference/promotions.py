@@ -16,9 +16,9 @@ from pymongo.errors import DuplicateKeyError
 from core.audit import owe_audit
 from core.clock import now
 from core.database import Database
-from core.debts import OWED_INDEX, Amendment, Document
 from core.errors import Conflict
 from core.ids import new_id
+from core.queue.debts import OWED_INDEX, Amendment, Document
 from inference.model_store import OWN
 
 INDEXES = {

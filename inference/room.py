@@ -9,7 +9,6 @@ import structlog
 
 from core.config import CONFIG_FILE, Settings
 from core.database import merge_indexes
-from core.photos import PhotoService
 from core.room import Condition, Debts, Room, Task, Turn, Wakes, administered
 from core.services import Services
 from inference import labels, model_health, monitoring, promotions
@@ -22,6 +21,7 @@ from inference.photo_blurring import PhotoBlurring
 from inference.photo_labelling import PhotoLabelling
 from inference.promotions import Promotions
 from inference.service import InferenceService
+from photos.service import PhotoService
 
 log = structlog.get_logger(__name__)
 

@@ -131,7 +131,7 @@ class InferenceService:
         return self._current.folder
 
     async def photo(self, data: bytes) -> Judgement:
-        """What one photo shows; raises what :func:`core.pictures.read_picture` raises for files that it refuses."""
+        """What one photo shows; raises what :func:`photos.pictures.read_picture` raises for files that it refuses."""
         return (await self.see(data)).judgement
 
     async def see(self, data: bytes) -> Seen:

@@ -5,10 +5,8 @@ from __future__ import annotations
 from tornado.httputil import HTTPFile
 
 from core.clock import now
-from core.debts import Document
 from core.errors import Invalid
-from core.photos import PhotoService
-from core.pictures import MAX_BYTES
+from core.queue.debts import Document
 from handlers.base import BaseHandler
 from handlers.operations import Route, operation
 from handlers.report_views import (
@@ -50,6 +48,8 @@ from miniprogram_api.report_models import (
     Urging,
     Withdrawal,
 )
+from photos.pictures import MAX_BYTES
+from photos.service import PhotoService
 from places.models import Position
 from reports.catalogue.categories import Catalogue
 from reports.followers import ReportPeople

@@ -16,9 +16,9 @@ from pymongo import ASCENDING, DESCENDING, IndexModel
 from pymongo.errors import DuplicateKeyError
 
 from core.database import Database
-from core.debts import Document
 from core.errors import NotFound
 from core.paging import newest_first
+from core.queue.debts import Document
 
 _NEWEST = [("at", DESCENDING), ("_id", DESCENDING)]
 INDEXES = {

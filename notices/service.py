@@ -14,8 +14,8 @@ from pymongo.errors import DuplicateKeyError
 from core.clock import now, shanghai
 from core.config_sections import Templates
 from core.database import Database
-from core.debts import Document, Postponed
 from core.errors import Invalid
+from core.queue.debts import Document, Postponed
 from core.wechat import MessageRefused, MiniProgramState, SubscriptionUsedUp, WeChat, WeChatError, fit
 from notices.models import Event, Message, Outcome
 

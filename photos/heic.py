@@ -3,7 +3,7 @@
 The header of a HEIC cannot be believed as those of the other kinds can: what a grid unfolds to and how large a tile is
 comes out only while decoding. Seven kilobytes that claim 64 x 64 pixels were seen to cost 1.4 GB and seven seconds.
 The decoder is also a large body of code that takes apart hostile input. So it runs where neither can hurt: in a
-process (:mod:`core.heic_decoder`) that the system stops once it takes more than its header can account for, one at a
+process (:mod:`photos.heic_decoder`) that the system stops once it takes more than its header can account for, one at a
 time, and whose memory is gone with it.
 """
 
@@ -17,8 +17,8 @@ from dataclasses import dataclass
 
 from PIL import Image
 
-from core import heic_decoder
 from core.errors import Unavailable
+from photos import heic_decoder
 
 _MAX_WALL_SECONDS = 60
 

@@ -1,4 +1,4 @@
-"""The program that :func:`core.heic.decode_heic` runs: a HEIC on standard input, its pixels on standard output.
+"""The program that :func:`photos.heic.decode_heic` runs: a HEIC on standard input, its pixels on standard output.
 
 Called as ``heic_decoder.py SIDE MAX_PIXELS``. Imports nothing of the product, so that it starts quickly. Writes one
 line of JSON, then the EXIF block, the colour profile and the pixels; the line says how long each is. Ends with

@@ -18,11 +18,11 @@ from typing import Any, Final, Literal
 from core.audit import owe_audit
 from core.clock import now
 from core.database import Database
-from core.debts import Amendment, Document, owe
 from core.errors import Conflict, Invalid, NotFound
 from core.ids import new_id
-from core.photos import is_blurred
-from core.pictures import LONGEST_SIDE
+from core.queue.debts import Amendment, Document, owe
+from photos.pictures import LONGEST_SIDE
+from photos.service import is_blurred
 
 Box = tuple[float, float, float, float]
 HiddenKind = Literal["face", "plate", "drawn"]

@@ -21,8 +21,8 @@ from PIL.JpegImagePlugin import JpegImageFile
 from PIL.PngImagePlugin import PngImageFile
 from PIL.WebPImagePlugin import WebPImageFile
 
-from core.exif import ExifFacts, read_exif
-from core.heic import decode_heic
+from photos.exif import ExifFacts, read_exif
+from photos.heic import decode_heic
 
 Kind = Literal["jpeg", "png", "webp", "heic"]
 
@@ -343,7 +343,7 @@ def _read_webp(data: bytes) -> PictureFile:
 
 
 def _read_heic(data: bytes) -> PictureFile:
-    """The primary picture of a HEIC file, decoded already: nothing less tells what is in it (:mod:`core.heic`)."""
+    """The primary picture of a HEIC file, decoded already: nothing less tells what is in it (:mod:`photos.heic`)."""
     heic = decode_heic(data, side=LARGE_SIDE, max_pixels=MAX_PIXELS)
 
     def run() -> Image.Image:

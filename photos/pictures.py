@@ -13,7 +13,7 @@ Four things hold for every :class:`Picture`:
 
 Memory: Pillow holds 4 bytes a pixel. JPEG is decoded at 1/2, 1/4 or 1/8 scale where that suffices, so a photo of 12 MP
 takes 12 MB. PNG and WebP are decoded whole: at the limit of 50 MP that is 230 MB and 750 MB, given back afterwards. So
-only one picture that takes over 4 MP is decoded at a time. HEIC has a process of its own (:mod:`core.heic`).
+only one picture that takes over 4 MP is decoded at a time. HEIC has a process of its own (:mod:`photos.heic`).
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from typing import Final, Literal, NamedTuple
 from PIL import Image, ImageCms
 
 from core.errors import Invalid, TooLarge, UnsupportedMedia
-from core.picture_files import LARGE_SIDE, MAX_PIXELS, Decoding, Kind, PictureFile, open_picture_file, picture_kind
+from photos.picture_files import LARGE_SIDE, MAX_PIXELS, Decoding, Kind, PictureFile, open_picture_file, picture_kind
 
 SizeName = Literal["large", "medium", "thumb"]
 

@@ -3,7 +3,7 @@
 There are two pictures of each: the original, as it was handed in, and the public one, in which faces and number plates
 are blurred. A link is to the public one unless the original is asked for by name. Until the worker has looked for faces
 and plates (the debt ``blur``) there is no public one, and its links lead to nothing. What people change in it is in
-:mod:`core.photo_marks`.
+:mod:`photos.marks`.
 
 A photo belongs to nothing until something attaches it; what nobody attaches is deleted after a day. The service knows
 no domain: what a photo is attached to is a kind and an id.
@@ -22,13 +22,13 @@ from pymongo import ASCENDING, IndexModel
 from core.clock import now
 from core.config_sections import Photos as PhotoSettings
 from core.database import Database
-from core.debts import KINDS_INDEX, OWED_INDEX, Amendment, Document, Payment, owe
 from core.encryption import Signer
 from core.errors import Forbidden, Invalid, NotFound
 from core.ids import first_id, new_id
-from core.photo_store import PUBLIC_NAMES, FileName, PhotoStore, key_of
-from core.pictures import Look, SizeName, read_picture
+from core.queue.debts import KINDS_INDEX, OWED_INDEX, Amendment, Document, Payment, owe
 from core.wechat import NotRecentlyActive, Scene, WeChat
+from photos.pictures import Look, SizeName, read_picture
+from photos.store import PUBLIC_NAMES, FileName, PhotoStore, key_of
 
 log = structlog.get_logger(__name__)
 
@@ -118,7 +118,7 @@ class PhotoService:
 
         ``owner`` is {kind, id}. With ``openid`` the photo is a citizen's, and WeChat's content check is owed; without,
         there is nobody to check it for, and ``verdict`` is what it counts as. Raises what
-        :func:`core.pictures.read_picture` raises.
+        :func:`photos.pictures.read_picture` raises.
         """
         async with self._decoding:
             picture = await asyncio.to_thread(read_picture, data)

@@ -20,8 +20,8 @@ from obstore.exceptions import BaseError
 
 from core.errors import NotFound, Unavailable
 from core.ids import ID_PATTERN
-from core.object_store import Store, open_store, sync
-from core.pictures import SizeName
+from core.storage.object_store import Store, open_store, sync
+from photos.pictures import SizeName
 
 FileName = SizeName | Literal["public-large", "public-medium", "public-thumb"]
 PUBLIC_NAMES: Final[dict[SizeName, FileName]] = {

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from accounts.models import StaffSession
 from accounts.reach import held_by
 from core.database import Database
-from core.debts import Document
 from core.errors import NotFound
 from core.paging import key_mark, read_key_mark
+from core.queue.debts import Document
 from places.models import Level
 from places.service import PlaceService
 from reports.catalogue.categories import Catalogue

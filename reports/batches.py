@@ -18,10 +18,10 @@ from pymongo.errors import DuplicateKeyError, PyMongoError
 from accounts.models import StaffSession
 from core.clock import now
 from core.database import Database, unavailable
-from core.debts import Document
 from core.errors import AppError
 from core.idempotency import KEEP_SECONDS, Idempotency, Once
 from core.ids import new_id
+from core.queue.debts import Document
 from reports.models import Given
 from reports.service import ReportService
 

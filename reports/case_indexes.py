@@ -5,7 +5,7 @@ from __future__ import annotations
 from pymongo import ASCENDING, DESCENDING, GEOSPHERE, IndexModel
 
 from core.clock import EPOCH
-from core.debts import KINDS_INDEX, OWED_INDEX
+from core.queue.debts import KINDS_INDEX, OWED_INDEX
 from reports.queries import CLOSED_IN_GRID
 from reports.states import OPEN
 

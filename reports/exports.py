@@ -19,13 +19,13 @@ from pydantic import TypeAdapter
 from accounts.models import StaffSession
 from core.audit import Audit, AuditFilters
 from core.clock import now, shanghai
-from core.debts import Document
 from core.errors import Forbidden, Invalid, NotFound
-from core.files import working_folder
 from core.idempotency import Once
 from core.ids import new_id
-from core.jobs import OUTPUT, JobService, Outcome, Running
 from core.marks import ExportMarks
+from core.queue.debts import Document
+from core.queue.jobs import OUTPUT, JobService, Outcome, Running
+from core.storage.files import working_folder
 from core.workbook import Column, Mark, MarkedWorkbook
 from reports.channels import CHANNELS
 from reports.followers import ReportPeople

@@ -11,8 +11,8 @@ import hashlib
 
 import orjson
 
-from core.debts import Document
-from core.feed import Source
+from core.changes.feed import Source
+from core.queue.debts import Document
 
 _SHOWN = (
     "state",
@@ -138,4 +138,4 @@ SOURCE = Source(
     projection=dict.fromkeys([*_SHOWN, *(f"timeline.{name}" for name in _ENTRY)], 1),
     describe=describe,
 )
-"""The cases, as :class:`core.feed.Feed` watches them."""
+"""The cases, as :class:`core.changes.feed.Feed` watches them."""

@@ -9,10 +9,10 @@ from pymongo import ASCENDING, ReturnDocument
 
 from accounts.models import StaffSession
 from core.database import Database
-from core.debts import Document
 from core.encryption import Vault, mask_phone
 from core.errors import Conflict, Forbidden, NotFound
 from core.idempotency import Idempotency
+from core.queue.debts import Document
 from reports.lifecycle.timeline import to_citizens
 from reports.queries import ReportQueries
 from reports.states import OPEN, STATE_NAMES, State

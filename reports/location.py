@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from accounts.models import StaffSession
-from core.debts import Document
 from core.errors import Invalid
-from core.photos import PhotoService
+from core.queue.debts import Document
+from photos.service import PhotoService
 from places.coordinates import LonLat, distance
 from places.models import Located, Position
 from places.service import PlaceService

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
-from core.debts import Document
+from core.queue.debts import Document
 from reports.channels import CHANNELS
 from reports.lifecycle.milestones import no_milestones
 from reports.search import searchable

@@ -12,9 +12,9 @@ from accounts.models import StaffSession
 from accounts.reach import held_by
 from core.clock import SHANGHAI
 from core.database import Database
-from core.debts import Document
 from core.errors import NotFound
 from core.paging import newest_first
+from core.queue.debts import Document
 from reports.lifecycle.guards import unit_ids
 from reports.search import containing
 from reports.states import OPEN, State

@@ -15,7 +15,6 @@ from core.database import merge_indexes
 from core.encryption import Signer, Vault
 from core.idempotency import Idempotency
 from core.marks import ExportMarks
-from core.photos import PhotoService
 from core.room import (
     Condition,
     Debts,
@@ -38,6 +37,7 @@ from inference.photo_labelling import PhotoLabelling
 from inference.service import InferenceService
 from notices.inbox import StaffInbox
 from notices.service import NoticeService
+from photos.service import PhotoService
 from places.service import PlaceService
 from reports import batches, case_indexes, feed
 from reports.area_overview import AreaOverview

@@ -20,13 +20,13 @@ from accounts.models import StaffSession
 from accounts.staff import StaffService
 from core.clock import EPOCH, clock, now, shanghai
 from core.database import Database
-from core.debts import Amendment, Document, owe
 from core.encryption import Vault
 from core.errors import Conflict, Forbidden, Invalid, NotFound
 from core.idempotency import Idempotency, Once
 from core.ids import new_id
-from core.photos import PhotoService
+from core.queue.debts import Amendment, Document, owe
 from core.serials import Serials
+from photos.service import PhotoService
 from places.service import PlaceService
 from reports.catalogue.categories import Catalogue, check_answers
 from reports.channels import CHANNELS

@@ -21,7 +21,7 @@ from operator import mul
 from re import compile as pattern
 from typing import Final, NamedTuple
 
-from core.pictures import Look, hamming
+from photos.pictures import Look, hamming
 from places.coordinates import LonLat, distance
 
 PRIOR: Final = -3.8

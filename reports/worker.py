@@ -10,12 +10,12 @@ from collections.abc import Awaitable, Callable
 
 from core.audit import Audit, Origin
 from core.database import Database
-from core.debts import Amendment, Document, Payment, Postponed
-from core.photo_marks import marks_of
-from core.photos import PhotoService, is_blurred
+from core.queue.debts import Amendment, Document, Payment, Postponed
 from core.wechat import MAX_CHECKED_CHARACTERS, NotRecentlyActive, Scene, WeChat
 from notices.models import Message
 from notices.service import NoticeService
+from photos.marks import marks_of
+from photos.service import PhotoService, is_blurred
 from reports.catalogue.categories import Catalogue
 from reports.channels import CHANNELS
 from reports.lifecycle.guards import wanted

@@ -18,7 +18,7 @@ from rich.progress import Progress, TaskID
 from core import log
 from core.config import ConfigurationError, Settings
 from core.errors import AppError
-from core.photos import PhotoService
+from photos.service import PhotoService
 from server.backup.command_line import add_options, run
 from server.backup.manifest import BackupError
 from server.heap import keep_small

@@ -23,7 +23,7 @@ from pymongo.errors import PyMongoError
 from core.clock import now
 from core.config import Settings
 from core.database import Database
-from core.debts import DebtCollector, Payer
+from core.queue.debts import DebtCollector, Payer
 from core.room import settled_together
 from core.services import Services
 from server.launcher.process import dying_with_parent

@@ -17,12 +17,13 @@ from core.room import PathParameter, Room
 from handlers.operations import Route
 from inference.room import ROOM as INFERENCE
 from notices.room import ROOM as NOTICES
+from photos.room import ROOM as PHOTOS
 from places.room import ROOM as PLACES
 from reports.room import ROOM as REPORTS
 from reports.snapshots.room import ROOM as SNAPSHOTS
 from webhooks.room import ROOM as WEBHOOKS
 
-ROOMS: Final[tuple[Room, ...]] = (COMMON, PLACES, ACCOUNTS, NOTICES, INFERENCE, REPORTS, SNAPSHOTS, WEBHOOKS)
+ROOMS: Final[tuple[Room, ...]] = (COMMON, PLACES, ACCOUNTS, PHOTOS, NOTICES, INFERENCE, REPORTS, SNAPSHOTS, WEBHOOKS)
 
 
 def settings_of(rooms: Sequence[Room]) -> type[Settings]:

@@ -13,12 +13,12 @@ from core.cache import Cache
 from core.config import ConfigurationError, Settings, s3_options, store_url
 from core.database import Database, connect, ensure_indexes, merge_indexes
 from core.encryption import Signer, Vault
-from core.files import FileStore
 from core.half_restored import refuse_half_restored
 from core.idempotency import Idempotency
-from core.jobs import JobService
+from core.queue.jobs import JobService
 from core.room import Room
 from core.services import Services
+from core.storage.files import FileStore
 from core.timekeeper import Timekeeper
 from core.wechat import PushReceiver, WeChat
 from server.rooms import ROOMS, permissions_of

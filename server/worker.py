@@ -17,8 +17,8 @@ from pathlib import Path
 import structlog
 
 from core.config import Settings
-from core.debts import WAKE_CHANNEL, DebtCollector
-from core.jobs import JobService
+from core.queue.debts import WAKE_CHANNEL, DebtCollector
+from core.queue.jobs import JobService
 from core.room import settled_together
 from core.services import Services
 from server.heap import until_over

@@ -18,14 +18,14 @@ import structlog
 from pymongo import ReturnDocument
 from pymongo.errors import BulkWriteError, PyMongoError
 
-from core.changes import ChangeLog
+from core.changes.log import ChangeLog
 from core.clock import now
 from core.config_sections import Webhooks as WebhookSettings
 from core.database import Collection, Database
-from core.debts import Amendment, Document, Parties, Payment, Postponed, owe
 from core.encryption import Vault
-from core.leadership import Leadership
 from core.metrics import WEBHOOKS_SENT
+from core.queue.debts import Amendment, Document, Parties, Payment, Postponed, owe
+from core.queue.leadership import Leadership
 from core.waiting import until_set
 from webhooks.models import GIVE_UP_AFTER, Wanted, event_of, message_of, pause_after
 from webhooks.sending import Outcome, Sender

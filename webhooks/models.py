@@ -9,7 +9,7 @@ from typing import Any
 import orjson
 
 from core.clock import shanghai
-from core.debts import Document
+from core.queue.debts import Document
 
 GIVE_UP_AFTER = timedelta(days=3)
 _LONGEST_PAUSE = timedelta(hours=4)

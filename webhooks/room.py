@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from contextlib import AsyncExitStack
 
-from core.changes import CHANNEL
+from core.changes.log import CHANNEL
 from core.encryption import Vault
 from core.room import Debts, PathParameter, Room, Task, Turn, Wakes, administered, events_of
 from core.services import Services

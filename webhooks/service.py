@@ -12,15 +12,15 @@ from pymongo import ASCENDING, DESCENDING, IndexModel, ReturnDocument
 
 from accounts.models import StaffSession
 from core.audit import owe_audit
-from core.changes import ChangeLog
+from core.changes.log import ChangeLog
 from core.clock import now
 from core.database import Database
-from core.debts import OWED_INDEX, Amendment, Document, owe
 from core.encryption import Vault
 from core.errors import Conflict, Invalid, NotFound
 from core.ids import new_id
 from core.paging import newest_first
-from core.slots import SLOT_INDEX, insert_in_slot
+from core.queue.debts import OWED_INDEX, Amendment, Document, owe
+from core.queue.slots import SLOT_INDEX, insert_in_slot
 from core.versions import change_version, changes_between
 from webhooks.deliveries import hasten
 from webhooks.models import GIVE_UP_AFTER

@@ -24,8 +24,8 @@ from accounts.models import StaffSession
 from core.audit import owe_audit
 from core.clock import now, shanghai
 from core.database import Database
-from core.debts import OWED_INDEX, Amendment, Document, owe
 from core.errors import Conflict, Invalid, NotFound
+from core.queue.debts import OWED_INDEX, Amendment, Document, owe
 from core.versions import changes_between, version_of
 from worktime.limits import WorkCalendar
 

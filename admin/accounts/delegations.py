@@ -11,7 +11,7 @@ from accounts.sessions import SessionService, in_force
 from admin.accounts.session import StaffView, staff_view
 from admin.accounts.staff import RoleKeys, Version, Words
 from core.clock import now
-from core.debts import Document
+from core.queue.debts import Document
 from handlers.base import BaseHandler
 from handlers.models import Answer, Body, GivenMoment, Moment, ObjectId, Query
 from handlers.operations import operation

@@ -10,7 +10,7 @@ from accounts.administration import StaffAdministration
 from accounts.sessions import SessionService
 from accounts.sign_in import SignInService
 from admin.accounts.staff import Account, Because, account_view
-from core.debts import Document
+from core.queue.debts import Document
 from handlers.base import BaseHandler
 from handlers.models import Answer, Body, Done, Moment
 from handlers.operations import operation

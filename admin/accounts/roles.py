@@ -10,7 +10,7 @@ from accounts.models import Role
 from accounts.role_administration import RoleAdministration
 from admin.accounts.staff import Version
 from admin.accounts.units import Seen
-from core.debts import Document
+from core.queue.debts import Document
 from core.services import Services
 from core.versions import version_of
 from handlers.base import BaseHandler

@@ -8,7 +8,7 @@ from pydantic import Field
 
 from accounts.administration import StaffAdministration, StaffFilters
 from accounts.models import NewStaff
-from core.debts import Document
+from core.queue.debts import Document
 from core.versions import version_of
 from handlers.base import BaseHandler
 from handlers.models import Answer, Body, Moment, PlainText, Query, WordsSought

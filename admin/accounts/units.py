@@ -9,7 +9,7 @@ from pydantic import Field
 from accounts.models import Unit
 from accounts.unit_administration import UnitAdministration
 from admin.accounts.staff import UnitKey, Version
-from core.debts import Document
+from core.queue.debts import Document
 from core.versions import version_of
 from handlers.base import BaseHandler
 from handlers.models import Answer, Body, Moment, PlainText

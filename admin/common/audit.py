@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from core.audit import AuditFilters
-from core.debts import Document
+from core.queue.debts import Document
 from handlers.base import BaseHandler
 from handlers.models import Answer, GivenMoment, Moment, Query
 from handlers.operations import operation

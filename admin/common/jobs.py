@@ -12,10 +12,10 @@ from urllib.parse import quote
 
 from pydantic import Field
 
-from core.debts import Document
 from core.errors import Forbidden, NotFound
-from core.files import XLSX
-from core.jobs import JobState
+from core.queue.debts import Document
+from core.queue.jobs import JobState
+from core.storage.files import XLSX
 from handlers.base import BaseHandler
 from handlers.models import Answer, Body, Moment, Query
 from handlers.operations import operation

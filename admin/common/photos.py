@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from tornado.httputil import HTTPFile
 
-from core.photos import PhotoService
-from core.pictures import MAX_BYTES
 from handlers.base import BaseHandler
 from handlers.models import Answer
 from handlers.operations import operation
 from handlers.report_views import PhotoView, photo_view
+from photos.pictures import MAX_BYTES
+from photos.service import PhotoService
 
 
 class StaffPhotoTaken(Answer):

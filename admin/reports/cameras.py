@@ -8,7 +8,7 @@ from pydantic import Field
 from tornado.httputil import HTTPFile
 
 from admin.accounts.staff import Version
-from core.debts import Document
+from core.queue.debts import Document
 from core.versions import version_of
 from handlers.base import BaseHandler
 from handlers.models import Answer, Body, Moment, PlainText, Query

@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from accounts.models import StaffSession
-from core.debts import Document
+from core.queue.debts import Document
 from handlers.models import Answer, AtLeast, Body, Moment, ObjectId, PlainText
 from places.models import Position
 from reports.lifecycle.guards import units_of

@@ -17,9 +17,8 @@ from admin.reports.case_views import (
 )
 from admin.reports.suggestion_views import RoutingView, SuggestionView, routing_view, suggestion_view
 from core.clock import now
-from core.debts import Document
 from core.errors import Forbidden, NotFound
-from core.photos import PhotoService
+from core.queue.debts import Document
 from core.services import Services
 from handlers.base import BaseHandler
 from handlers.models import Answer, Body, GivenMoment, Moment, PlainText, Query, WordsSought
@@ -37,6 +36,7 @@ from handlers.report_views import (
     staff_due_view,
     staff_state_name,
 )
+from photos.service import PhotoService
 from reports.followers import ReportPeople
 from reports.intake.orders import ORDER_NUMBER
 from reports.lifecycle.guards import unit_ids

@@ -7,10 +7,10 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, model_validator
 
 from admin.reports.originals import check_photo_of_case
-from core.photo_marks import Box, Hiding, PhotoMarks
 from handlers.base import BaseHandler
 from handlers.models import Answer, Body, PlainText
 from handlers.operations import operation
+from photos.marks import Box, Hiding, PhotoMarks
 from reports.queries import ReportQueries
 
 HIDE, SHOW = "photo.hide_regions", "photo.show_regions"

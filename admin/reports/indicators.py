@@ -13,8 +13,8 @@ from accounts.staff import StaffService
 from admin.accounts.staff import Version
 from admin.reports.cases import CaseHandler, CaseLine, CasePage
 from core.errors import Forbidden, Invalid, NotFound
-from core.files import XLSX
 from core.paging import key_mark, read_key_mark
+from core.storage.files import XLSX
 from handlers.base import BaseHandler
 from handlers.models import Answer, Body, Moment, Query
 from handlers.operations import operation

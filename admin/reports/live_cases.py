@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from admin.reports.cases import CaseLine, case_line
-from core.debts import Document
+from core.queue.debts import Document
 from core.services import Services
 from handlers.live import Shown
 from reports.lifecycle.guards import unit_ids

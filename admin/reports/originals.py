@@ -5,12 +5,12 @@ from __future__ import annotations
 from datetime import timedelta
 
 from admin.reports.cases import Look
-from core.debts import Document
 from core.errors import NotFound
-from core.photos import PhotoService
+from core.queue.debts import Document
 from handlers.base import BaseHandler
 from handlers.operations import operation
 from handlers.report_views import PhotoView, photo_view
+from photos.service import PhotoService
 from reports.queries import ReportQueries
 
 ACTION = "photo.view_original"

@@ -8,8 +8,8 @@ from pydantic import Field, model_validator
 
 from accounts.staff import StaffService
 from admin.accounts.staff import UnitKey, Version
-from core.debts import Document
 from core.errors import Invalid
+from core.queue.debts import Document
 from core.versions import version_of
 from handlers.base import BaseHandler
 from handlers.models import Answer, Body, PlainText, Query

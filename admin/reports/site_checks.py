@@ -7,12 +7,12 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from accounts.staff_locations import StaffLocations
-from core.debts import Document
-from core.photos import PhotoService
+from core.queue.debts import Document
 from handlers.base import BaseHandler
 from handlers.models import Answer, Body, Done, Moment, ObjectId, PlainText, Query
 from handlers.operations import operation
 from handlers.report_views import Location, PhotoView, location_of, photo_view
+from photos.service import PhotoService
 from places.models import Position
 from reports.lifecycle.required_checks import KIND_NAMES, Kind
 from reports.queries import ReportQueries

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from core.debts import Document
+from core.queue.debts import Document
 from handlers.base import BaseHandler
 from handlers.models import Answer, AtLeast, Body, Moment, PlainText, Query
 from handlers.operations import operation

@@ -8,7 +8,7 @@ from pydantic import Field
 from tornado.httputil import HTTPFile
 
 from admin.reports.categories import LimitView
-from core.debts import Document
+from core.queue.debts import Document
 from handlers.base import BaseHandler
 from handlers.models import Answer, Query, WordsSought
 from handlers.operations import operation

@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from core.debts import Document
+from core.queue.debts import Document
 from handlers.models import Answer, Moment
 
 

@@ -6,8 +6,8 @@ from typing import Any
 
 from core.audit.entries import Audit, Origin, origin
 from core.clock import now
-from core.debts import Document, Payer, Payment, owe
 from core.ids import new_id
+from core.queue.debts import Document, Payer, Payment, owe
 
 
 def owe_audit(

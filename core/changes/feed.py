@@ -1,4 +1,4 @@
-"""Writes the record of changes (:mod:`core.changes`) from MongoDB's own change stream over the database.
+"""Writes the record of changes (:mod:`core.changes.log`) from MongoDB's own change stream over the database.
 
 So nobody who changes a document has to publish anything, and nothing that was changed can be left out. One process
 leads by a lease. It takes what the stream says has changed, reads those documents as they are now, and compares each
@@ -26,12 +26,12 @@ from pymongo import ASCENDING, DESCENDING
 from pymongo.errors import BulkWriteError, OperationFailure, PyMongoError
 from pymongo.read_concern import ReadConcern
 
-from core.changes import ChangeLog, Key
+from core.changes.log import ChangeLog, Key
 from core.clock import now
 from core.database import Database
-from core.debts import Document
-from core.leadership import Leadership
 from core.metrics import CHANGES
+from core.queue.debts import Document
+from core.queue.leadership import Leadership
 
 log = structlog.get_logger(__name__)
 
@@ -57,7 +57,7 @@ class Source:
     ``kind`` is what the record calls these documents. ``fields`` are the top-level fields in which readers can see a
     change; updates of others are not looked at. ``describe(id, document, latest)`` gives the changes that lead from
     what ``latest`` (a change or head, or None) left behind to ``document`` (None: it was removed), in order; each has
-    what :data:`core.changes.HEAD` names, as far as there is such a thing.
+    what :data:`core.changes.log.HEAD` names, as far as there is such a thing.
     """
 
     kind: str

@@ -1,8 +1,8 @@
 """The record of changes: every change that readers can see, with a number (``_id``) that grows by one, without gaps.
 
-:mod:`core.feed` writes it; live updates and webhooks read it. A change is small and holds no personal data: what it is
-about is looked up where it is needed. Changes are kept for some days; of a document whose changes are gone, its *head*
-keeps what the next change has to be compared with.
+:mod:`core.changes.feed` writes it; live updates and webhooks read it. A change is small and holds no personal data:
+what it is about is looked up where it is needed. Changes are kept for some days; of a document whose changes are gone,
+its *head* keeps what the next change has to be compared with.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from datetime import datetime
 from pymongo import ASCENDING, DESCENDING, IndexModel, UpdateOne
 
 from core.database import Database
-from core.debts import Document
+from core.queue.debts import Document
 
 CHANNEL = "changes"
 """Where the number of the newest change is announced, for those who wait; an announcement may be lost."""

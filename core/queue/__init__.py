@@ -1,0 +1,1 @@
+"""Work that is owed and long work: debts, jobs, leases."""

@@ -19,11 +19,11 @@ from bson.errors import BSONError
 from pymongo import ASCENDING, IndexModel, ReturnDocument, WriteConcern
 from pymongo.errors import PyMongoError
 
-from core.agenda import Agenda, Found, Look
 from core.clock import now
 from core.database import Collection
 from core.ids import new_id
 from core.metrics import DEBTS_PAID
+from core.queue.agenda import Agenda, Found, Look
 
 log = structlog.get_logger(__name__)
 

@@ -1,8 +1,9 @@
 """Jobs (任务): work that takes longer than a person waits for an answer, asked for over HTTP and done by the worker.
 
-A job is one document that owes its own doing (:mod:`core.debts`). The worker that does it keeps its lease alive and
-writes down how far it is; killed anywhere, another one takes it up when the lease runs out, from the start. So a runner
-must bear to be run twice: what it makes has names that follow from the job's id, and what it changes is conditional.
+A job is one document that owes its own doing (:mod:`core.queue.debts`). The worker that does it keeps its lease alive
+and writes down how far it is; killed anywhere, another one takes it up when the lease runs out, from the start. So a
+runner must bear to be run twice: what it makes has names that follow from the job's id, and what it changes is
+conditional.
 
 A job may be what ends its worker, or what never ends. Each run that was cut off, or ran out of its time, without
 getting further than the one before is counted; the second such is the last, so that others get their turn.
@@ -23,13 +24,13 @@ from pymongo.errors import DuplicateKeyError
 
 from core.clock import now
 from core.database import Database
-from core.debts import OWED_INDEX, Amendment, Document, Payment, Postponed, owe
 from core.errors import AppError, Conflict, NotFound, OutOfTime, Unavailable
-from core.files import FileStore, StoredFile, key_of
 from core.idempotency import Idempotency, Once
 from core.ids import new_id
 from core.paging import newest_first
-from core.slots import SLOT_INDEX, insert_in_slot
+from core.queue.debts import OWED_INDEX, Amendment, Document, Payment, Postponed, owe
+from core.queue.slots import SLOT_INDEX, insert_in_slot
+from core.storage.files import FileStore, StoredFile, key_of
 
 log = structlog.get_logger(__name__)
 

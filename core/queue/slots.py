@@ -13,7 +13,7 @@ from pymongo import ASCENDING, IndexModel
 from pymongo.errors import DuplicateKeyError
 
 from core.database import Collection
-from core.debts import Document
+from core.queue.debts import Document
 
 SLOT_INDEX = IndexModel(
     [("slot", ASCENDING)], name="slot", unique=True, partialFilterExpression={"slot": {"$type": "string"}}

@@ -24,7 +24,7 @@ from obstore.exceptions import BaseError
 from core.clock import is_stale
 from core.errors import NotFound, Unavailable
 from core.ids import ID_PATTERN, new_id
-from core.object_store import Store, open_store, sync
+from core.storage.object_store import Store, open_store, sync
 
 XLSX = "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet"
 _NAME = r"[a-z0-9_]{1,30}\.[a-z0-9]{1,8}"
@@ -56,7 +56,7 @@ class FileStore:
 
     @classmethod
     def from_url(cls, url: str, *, content_type: str = XLSX, **options: Any) -> Self:
-        """The store at ``url``; see :func:`core.object_store.open_store`. Raises ``ValueError`` for another URL."""
+        """The store at ``url``, as :func:`core.storage.object_store.open_store` takes it."""
         store, folder = open_store(url, content_type=content_type, timeout=timedelta(seconds=60), **options)
         return cls(store, folder)
 

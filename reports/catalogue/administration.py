@@ -11,8 +11,8 @@ from accounts.models import StaffSession
 from core.audit import owe_audit
 from core.clock import now
 from core.database import Database
-from core.debts import Amendment, Document
 from core.errors import Conflict, Invalid, NotFound
+from core.queue.debts import Amendment, Document
 from core.versions import change_version, changes_between, stale, version_of
 from reports.catalogue.categories import Catalogue, category_of
 from reports.catalogue.library import StandardLibrary

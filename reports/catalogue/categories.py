@@ -12,8 +12,8 @@ from pymongo import ASCENDING, DESCENDING
 
 from core.clock import now
 from core.database import Database
-from core.debts import OWED_INDEX, Document
 from core.errors import Invalid
+from core.queue.debts import OWED_INDEX, Document
 from reports.models import Category, RoutingRule
 
 M = TypeVar("M", Category, RoutingRule)

@@ -19,11 +19,11 @@ from pymongo import ASCENDING, IndexModel
 from core.audit import owe_audit
 from core.clock import now
 from core.database import Database
-from core.debts import OWED_INDEX, Document
 from core.errors import Invalid, NotFound
 from core.ids import new_id
-from core.lease import in_turn
 from core.paging import by_key
+from core.queue.debts import OWED_INDEX, Document
+from core.queue.lease import in_turn
 from core.sheets.table import Problem
 from reports.catalogue.standards import CATALOGUE, STANDARDS, Table, type_key
 from reports.models import Category

@@ -16,9 +16,9 @@ from accounts.models import StaffSession
 from core.audit import owe_audit
 from core.clock import now
 from core.database import Database
-from core.debts import Amendment, Document
 from core.errors import Conflict, Invalid, NotFound
-from core.lease import in_turn
+from core.queue.debts import Amendment, Document
+from core.queue.lease import in_turn
 from core.versions import change_version, changes_between, stale, version_of
 from places.models import Level
 from places.service import PlaceService

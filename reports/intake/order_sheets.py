@@ -15,14 +15,14 @@ from typing import Final
 from accounts.models import StaffSession
 from core.audit import Audit
 from core.clock import now, shanghai
-from core.debts import Document
 from core.errors import AppError, Unavailable
-from core.files import working_folder
-from core.jobs import INPUT, OUTPUT, JobService, Outcome, Running
+from core.queue.debts import Document
+from core.queue.jobs import INPUT, OUTPUT, JobService, Outcome, Running
 from core.sheets.bounds import Bounds
 from core.sheets.reading import check_workbook, read_sheets
 from core.sheets.results import Result, ResultWorkbook
 from core.sheets.table import Line, SheetColumn, SheetTable, choice, code, moment, number, text
+from core.storage.files import working_folder
 from core.workbook import Mark
 from places.coordinates import CRS
 from places.models import Level, Position

@@ -20,8 +20,8 @@ from pymongo.errors import DuplicateKeyError
 
 from core.clock import now
 from core.database import Database
-from core.debts import Document
 from core.errors import Conflict, Invalid, NotFound
+from core.queue.debts import Document
 from places.models import AreaRef, Located, Position, chain_of
 from places.service import PlaceService
 from reports.catalogue.categories import Catalogue

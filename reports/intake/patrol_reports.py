@@ -13,10 +13,10 @@ from dataclasses import replace
 from datetime import timedelta
 
 from accounts.models import StaffSession
-from core.debts import Document
 from core.errors import Conflict, Invalid
 from core.idempotency import Once
-from core.photos import PhotoService
+from core.queue.debts import Document
+from photos.service import PhotoService
 from places.service import PlaceService
 from reports.catalogue.categories import Catalogue
 from reports.models import Finder, Given, NewReport

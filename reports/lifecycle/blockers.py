@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from core.debts import Amendment, Document
 from core.errors import Conflict, Invalid, PreconditionRequired
+from core.queue.debts import Amendment, Document
 from reports.lifecycle.guards import MAX_CHILDREN, MAX_TIMELINE
 from reports.lifecycle.table import HINDRANCES, Transition
 from reports.models import Given

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from core.debts import Amendment, Document, owe
 from core.errors import Conflict, Invalid
+from core.queue.debts import Amendment, Document, owe
 from reports.lifecycle.guards import FACTS, MAX_CHILDREN
 from reports.lifecycle.table import Transition
 from reports.models import Child

@@ -15,9 +15,9 @@ from accounts.models import StaffSession, Unit
 from accounts.staff import StaffService
 from core.audit import origin
 from core.clock import now, shanghai
-from core.debts import Amendment, Document, owe
 from core.errors import Invalid
-from core.photos import PhotoService
+from core.queue.debts import Amendment, Document, owe
+from photos.service import PhotoService
 from reports.catalogue.categories import Catalogue
 from reports.lifecycle import family
 from reports.lifecycle.case_clock import clock_after, end_of

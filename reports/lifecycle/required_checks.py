@@ -10,9 +10,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from core.debts import Amendment, Document, owe
 from core.errors import Conflict
 from core.ids import new_id
+from core.queue.debts import Amendment, Document, owe
 from reports.lifecycle.row import Transition
 from reports.states import State
 

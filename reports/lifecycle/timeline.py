@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from core.debts import Document
 from core.ids import new_id
+from core.queue.debts import Document
 from reports.lifecycle.table import TRANSITIONS
 from reports.models import Actor, CameraFinding, Finder, Partner, Reporter, System
 from reports.states import State

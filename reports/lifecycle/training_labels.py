@@ -9,11 +9,11 @@ from __future__ import annotations
 from collections import Counter
 
 from accounts.models import StaffSession
-from core.debts import Document, Payment, owe
-from core.photos import PhotoService
+from core.queue.debts import Document, Payment, owe
 from inference.labels import LabelService, Source
 from inference.predictions import NO_PROBLEM
 from inference.suggestion import PHOTO_CATEGORY
+from photos.service import PhotoService
 from reports.lifecycle.row import Transition
 from reports.models import Actor, CameraFinding
 

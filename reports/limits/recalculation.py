@@ -18,7 +18,7 @@ from pymongo import ASCENDING, UpdateOne
 
 from core.clock import SHANGHAI, now
 from core.database import Database
-from core.debts import Amendment, Document, Payment, owe
+from core.queue.debts import Amendment, Document, Payment, owe
 from reports.lifecycle.guards import Policy
 from reports.lifecycle.milestones import milestones
 from reports.lifecycle.running_limit import RunningLimit, stored

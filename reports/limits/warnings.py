@@ -16,7 +16,7 @@ from pymongo.errors import PyMongoError
 
 from core.clock import EPOCH, clock, now, shanghai
 from core.database import Database
-from core.debts import Amendment, Document, Payment, owe
+from core.queue.debts import Amendment, Document, Payment, owe
 from core.timekeeper import Timekeeper
 from notices.inbox import StaffInbox, role_addresses
 from reports.lifecycle.running_limit import Escalation, RunningLimit

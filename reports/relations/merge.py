@@ -21,7 +21,7 @@ from typing import Any
 
 from core.clock import now
 from core.database import Database
-from core.debts import Amendment, Document, Payment, Postponed, owe
+from core.queue.debts import Amendment, Document, Payment, Postponed, owe
 from reports.lifecycle.table import rows
 from reports.models import Given, System
 from reports.service import ReportService

@@ -18,7 +18,7 @@ from pymongo.errors import DuplicateKeyError
 
 from core.clock import now
 from core.database import Database
-from core.debts import Amendment, Document, Payment, Postponed, owe
+from core.queue.debts import Amendment, Document, Payment, Postponed, owe
 from reports.lifecycle.table import rows
 from reports.lifecycle.timeline import new_entry
 from reports.models import System

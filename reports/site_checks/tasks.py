@@ -20,10 +20,10 @@ from core.audit import owe_audit
 from core.clock import now
 from core.config_sections import SiteChecks as SideTaskSettings
 from core.database import Database
-from core.debts import OWED_INDEX, Amendment, Document, owe
 from core.errors import Conflict, Invalid, NotFound
 from core.paging import newest_first
-from core.photos import PhotoService
+from core.queue.debts import OWED_INDEX, Amendment, Document, owe
+from photos.service import PhotoService
 from places.coordinates import LonLat, distance
 from reports.lifecycle.required_checks import KIND_NAMES, Kind
 

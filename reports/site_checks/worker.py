@@ -16,8 +16,8 @@ from accounts.staff_locations import StaffLocations
 from core.clock import now
 from core.config_sections import SiteChecks as SideTaskSettings
 from core.database import Database
-from core.debts import Amendment, Document, Payment, Postponed, owe
 from core.ids import new_id
+from core.queue.debts import Amendment, Document, Payment, Postponed, owe
 from reports.lifecycle.required_checks import KIND_NAMES
 from reports.lifecycle.table import rows
 from reports.lifecycle.timeline import new_entry

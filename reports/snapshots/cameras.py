@@ -18,9 +18,9 @@ from accounts.models import StaffSession
 from core.audit import owe_audit
 from core.clock import now
 from core.database import Database
-from core.debts import Amendment, Document
 from core.errors import Conflict, Forbidden, Invalid, NotFound
 from core.paging import by_key
+from core.queue.debts import Amendment, Document
 from core.versions import change_version, changes_between
 from inference.predictions import NO_PROBLEM, PHOTO_CLASSES
 from places.models import Position

@@ -8,11 +8,11 @@ import structlog
 from pymongo import ReturnDocument
 
 from core.database import Database
-from core.debts import Amendment, Document, Payment, owe
 from core.errors import Invalid
-from core.files import FileStore
-from core.photos import PhotoService
+from core.queue.debts import Amendment, Document, Payment, owe
+from core.storage.files import FileStore
 from inference.suggestion import PHOTO_NAMES
+from photos.service import PhotoService
 from places.models import Located
 from reports.models import CameraFinding, NewReport, Placed
 from reports.service import ReportService

@@ -19,11 +19,11 @@ from core.cache import Allowance, Cache
 from core.clock import now
 from core.config_sections import Snapshots
 from core.database import Database
-from core.debts import Document
 from core.errors import Conflict, Invalid, TooManyRequests
-from core.files import FileStore
 from core.metrics import SNAPSHOTS
-from core.pictures import MAX_BYTES, inspect_picture
+from core.queue.debts import Document
+from core.storage.files import FileStore
+from photos.pictures import MAX_BYTES, inspect_picture
 from reports.snapshots.cameras import CameraService
 from reports.snapshots.models import NewSnapshot, new_snapshot, snapshot_id
 
@@ -94,7 +94,7 @@ class SnapshotIntake:
         """Keep a snapshot; when this returns it survives a loss of power, and it is kept once however often it comes.
 
         Raises :class:`Invalid` for an unknown camera or a time that cannot be, :class:`Conflict` (``SNAPSHOT_REUSED``)
-        when its id came before with another picture, and what :func:`core.pictures.inspect_picture` raises.
+        when its id came before with another picture, and what :func:`photos.pictures.inspect_picture` raises.
         """
         camera = await self._cameras.camera_of(source, snapshot.camera)
         _check_time(snapshot, timedelta(hours=self._settings.oldest_hours))

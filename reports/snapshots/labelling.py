@@ -7,12 +7,12 @@ where all photos are; a confirmed one's is the photo of its case.
 from __future__ import annotations
 
 from core.database import Database
-from core.debts import Document, Payment
 from core.errors import NotFound
-from core.files import FileStore
-from core.photos import PhotoService
+from core.queue.debts import Document, Payment
+from core.storage.files import FileStore
 from inference.labels import LabelService
 from inference.suggestion import PHOTO_CATEGORY
+from photos.service import PhotoService
 
 
 class SnapshotLabels:

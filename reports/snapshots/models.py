@@ -10,9 +10,9 @@ from typing import Any, Final, Literal
 from pymongo import ASCENDING, DESCENDING, IndexModel
 
 from core.clock import now
-from core.debts import OWED_INDEX, Document, owe
-from core.files import key_of
 from core.ids import ID_ALPHABET
+from core.queue.debts import OWED_INDEX, Document, owe
+from core.storage.files import key_of
 
 SnapshotState = Literal["received", "waiting", "filtered", "confirmed", "rejected", "expired"]
 FilterReason = Literal["nothing", "unwanted_class", "low_score", "repeat", "open_case", "unreadable"]

@@ -17,12 +17,12 @@ from core.audit import owe_audit
 from core.clock import now
 from core.config_sections import Snapshots
 from core.database import Database
-from core.debts import Amendment, Document, owe
 from core.encryption import Signer
 from core.errors import Conflict, Forbidden, Invalid, NotFound
-from core.files import FileStore
 from core.metrics import SNAPSHOTS
 from core.paging import highest_first, newest_first
+from core.queue.debts import Amendment, Document, owe
+from core.storage.files import FileStore
 from inference.predictions import PHOTO_CLASSES
 from inference.suggestion import PHOTO_CATEGORY
 from reports.catalogue.categories import Catalogue

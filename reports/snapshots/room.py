@@ -9,13 +9,13 @@ import structlog
 from accounts.api_keys import ApiKeyService
 from core.config import s3_options, store_url
 from core.encryption import Signer
-from core.files import FileStore
 from core.metrics import SNAPSHOTS_STANDING
-from core.photos import PhotoService
 from core.room import Debts, PathParameter, Room, Turn, administered, pay_audit
 from core.services import Services
+from core.storage.files import FileStore
 from inference.labels import LabelService
 from inference.service import InferenceService
+from photos.service import PhotoService
 from places.service import PlaceService
 from reports.catalogue.categories import Catalogue
 from reports.queries import ReportQueries

@@ -16,10 +16,10 @@ from pymongo.errors import DuplicateKeyError
 from core.clock import now
 from core.config_sections import Snapshots
 from core.database import Database
-from core.debts import Amendment, Document, Payment, Postponed
 from core.errors import Invalid, NotFound, TooLarge, UnsupportedMedia
-from core.files import FileStore
 from core.metrics import SNAPSHOTS
+from core.queue.debts import Amendment, Document, Payment, Postponed
+from core.storage.files import FileStore
 from inference.model_files import ModelUnavailable
 from inference.model_health import WAITING
 from inference.service import InferenceService

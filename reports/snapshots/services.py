@@ -9,10 +9,10 @@ from core.cache import Cache
 from core.config_sections import Snapshots
 from core.database import Database
 from core.encryption import Signer
-from core.files import FileStore
-from core.photos import PhotoService
+from core.storage.files import FileStore
 from inference.labels import LabelService
 from inference.service import InferenceService
+from photos.service import PhotoService
 from places.service import PlaceService
 from reports.catalogue.categories import Catalogue
 from reports.queries import ReportQueries

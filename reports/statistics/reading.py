@@ -20,9 +20,9 @@ from typing import Any, Final, Literal, TypeVar
 
 from core.clock import now
 from core.database import Database
-from core.debts import Document
 from core.errors import Invalid, Unavailable
 from core.paging import page_mark, read_mark
+from core.queue.debts import Document
 from reports.statistics.indicators import BASES, COUNTS, Basis
 from reports.statistics.recount import STATE, STATE_ID, collections
 from reports.statistics.rows import (

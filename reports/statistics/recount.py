@@ -24,9 +24,9 @@ from pymongo.read_concern import ReadConcern
 
 from core.clock import now
 from core.database import Database
-from core.debts import Document
 from core.errors import Conflict
 from core.ids import new_id
+from core.queue.debts import Document
 from reports.statistics.indicators import FACT_FIELDS, facts
 from reports.statistics.rows import FACT_INDEXES, FORMAT, ROW_INDEXES, Difference, part_id, row_fields, row_id, stored
 

@@ -27,7 +27,7 @@ from typing import Final, Literal
 from pymongo import ASCENDING, IndexModel
 
 from core.clock import SHANGHAI, shanghai
-from core.debts import Document
+from core.queue.debts import Document
 from reports.statistics.indicators import BASES, COUNTS, Basis, Facts
 
 Dimension = Literal["district", "street", "grid", "unit", "category", "person"]

@@ -16,8 +16,8 @@ from accounts.models import StaffSession
 from core.audit import origin
 from core.clock import now
 from core.database import Database
-from core.debts import Amendment, Document, owe
 from core.errors import Conflict, Forbidden
+from core.queue.debts import Amendment, Document, owe
 from reports.lifecycle.guards import MAX_TIMELINE, TIMELINE_FULL, stale_version
 from reports.lifecycle.timeline import new_entry
 from reports.queries import ReportQueries

@@ -9,8 +9,8 @@ from pymongo.errors import DuplicateKeyError
 from accounts.models import StaffSession
 from core.audit import owe_audit
 from core.database import Database
-from core.debts import OWED_INDEX, Amendment, Document
 from core.errors import NotFound
+from core.queue.debts import OWED_INDEX, Amendment, Document
 from core.versions import change_version, changes_between, stale, version_of
 from reports.statistics.indicators import Scheme, starting_scheme
 

@@ -1,6 +1,6 @@
 """Keeps the topics (热点): gives every report its topic, once, in the order in which reports come.
 
-One process leads, by a lease. It goes along the record of changes (:mod:`core.changes`), in which each submission
+One process leads, by a lease. It goes along the record of changes (:mod:`core.changes.log`), in which each submission
 stands once, and has the living topics in memory. What a batch of submissions comes to (the place in the record, the
 reports' membership, the topics) is one transaction, made only while the lease holds. Killed anywhere, the next leader
 reads what is stored and goes on behind it; a report that is a member already is passed over.
@@ -26,13 +26,13 @@ from pymongo import ASCENDING, DESCENDING, IndexModel, ReplaceOne, UpdateOne, Wr
 from pymongo.errors import PyMongoError
 from pymongo.read_concern import ReadConcern
 
-from core.changes import ChangeLog
+from core.changes.log import ChangeLog
 from core.clock import now
 from core.database import Database
-from core.debts import Document
 from core.errors import Conflict
 from core.ids import new_id
-from core.leadership import Leadership
+from core.queue.debts import Document
+from core.queue.leadership import Leadership
 from reports.states import State
 from reports.topics.model import QUIET_DAYS, Item, Topic, TopicModel, Vocabulary
 

@@ -14,9 +14,9 @@ from accounts.models import StaffSession
 from accounts.reach import Reach
 from core.clock import now
 from core.database import Database
-from core.debts import Document
 from core.errors import Forbidden, NotFound
 from core.paging import newest_first, number_mark, read_number_mark
+from core.queue.debts import Document
 from reports.queries import ReportQueries
 from reports.topics.keeper import STATE, STATE_ID, collections
 

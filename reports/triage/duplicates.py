@@ -19,9 +19,9 @@ from typing import Final
 from accounts.models import StaffSession
 from core.clock import now
 from core.database import Database
-from core.debts import Amendment, Document, Payment
-from core.photos import PhotoService
-from core.pictures import Look
+from core.queue.debts import Amendment, Document, Payment
+from photos.pictures import Look
+from photos.service import PhotoService
 from reports.lifecycle.guards import unit_ids
 from reports.queries import ReportQueries
 from reports.similarity import Likeness, Traits, likeness, words_of

@@ -17,7 +17,7 @@ from datetime import timedelta
 from accounts.staff import StaffService
 from core.clock import now
 from core.config_sections import Inference as InferenceSettings
-from core.debts import Amendment, Document, Payment, Postponed
+from core.queue.debts import Amendment, Document, Payment, Postponed
 from inference.model_files import ModelUnavailable
 from inference.model_health import WAITING
 from inference.photo_labelling import PhotoLabelling

@@ -24,7 +24,7 @@ from bson.raw_bson import RawBSONDocument
 from pymongo.errors import OperationFailure
 
 from core.database import Database
-from core.debts import Document
+from core.queue.debts import Document
 from server.backup.manifest import BackupError, CollectionPart, Tell, named
 
 log = structlog.get_logger(__name__)

@@ -13,7 +13,7 @@ from core.audit import audit_database
 from core.config import Settings
 from core.database import Database
 from core.half_restored import refuse_half_restored
-from core.object_store import sync
+from core.storage.object_store import sync
 from server.backup.dump import Dumped, dump
 from server.backup.manifest import (
     MANIFEST,

@@ -17,7 +17,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from core.config import Settings
 from core.database import Database
-from core.object_store import sync
+from core.storage.object_store import sync
 
 MANIFEST: Final = "manifest.json"
 SEAL: Final = "manifest.seal.json"

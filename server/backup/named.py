@@ -10,8 +10,9 @@ from typing import Final
 from bson import decode_file_iter
 from bson.codec_options import CodecOptions
 
-from core import jobs, photos
-from core.debts import Document
+from core.queue import jobs
+from core.queue.debts import Document
+from photos import service as photos
 from reports.snapshots import models as snapshots
 from server.backup.dump import Dumped
 

@@ -23,8 +23,8 @@ from core.audit.verification import Found, verify
 from core.clock import now
 from core.config import Settings
 from core.database import Database, ensure_indexes
-from core.debts import Document
 from core.half_restored import RESTORE, RESTORING, refuse_half_restored
+from core.queue.debts import Document
 from server.backup.dump import RAW
 from server.backup.manifest import MANIFEST, BackupError, CollectionPart, Manifest, Sealed, Tell, compare, other_keys
 from server.backup.stores import check_store, check_target, list_of, not_listed, put_back, stores_of

@@ -21,8 +21,8 @@ import obstore
 from obstore.exceptions import BaseError
 
 from core.config import Settings, s3_options, store_url
-from core.object_store import Store, open_store, sync
 from core.room import Room
+from core.storage.object_store import Store, open_store, sync
 from server.backup.manifest import (
     MANIFEST,
     UNFINISHED,

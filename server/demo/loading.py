@@ -28,8 +28,8 @@ from accounts.sign_in import SignInService
 from accounts.staff import StaffService
 from core.clock import now
 from core.config import ConfigurationError, Settings
-from core.debts import DebtCollector
 from core.errors import Conflict
+from core.queue.debts import DebtCollector
 from core.room import payers
 from core.services import Services
 from notices.service import NoticeService

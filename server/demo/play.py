@@ -16,9 +16,9 @@ from datetime import UTC, datetime, timedelta
 
 from accounts.models import StaffSession
 from core.clock import clock, shanghai
-from core.debts import DebtCollector, Document
-from core.photos import PhotoService
+from core.queue.debts import DebtCollector, Document
 from core.services import Services
+from photos.service import PhotoService
 from places.coordinates import CRS, LonLat, convert
 from places.models import Area, Level
 from places.service import PlaceService

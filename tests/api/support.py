@@ -10,7 +10,7 @@ from typing import Any
 import httpx
 
 from core.database import Collection
-from core.debts import DebtCollector, Document
+from core.queue.debts import DebtCollector, Document
 from core.room import payers
 from reports.service import ReportService
 from sandbox.pushes import sealed

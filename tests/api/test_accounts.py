@@ -10,7 +10,7 @@ import pytest
 import pytest_asyncio
 
 from accounts.citizens import CitizenService
-from core.debts import owe
+from core.queue.debts import owe
 from tests.api.support import accept_all, fields, holding, new_report, problem
 from tests.clock import later
 from tests.district import District, good

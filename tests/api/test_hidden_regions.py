@@ -10,8 +10,8 @@ import pytest
 import pytest_asyncio
 
 from core.ids import new_id
-from core.photos import PhotoService
 from inference.photo_blurring import PhotoBlurring
+from photos.service import PhotoService
 from reports.service import ReportService
 from reports.worker import ReportWorker
 from tests.api.support import collector, fields, problem

@@ -15,7 +15,7 @@ from tornado.httpclient import HTTPClientError
 
 from accounts.models import NewStaff
 from accounts.staff import StaffService
-from core.changes import ChangeLog
+from core.changes.log import ChangeLog
 from core.clock import now
 from core.ids import new_id
 from tests.api.live_support import PATH, Screen, connect, fetched, plain, screen

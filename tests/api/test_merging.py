@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from core.clock import now
-from core.debts import owe
 from core.ids import new_id
+from core.queue.debts import owe
 from reports.lifecycle import blockers as relations
 from reports.lifecycle import planner as planning
 from reports.queries import ReportQueries

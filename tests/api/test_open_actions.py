@@ -19,7 +19,7 @@ from accounts.models import StaffSession
 from core.clock import now, shanghai
 from core.errors import AppError
 from core.ids import new_id
-from core.photos import PhotoService
+from photos.service import PhotoService
 from places.coordinates import CRS
 from places.models import Position
 from reports.lifecycle.guards import MAX_CHILDREN, MAX_TIMELINE

@@ -10,7 +10,7 @@ import pytest
 import pytest_asyncio
 
 from core.ids import new_id
-from core.photos import PhotoService
+from photos.service import PhotoService
 from places.coordinates import CRS, convert
 from tests.api.support import blurred, collector, new_report, problem, push
 from tests.clock import later

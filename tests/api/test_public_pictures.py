@@ -14,9 +14,9 @@ import pytest_asyncio
 from accounts.api_keys import ApiKeyService
 from core.clock import now
 from core.ids import new_id
-from core.photos import PhotoService
 from inference.model_files import MODELS
 from inference.photo_blurring import PhotoBlurring
+from photos.service import PhotoService
 from server.__main__ import blur
 from tests.api.open311_support import ask, form, hand_in
 from tests.api.support import collector, fields, problem

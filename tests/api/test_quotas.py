@@ -12,7 +12,7 @@ import pytest
 from tornado.httpclient import HTTPClientError
 
 from core.ids import new_id
-from core.jobs import INPUT
+from core.queue.jobs import INPUT
 from tests.api.live_support import connect
 from tests.api.support import problem
 from tests.api.test_staff_administration import somebody

@@ -121,7 +121,7 @@ async def test_twenty_photos_and_twenty_complaints_go_from_upload_to_rating(dist
 
 
 async def test_two_photos_of_one_place_look_alike_by_their_hash_and_others_do_not(district):
-    from core.pictures import hamming
+    from photos.pictures import hamming
 
     citizen = await district.citizen()
     database = district.services.database["photos"]

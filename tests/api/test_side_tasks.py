@@ -12,8 +12,8 @@ import pytest_asyncio
 from accounts.models import NewStaff
 from accounts.staff import StaffService
 from accounts.staff_locations import StaffLocations
-from core.debts import Amendment
 from core.ids import new_id
+from core.queue.debts import Amendment
 from places.service import PlaceService
 from reports.lifecycle.required_checks import RequiredChecks
 from reports.service import ReportService

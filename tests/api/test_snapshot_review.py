@@ -13,7 +13,7 @@ from PIL import Image
 from accounts.models import NewStaff
 from accounts.staff import StaffService
 from core.ids import new_id
-from core.photos import PhotoService
+from photos.service import PhotoService
 from places.models import Level
 from places.service import PlaceService
 from reports.snapshots.services import SnapshotServices

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image, ImageFilter
 
 from core.clock import now
-from core.debts import Postponed
+from core.queue.debts import Postponed
 from inference.photos import PhotoClassifier
 from inference.predictions import NO_PROBLEM
 from inference.service import InferenceService

@@ -15,11 +15,11 @@ import pytest
 import pytest_asyncio
 
 from accounts.models import StaffSession
+from core.changes.feed import Feed
 from core.clock import now, shanghai
-from core.feed import Feed
 from core.ids import new_id
-from core.leadership import Leadership
 from core.paging import number_mark
+from core.queue.leadership import Leadership
 from places.models import Level
 from places.service import PlaceService
 from reports.__main__ import main

@@ -38,7 +38,19 @@ RETIRED = (
     *("责任部门", "超期", "交办街道", "会说同样协议", "打码", "都是真的", "现场已核实", "不认识的键", "裸处理器"),
     *("诉求人", "把握足够"),
 )
-ROOMS = ("accounts", "admin", "core", "handlers", "miniprogram_api", "notices", "places", "reports", "server")
+ROOMS = (
+    "accounts",
+    "admin",
+    "core",
+    "handlers",
+    "miniprogram_api",
+    "notices",
+    "photos",
+    "places",
+    "reports",
+    "server",
+    "worktime",
+)
 
 
 def texts() -> Iterator[tuple[str, str]]:

@@ -13,7 +13,18 @@ from pathlib import Path
 
 from tests import ROOT
 
-PACKAGES = ("admin", "handlers", "miniprogram_api", "notices", "places", "reports", "webhooks", "worktime", "server")
+PACKAGES = (
+    "admin",
+    "handlers",
+    "miniprogram_api",
+    "notices",
+    "photos",
+    "places",
+    "reports",
+    "webhooks",
+    "worktime",
+    "server",
+)
 SESSIONS = {"by", "staff", "actor", "asker", "reader"}
 ALLOWED = {
     ("admin/accounts/session.py", "areas"): "shows people their own areas",

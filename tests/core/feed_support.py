@@ -9,12 +9,12 @@ from contextlib import asynccontextmanager
 from dataclasses import replace
 from typing import Any
 
-from core.changes import ChangeLog
+from core.changes.feed import Feed, Source
+from core.changes.log import ChangeLog
 from core.clock import now
 from core.database import Database
-from core.debts import Document, owe
-from core.feed import Feed, Source
 from core.ids import new_id
+from core.queue.debts import Document, owe
 from reports.feed import SOURCE, describe
 from tests.timing import until
 

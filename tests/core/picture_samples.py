@@ -15,7 +15,7 @@ from PIL import Image, ImageChops, ImageCms, ImageDraw, PngImagePlugin
 from PIL.TiffImagePlugin import IFDRational
 
 from core.errors import AppError
-from core.pictures import LONGEST_SIDE, Picture, read_picture
+from photos.pictures import LONGEST_SIDE, Picture, read_picture
 
 QUADRANTS = ((200, 30, 30), (30, 160, 60), (30, 60, 200), (240, 240, 240))
 """The colours of :func:`scene`, row by row."""

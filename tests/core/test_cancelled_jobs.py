@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from datetime import timedelta
 
-from core.jobs import Outcome, Running
+from core.queue.jobs import Outcome, Running
 from tests.core.test_jobs import Office, _clock, office
 from tests.timing import PATIENCE, until
 

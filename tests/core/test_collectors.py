@@ -14,8 +14,8 @@ import pytest_asyncio
 from pymongo import ASCENDING, IndexModel
 
 from core.database import connect
-from core.debts import OWED_INDEX, Amendment, DebtCollector, Document, Parties, Payment, owe
 from core.ids import new_id
+from core.queue.debts import OWED_INDEX, Amendment, DebtCollector, Document, Parties, Payment, owe
 from tests.timing import until
 
 LEASE = timedelta(seconds=300)

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
-from core.changes import INDEXES
+from core.changes.log import INDEXES
 from core.clock import now
 from core.database import connect, ensure_indexes
 from core.ids import new_id
@@ -152,7 +152,7 @@ async def test_a_leader_that_dies_at_any_call_loses_and_doubles_nothing(both, at
         for n in range(3):
             await cases.new(str(n))
         await cases.recorded()
-    monkeypatch.setattr("core.feed._NOTE_EVERY_SECONDS", 0.0)
+    monkeypatch.setattr("core.changes.feed._NOTE_EVERY_SECONDS", 0.0)
     mortal = cases.feed()
     left = [at]
     for collection in (mortal._changes, mortal._feeds):

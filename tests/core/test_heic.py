@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from core import heic_decoder
 from core.errors import Unavailable
-from core.pictures import Picture, read_picture
+from photos import heic_decoder
+from photos.pictures import Picture, read_picture
 from tests.core.picture_samples import (
     HEIC_TILE,
     HEIC_TURNED,

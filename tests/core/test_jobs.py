@@ -13,12 +13,12 @@ import pytest
 import pytest_asyncio
 
 from core.database import connect
-from core.debts import DebtCollector, Document
 from core.errors import Unavailable
-from core.files import FileStore
 from core.idempotency import Idempotency
 from core.ids import new_id
-from core.jobs import JobService, Outcome, Running
+from core.queue.debts import DebtCollector, Document
+from core.queue.jobs import JobService, Outcome, Running
+from core.storage.files import FileStore
 from tests import ROOT
 from tests.clock import unmoved_clock, wait
 from tests.crash.fault_injection import Death

@@ -13,8 +13,8 @@ import pytest
 
 from core.errors import NotFound, Unavailable
 from core.ids import new_id
-from core.photo_store import PhotoStore
-from core.pictures import SizeName
+from photos.pictures import SizeName
+from photos.store import PhotoStore
 
 SIZES: dict[SizeName, bytes] = {"large": b"L" * 300_000, "medium": b"M" * 90_000, "thumb": b"T" * 9_000}
 

@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from core.exif import read_exif
-from core.pictures import read_picture
+from photos.exif import read_exif
+from photos.pictures import read_picture
 from tests.core.picture_samples import (
     assert_bare,
     assert_colours,

@@ -10,8 +10,8 @@ from PIL import Image
 from PIL.JpegImagePlugin import JpegImageFile
 
 from core.errors import AppError, Invalid, TooLarge, UnsupportedMedia
-from core.picture_files import open_picture_file
-from core.pictures import MAX_BYTES, Picture, inspect_picture, read_picture
+from photos.picture_files import open_picture_file
+from photos.pictures import MAX_BYTES, Picture, inspect_picture, read_picture
 from tests.core.picture_samples import (
     assert_bare,
     busy_scene,

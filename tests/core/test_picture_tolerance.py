@@ -6,7 +6,7 @@ import pytest
 from PIL import ImageChops
 
 from core.errors import AppError
-from core.pictures import MAX_BYTES, inspect_picture, read_picture
+from photos.pictures import MAX_BYTES, inspect_picture, read_picture
 from tests.core.picture_samples import (
     assert_bare,
     busy_scene,

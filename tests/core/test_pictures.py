@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from core.pictures import LONGEST_SIDE, Picture, hamming, read_picture
+from photos.pictures import LONGEST_SIDE, Picture, hamming, read_picture
 from tests.core.picture_samples import (
     QUADRANTS,
     assert_bare,

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image, ImageChops
 
 from core.errors import AppError
-from core.pictures import inspect_picture, read_picture
+from photos.pictures import inspect_picture, read_picture
 from tests.core.picture_samples import (
     assert_bare,
     busy_scene,

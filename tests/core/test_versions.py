@@ -12,10 +12,10 @@ from core.audit import Audit, audit_payer, owe_audit
 from core.clock import now
 from core.config import Settings
 from core.database import connect
-from core.debts import Amendment, DebtCollector
 from core.errors import Conflict, NotFound, Unavailable
 from core.ids import new_id
-from core.lease import in_turn
+from core.queue.debts import Amendment, DebtCollector
+from core.queue.lease import in_turn
 from core.versions import change_version, changes_between, version_of
 from tests.clock import later
 

@@ -15,8 +15,8 @@ from typing import Any
 import httpx
 
 from core.config import Settings
-from core.debts import Document
 from core.ids import new_id
+from core.queue.debts import Document
 from notices.service import NoticeService
 from reports.service import ReportService
 from sandbox.application import Sandbox

@@ -11,8 +11,8 @@ import pytest_asyncio
 
 from core.clock import now
 from core.database import connect
-from core.debts import KINDS_INDEX, OWED_INDEX, Amendment, DebtCollector, Document, Payer, Payment, Postponed, owe
 from core.ids import new_id
+from core.queue.debts import KINDS_INDEX, OWED_INDEX, Amendment, DebtCollector, Document, Payer, Payment, Postponed, owe
 from tests.clock import unmoved_clock, wait
 from tests.crash.fault_injection import Mortal
 

@@ -13,7 +13,7 @@ import httpx
 from PIL import Image
 
 from core.ids import new_id
-from core.photos import PhotoService
+from photos.service import PhotoService
 from tests.crash.process_district import Town, body_of, open_town
 from tests.district import Client, picture
 from tests.sampling import amount, dice

@@ -11,9 +11,9 @@ import openpyxl
 import pytest
 import pytest_asyncio
 
-from core.changes import ChangeLog
+from core.changes.log import ChangeLog
 from core.clock import now
-from core.debts import Document
+from core.queue.debts import Document
 from reports.topics.keeper import STATE, STATE_ID
 from server.launcher.process import Process
 from tests.crash.fork_server import Forked

@@ -6,7 +6,7 @@ import asyncio
 
 from redis.asyncio import Redis
 
-from core.changes import ChangeLog
+from core.changes.log import ChangeLog
 from tests.crash.process_district import Town, open_town, submit_many
 from tests.sampling import amount, dice
 

@@ -7,7 +7,7 @@ import asyncio
 from redis.asyncio import Redis
 
 from accounts.models import StaffSession
-from core.changes import ChangeLog
+from core.changes.log import ChangeLog
 from core.clock import now
 from tests.crash.process_district import open_town, submit_many
 from tests.sampling import amount, dice

@@ -17,10 +17,10 @@ from typing import Any
 from core.audit.macs import Macs
 from core.audit.seals import Sealer
 from core.audit.verification import verify
-from core.changes import ChangeLog
+from core.changes.log import ChangeLog
 from core.clock import now, shanghai
-from core.debts import Document
 from core.ids import new_id
+from core.queue.debts import Document
 from core.room import payers
 from reports.lifecycle.table import TRANSITIONS
 from reports.service import ReportService

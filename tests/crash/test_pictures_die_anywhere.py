@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from core.photo_store import PhotoStore
-from core.photos import PhotoService
+from photos.service import PhotoService
+from photos.store import PhotoStore
 from tests.api.support import problem
 from tests.clock import unmoved_clock, wait
 from tests.crash.fault_injection import Mortal

@@ -6,8 +6,8 @@ import pytest
 import pytest_asyncio
 
 from core.ids import new_id
-from core.photos import PhotoService
 from notices.service import NoticeService
+from photos.service import PhotoService
 from reports.service import ReportService
 from tests.api.support import accept_all, collector
 from tests.clock import unmoved_clock, wait

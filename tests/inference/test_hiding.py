@@ -11,10 +11,10 @@ import pytest
 from PIL import Image
 
 from core.errors import Invalid
-from core.pictures import read_picture
 from inference.model_files import MODELS, ModelUnavailable
 from inference.photo_blurring import PhotoBlurring, blurred
 from inference.regions import Region, Scales
+from photos.pictures import read_picture
 from tests.core.picture_samples import busy_scene, opened
 from tests.photo_samples import FACE, PLATE, detail, jpeg, with_face, with_plate
 

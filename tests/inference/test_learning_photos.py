@@ -10,9 +10,9 @@ import pytest
 from PIL import Image, ImageDraw
 
 from core.ids import new_id
-from core.photo_store import FileName, PhotoStore
 from inference.labels import LabelService
 from inference.predictions import Seen
+from photos.store import FileName, PhotoStore
 from tests.inference.learning_support import AT, BY, Learning
 from tests.timing import until
 

@@ -115,7 +115,7 @@ def test_fifty_megapixels_are_judged_in_bounded_time_and_memory(tmp_path):
 
 def test_the_models_take_less_than_200_megabytes():
     program = (
-        "import resource, numpy, onnxruntime, PIL.Image, core.pictures, asyncio\n"
+        "import resource, numpy, onnxruntime, PIL.Image, photos.pictures, asyncio\n"
         "bare = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
         "from inference.service import InferenceService\n"
         "from tests.core.picture_samples import jpeg, busy_scene\n"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from core.debts import Document
+from core.queue.debts import Document
 from reports.states import State
 from tests.lifecycle.case import Case
 

@@ -18,9 +18,9 @@ from accounts.roles import starting_roles
 from accounts.staff import StaffService
 from core.clock import now
 from core.config import Settings
-from core.debts import Amendment, Document, Payment
 from core.errors import AppError, Invalid
-from core.photos import PhotoService
+from core.queue.debts import Amendment, Document, Payment
+from photos.service import PhotoService
 from places.coordinates import CRS
 from places.models import AreaRef, Located, Position
 from reports.catalogue.categories import Catalogue

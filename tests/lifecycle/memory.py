@@ -17,7 +17,7 @@ import bson
 from bson.codec_options import CodecOptions
 
 from core.clock import clock
-from core.debts import Document
+from core.queue.debts import Document
 
 _CODEC: CodecOptions[Document] = CodecOptions(tz_aware=True, tzinfo=UTC)
 _MISSING = object()
@@ -219,7 +219,7 @@ def _without(document: Document, path: str) -> Document:
 
 
 def evaluated(expression: Any, document: Document, names: Document) -> Any:
-    """The value of an expression of a pipeline, as :meth:`core.debts.Amendment.pipeline` writes them."""
+    """The value of an expression of a pipeline, as :meth:`core.queue.debts.Amendment.pipeline` writes them."""
     match expression:
         case {"$literal": value}:
             return value

@@ -14,7 +14,7 @@ from random import Random
 from typing import Any
 
 from core.clock import SHANGHAI, now
-from core.debts import Document
+from core.queue.debts import Document
 from reports.lifecycle.table import ACTIONS, TRANSITIONS, Transition
 from reports.service import ReportService
 from reports.states import State

@@ -11,8 +11,8 @@ import pytest_asyncio
 from pymongo import ReturnDocument
 
 from core.database import connect
-from core.debts import Amendment, Document, owe
 from core.ids import new_id
+from core.queue.debts import Amendment, Document, owe
 from tests.clock import unmoved_clock
 from tests.lifecycle.in_memory import DistrictInMemory, WalkInMemory
 from tests.lifecycle.memory import MemoryCollection

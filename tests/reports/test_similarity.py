@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from core.pictures import Look
+from photos.pictures import Look
 from reports.similarity import Traits, likeness, words_of
 
 _DAY = datetime(2026, 11, 20, 8, tzinfo=UTC)

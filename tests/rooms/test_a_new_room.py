@@ -12,7 +12,7 @@ import pytest_asyncio
 
 from accounts.models import Role
 from accounts.staff import StaffService
-from core.changes import ChangeLog
+from core.changes.log import ChangeLog
 from core.ids import new_id
 from core.room import debt_kinds, events_of, payers
 from server.rooms import ROOMS, permissions_of, role_files_of, routes_of, settings_of

@@ -17,7 +17,7 @@ from core.config import Settings
 from core.database import connect
 from core.half_restored import HalfRestored
 from core.ids import new_id
-from core.photo_store import PhotoStore
+from photos.store import PhotoStore
 from server.backup import BackupError, Manifest, backup, check, restore
 from server.backup.command_line import run
 from server.backup.dump import dump

@@ -16,8 +16,8 @@ from core.clock import now
 from core.config import store_url
 from core.database import connect
 from core.ids import new_id
-from core.photo_store import PhotoStore
-from core.photos import files_of
+from photos.service import files_of
+from photos.store import PhotoStore
 from reports.statistics.recount import Recount, collections
 from server.backup import backup, restore
 from server.services import open_services

@@ -19,9 +19,9 @@ from accounts.staff import StaffService
 from core.clock import clock, now
 from core.config import ConfigurationError, Settings
 from core.ids import new_id
-from core.photos import PhotoService
-from core.pictures import read_picture
 from notices.service import NoticeService
+from photos.pictures import read_picture
+from photos.service import PhotoService
 from places.coordinates import LonLat, distance
 from places.models import Level
 from places.service import PlaceService

@@ -13,8 +13,8 @@ from rich.console import Console
 
 from core.database import connect
 from core.ids import new_id
-from core.photos import PhotoService
 from handlers import common
+from photos.service import PhotoService
 from server.launcher.logs import Follower, summary
 from server.launcher.supervisor import Supervisor
 from tests.api.support import problem, push

@@ -12,8 +12,8 @@ import pytest
 import pytest_asyncio
 
 from core.clock import now
-from core.debts import Payment, owe
 from core.ids import new_id
+from core.queue.debts import Payment, owe
 from server.relief import Relief, Urgent, catch_up, is_behind, urgent
 from tests.inference.support import ROOT
 from tests.server import processes

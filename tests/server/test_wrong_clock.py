@@ -12,11 +12,11 @@ from saq.queue.redis import RedisQueue
 
 from core.audit import __main__ as audit_log
 from core.clock import Clock, clock, now
-from core.common import clear_unused_photos
-from core.debts import Postponed
-from core.files import working_folder
 from core.ids import new_id
+from core.queue.debts import Postponed
 from core.room import payers
+from core.storage.files import working_folder
+from photos.room import clear_unused_photos
 from reports.limits.warnings import TimeLimits
 from reports.room import mark_late_reports
 from reports.service import ReportService

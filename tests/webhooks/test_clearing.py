@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from core.clock import now
-from core.debts import owe
+from core.queue.debts import owe
 from tests.district import District
 from tests.timing import until
 from tests.webhooks import receiver

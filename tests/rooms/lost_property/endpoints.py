@@ -8,7 +8,7 @@ from typing import Annotated
 from pydantic import Field
 
 from admin import PREFIX as STAFF
-from core.debts import Document
+from core.queue.debts import Document
 from core.services import Services
 from handlers.base import BaseHandler
 from handlers.live import Shown

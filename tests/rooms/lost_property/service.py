@@ -8,13 +8,13 @@ from pymongo import ASCENDING, IndexModel, ReturnDocument
 
 from accounts.models import StaffSession
 from core.audit import owe_audit
+from core.changes.feed import Source
 from core.clock import now
 from core.database import Database
-from core.debts import OWED_INDEX, Amendment, Document, Payment, owe
 from core.errors import Conflict
-from core.feed import Source
 from core.ids import new_id
 from core.plain_text import plain
+from core.queue.debts import OWED_INDEX, Amendment, Document, Payment, owe
 
 THINGS: Final = "lost_things"
 INDEXES = {THINGS: [OWED_INDEX, IndexModel([("citizen_id", ASCENDING)], name="citizen", sparse=True)]}
