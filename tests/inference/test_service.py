@@ -84,7 +84,8 @@ async def test_weights_that_are_missing_or_damaged_make_the_service_unavailable(
 def test_the_command_line_says_which_file_is_damaged(tmp_path):
     folder = tmp_path / "inference"
     shutil.copytree(ROOT / "inference", folder, ignore=shutil.ignore_patterns("__pycache__", "training"))
-    (tmp_path / "core").symlink_to(ROOT / "core")
+    for package in ("core", "photos"):
+        (tmp_path / package).symlink_to(ROOT / package)
     damage_cut(folder / "models")
     ended = subprocess.run(
         [sys.executable, "-m", "inference", "photos", "x.jpg"], cwd=tmp_path, capture_output=True, check=False
