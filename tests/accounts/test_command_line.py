@@ -104,6 +104,7 @@ async def test_a_new_account_signs_in_with_its_role_and_area_and_is_on_record(da
     assert entry["object"] == {"kind": "staff", "id": session.staff_id}
 
 
+@pytest.mark.long
 async def test_what_cannot_be_made_is_told_and_leaves_nothing(database):
     await add_starting_roles(staff_of(database)[0])
     for arguments, line, expected in (
@@ -123,6 +124,7 @@ async def test_what_cannot_be_made_is_told_and_leaves_nothing(database):
     assert await database["staff"].count_documents({}) == 1
 
 
+@pytest.mark.long
 async def test_an_account_is_disabled_whatever_it_may_do_and_that_is_on_record(database):
     await add_starting_roles(staff_of(database)[0])
     await accounts(database, *create(role="audit_admin", area="990101"), line=f"{PASSWORD}\n")

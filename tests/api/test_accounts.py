@@ -212,6 +212,7 @@ async def forgotten(district: District, citizen, number: str) -> None:
     assert case["contact_phone"] is None
 
 
+@pytest.mark.long
 async def test_deleting_the_account_ends_every_session_and_leaves_only_anonymous_reports(district, citizen):
     number = await told_everything(district, citizen)
     second_phone = await district.citizen(citizen.facts["name"])
@@ -229,6 +230,7 @@ async def test_deleting_the_account_ends_every_session_and_leaves_only_anonymous
     problem(await newcomer.call("POST", f"/reports/{number}/supplements", json={"note": "x"}), 404, "NO_SUCH_REPORT")
 
 
+@pytest.mark.long
 async def test_who_closes_their_account_with_wechat_is_forgotten_here_too(district, citizen):
     number = await told_everything(district, citizen)
     closed = {"openid": citizen.facts["openid"], "event": "user_authorization_cancellation"}
@@ -236,6 +238,7 @@ async def test_who_closes_their_account_with_wechat_is_forgotten_here_too(distri
     await forgotten(district, citizen, number)
 
 
+@pytest.mark.long
 async def test_what_was_still_owed_to_a_deleted_citizen_is_settled_without_them(district, citizen):
     """Photos to be checked, words to be checked and messages to be sent, at the moment of deletion."""
     await accept_all(district, citizen)

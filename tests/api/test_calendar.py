@@ -141,6 +141,7 @@ async def test_whoever_does_not_administer_reads_the_days_and_changes_none(place
         problem(await unit.call(method, "/calendar/2026-09-29", json=body), 403, "NO_PERMISSION")
 
 
+@pytest.mark.long
 async def test_a_change_is_in_force_at_once_here_and_within_seconds_in_other_processes(place):
     day = shanghai(now()).date() + timedelta(days=10)
     while day.weekday() >= 5 or day in PUBLISHED:

@@ -26,6 +26,7 @@ async def put(client: Any, number: str, what: str = "", **body: Any) -> Any:
     return await client.call("PUT", f"/reports/{number}/call-back{what}", json=body)
 
 
+@pytest.mark.long
 async def test_what_the_reporter_says_outranks_the_rating_and_an_exclusion_takes_it_out(district, closed):
     verifier, assessor = await district.staff("verifier"), await district.staff("assessor")
     await counted(district)

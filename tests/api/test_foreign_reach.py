@@ -230,6 +230,7 @@ def test_an_operation_of_staff_says_what_it_is_about_and_no_other_does():
         assert described[route.path][verb].get("x-reach") == op.reach
 
 
+@pytest.mark.long
 async def test_whoever_may_do_everything_elsewhere_does_nothing_here(world):
     requests, ledger = Requests(known(world), FILES), Ledger(world.district.services.database)
     callers = await callers_of(world)

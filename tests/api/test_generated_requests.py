@@ -29,6 +29,7 @@ ADMINISTRATION = (
 )
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("side", "paths", "but"),
     [("citizen", "^/api/v1/", None), ("staff", "^/(?!api/)", ADMINISTRATION)],
@@ -45,6 +46,7 @@ async def test_no_generated_request_is_answered_with_a_5xx_or_against_the_descri
     await generated(district, who, tmp_path, {"number": number}, await operations(district, paths, but))
 
 
+@pytest.mark.long
 async def test_no_generated_request_of_an_administrator_is_answered_with_a_5xx(mongodb_url, redis_url, tmp_path):
     async with open_district(mongodb_url, redis_url, tmp_path, database=f"test_{new_id()}", worker=False) as district:
         who = await somebody(district, *WHOLE)

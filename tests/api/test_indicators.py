@@ -97,6 +97,7 @@ async def unlike(client: Client, by: str, rows: list[Any]) -> list[Any]:
     return found
 
 
+@pytest.mark.long
 async def test_every_number_is_a_list_of_that_many_cases(district, cases):
     assessor = await district.staff("assessor")
     for by in sample("lists behind numbers", ("unit", "street", "grid", "person", "category"), 2):

@@ -37,6 +37,7 @@ async def suggested(district: District, citizen: Any) -> Any:
     return report["suggestion"]["top"], report["suggestion"]["models"]["text"]
 
 
+@pytest.mark.long
 async def test_corrections_change_what_the_running_district_suggests_and_are_taken_back(
     mongodb_url, redis_url, tmp_path
 ):

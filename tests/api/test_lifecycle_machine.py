@@ -175,6 +175,7 @@ async def walked(
 
 
 # On two levels of dispatch only the beginning is another; on one, the walks are to get everywhere.
+@pytest.mark.long
 @pytest.mark.parametrize(("two_level", "usual", "deep"), [(False, 4, 24), (True, 2, 10)], ids=["direct", "two levels"])
 def test_over_http_too_the_case_goes_only_the_ways_of_the_table(
     two_level, usual, deep, mongodb_url, redis_url, tmp_path

@@ -118,6 +118,7 @@ async def _act_at_random(town, rng: random.Random, numbers: list[str], people: l
     assert answer.status_code < 500, answer.text
 
 
+@pytest.mark.long
 async def test_who_applied_all_messages_holds_what_a_fetch_gives(town):
     """Random actions of everybody, with screens that come, go and come back from where they were."""
     rng = random.Random(20261125)
@@ -260,6 +261,7 @@ async def test_a_connection_ends_with_the_session_the_reach_and_idleness(town, w
             await until(lambda: _closed(shown, 4403 if what in ("moved", "role changed") else 4401))
 
 
+@pytest.mark.long
 async def test_a_slow_reader_holds_little_and_is_told_to_fetch(town):
     who = await someone(town, "slow")
     hub = next(iter(_hubs(town)))

@@ -296,6 +296,7 @@ async def lost(district: District, numbers: list[str], people: dict[str, set[str
     return found
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("seed", [1, 2])
 async def test_fifty_merges_at_once_make_no_circle_and_lose_nobody(district, seed):
     rng = random.Random(seed)

@@ -50,6 +50,7 @@ async def town(mongodb_url, redis_url, tmp_path_factory):
         yield town
 
 
+@pytest.mark.long
 async def test_the_log_of_a_whole_flow_is_json_with_request_ids_and_holds_nothing_personal(town):
     """From signing in to deleting the account, with WeChat in trouble and refusals on the way."""
     citizen = await town.citizen()
@@ -169,6 +170,7 @@ async def test_what_is_owed_and_for_how_long_is_in_the_figures(mongodb_url, redi
         assert "gongzhi_event_loop_lag_seconds" in told
 
 
+@pytest.mark.long
 async def test_readiness_falls_while_mongodb_is_away_and_comes_back_with_it(redis_url, tmp_path):
     (tmp_path / "logs").mkdir()
     mongod = await start_mongod(tmp_path / "data", tmp_path / "logs", cache_gb=0.25)

@@ -149,6 +149,7 @@ def expected(declared: Operation, kind: str, permissions: frozenset[str]) -> str
     return None if declared.permission is None or declared.permission in permissions else "NO_PERMISSION"
 
 
+@pytest.mark.long
 async def test_everybody_at_every_endpoint_is_let_in_or_refused_as_declared(district, victim):
     roles = await roles_with_accounts(district)
     held = {kind: frozenset[str]() for kind in ("nobody", "stranger", "citizen")}

@@ -168,6 +168,7 @@ async def test_only_what_wechat_passes_is_shown_to_other_citizens(district, citi
         assert [p["verdict"] for p in case["photos"]] == [suggest]
 
 
+@pytest.mark.long
 async def test_a_verdict_that_comes_after_the_report_reaches_it(district, citizen):
     await district.control("POST", "/settings", {"verdict_delay_s": 5})
     try:
@@ -284,6 +285,7 @@ async def test_wechats_check_of_the_address_is_answered(district):
     problem(await district.http.get("/wechat/push", params=forged), 403, "WECHAT_PUSH_REFUSED")
 
 
+@pytest.mark.long
 async def test_a_push_that_overtakes_its_note_is_repeated_until_it_counts(mongodb_url, redis_url, tmp_path):
     """The verdict arrives before the answer with its trace id is stored: WeChat is asked to push it again."""
     async with open_district(mongodb_url, redis_url, tmp_path, database=f"t_{new_id()}", worker=False) as district:

@@ -195,6 +195,7 @@ def weights(tmp_path):
     return shutil.copytree(MODELS, tmp_path / "models")
 
 
+@pytest.mark.long
 async def test_without_detectors_others_see_no_photo_until_they_are_mended(mongodb_url, redis_url, tmp_path, weights):
     (weights / "faces.onnx").rename(weights / "away")
     photos = {"store": (tmp_path / "photos").as_uri(), "detectors": str(weights)}
@@ -225,6 +226,7 @@ async def test_without_detectors_others_see_no_photo_until_they_are_mended(mongo
         assert detail(await fetched(district, shown["large"]), FACE) < SMOOTH
 
 
+@pytest.mark.long
 async def test_photos_of_before_are_withheld_and_blurred_by_and_by(mongodb_url, redis_url, tmp_path):
     async with open_district(mongodb_url, redis_url, tmp_path, database=f"t_{new_id()}") as district:
         _, number, photo_id = await reported(district, jpeg(with_face()))

@@ -63,6 +63,7 @@ def answers_to(category: dict) -> dict[str, str]:
     }
 
 
+@pytest.mark.long
 async def test_twenty_photos_and_twenty_complaints_go_from_upload_to_rating(district):
     photos, texts = some_photos(), some_texts(20)
     assert len(photos) == len(texts) == 20

@@ -204,6 +204,7 @@ async def test_an_answer_has_to_come_from_the_place_with_a_photo_and_a_verdict_o
     await dismissed(place, who)
 
 
+@pytest.mark.long
 async def test_while_a_check_is_open_the_case_is_neither_filed_nor_closed(place):
     located = await place.services[PlaceService].locate(*INSIDE)
     who = await new_collector(place, [located.district.code], INSIDE)
@@ -348,6 +349,7 @@ async def _count(collection: Any, query: dict[str, Any], count: int) -> bool:
     return bool(await collection.count_documents(query) == count)
 
 
+@pytest.mark.long
 async def test_a_category_that_requires_a_check_is_filed_and_closed_only_after_it(mongodb_url, redis_url, tmp_path):
     required = {"before_filing": ["exposed_garbage"], "before_closing": ["exposed_garbage"]}
     async with open_district(

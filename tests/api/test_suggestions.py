@@ -205,6 +205,7 @@ async def test_what_the_place_has_had_before_is_a_reason_and_makes_the_same_like
         await cases.delete_many({"_id": {"$in": ids}})
 
 
+@pytest.mark.long
 async def test_people_who_lead_a_case_elsewhere_are_counted(place):
     refused, moved, kept = [await report(place, LAMPS) for _ in range(3)]
     for number in (refused, moved, kept):
@@ -306,6 +307,7 @@ async def put_off(district: District, collection: str, of: str, kind: str) -> No
     await until(waiting)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("model", "restarted"), [("photos", False), ("texts", True)])
 async def test_without_weights_reports_arrive_and_wait_and_are_judged_once_they_are_there(
     mongodb_url, redis_url, tmp_path, weights, model, restarted

@@ -122,6 +122,7 @@ async def test_what_many_report_comes_first_with_its_figures_and_its_cases(place
         problem(await dispatcher.call("GET", "/topics", params={"page": page}), 400, "BAD_PAGE")
 
 
+@pytest.mark.long
 async def test_a_case_whose_point_is_set_counts_where_it_lies_then(place):
     citizen = await place.citizen()
     number = await place.submit(citizen, description=BINS)
@@ -197,6 +198,7 @@ async def test_the_pages_of_a_ranking_hold_each_topic_once(place, template):
     assert [t["count"] for t in seen] == sorted((t["count"] for t in seen), reverse=True)
 
 
+@pytest.mark.long
 async def test_a_report_that_is_voided_counts_no_more_and_parts_of_a_case_never_do(place):
     citizen = await place.citizen()
     numbers = [await place.submit(citizen, description=NOISE) for _ in range(3)]
@@ -231,6 +233,7 @@ def _varied(count: int, seed: int) -> list[str]:
     return [rng.choice((NOISE, LIGHT, BINS)) + "，" + "，".join(rng.sample(more, 2)) for _ in range(count)]
 
 
+@pytest.mark.long
 async def test_working_it_out_anew_comes_to_the_same(place, template):
     numbers = [await put(place, template, text, hours=300 - n) for n, text in enumerate(_varied(150, 1))]
     numbers += [await put(place, template, f"只有我说的事情{chr(0x4E00 + 7 * n)}", hours=2) for n in range(20)]
@@ -289,6 +292,7 @@ class Dying(TopicKeeper):
             raise RuntimeError(f"it died {when} it was stored")
 
 
+@pytest.mark.long
 @pytest.mark.crash
 async def test_whoever_dies_wherever_each_report_is_in_one_topic_once(mongodb_url, redis_url, tmp_path, template):
     async def announce(_seq: int) -> None:

@@ -149,6 +149,7 @@ async def test_broken_off_anywhere_it_is_gone_through_with_and_reaches_nothing_n
         assert await held(again) == (True, "热心市民"), f"died {moment} call {at}"
 
 
+@pytest.mark.long
 async def test_an_error_that_comes_again_counts_once(mongodb_url, district):
     """Five rounds without a verdict and a photo is left to people: whoever repeats one push must not spend them."""
     citizen = await district.citizen()

@@ -33,6 +33,7 @@ from tests.timing import until
 pytestmark = pytest.mark.long
 
 
+@pytest.mark.long
 async def test_what_staff_corrected_is_learnt_found_better_promoted_without_a_restart_and_rolled_back(learning):
     await learning.labelled(160)
     candidate = await learning.trained()
@@ -81,6 +82,7 @@ async def _said(answered: list[str], right: Any) -> bool:
     return bool(answered) and right(answered[-1])
 
 
+@pytest.mark.long
 async def test_a_candidate_that_was_taught_wrongly_is_found_worse_and_goes_no_further_without_a_reason(learning):
     await learning.labelled(160, wrong=True)
     candidate = await learning.trained()
@@ -155,6 +157,7 @@ async def test_a_damaged_candidate_is_refused_and_the_old_model_goes_on(learning
         assert await service.text("category", "", "路灯不亮") == before
 
 
+@pytest.mark.long
 async def test_killed_at_any_moment_of_a_promotion_the_old_or_the_new_model_judges(learning):
     await learning.labelled(60)
     candidate = await learning.trained()
@@ -196,6 +199,7 @@ async def test_of_promotions_at_once_each_is_made_or_told(learning):
         await learning.promotions.promote((await learning.promotions.present()) or "", by=BY, force=True, reason="x")
 
 
+@pytest.mark.long
 async def test_a_model_in_shadow_is_counted_and_changes_no_answer(learning):
     await learning.labelled(60)
     candidate = await learning.trained()

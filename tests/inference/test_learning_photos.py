@@ -39,6 +39,7 @@ def picture(n: int) -> tuple[bytes, str]:
     return out.getvalue(), label
 
 
+@pytest.mark.long
 async def test_pictures_of_a_district_teach_what_they_show(learning: Learning):
     labels, store = LabelService(learning.database), PhotoStore.from_url(learning.settings.photos.store)
     for n in range(PICTURES):

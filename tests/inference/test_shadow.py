@@ -53,6 +53,7 @@ async def compared(town: Town) -> dict[tuple[str, str], int]:
     return {(r["model"], r["shadow"]): r["judged"] for r in answer["shadow"] if r["task"] == "category"}
 
 
+@pytest.mark.long
 async def test_after_a_promotion_the_delivered_model_runs_beside_it_until_that_is_rolled_back(
     mongodb_url, redis_url, tmp_path
 ):
@@ -91,6 +92,7 @@ async def test_after_a_promotion_the_delivered_model_runs_beside_it_until_that_i
         assert set(await compared(town)) == {(new, own)}, "it was not compared with itself"
 
 
+@pytest.mark.long
 async def test_without_a_name_the_newest_candidate_runs_in_shadow_and_once_it_judges_what_judged_before(learning):
     await learning.labelled(60)
     first = await learning.trained()

@@ -274,6 +274,7 @@ def run(*arguments, **environment):
     )
 
 
+@pytest.mark.long
 @pytest.mark.crash
 async def test_killed_before_any_command_to_the_database_the_map_is_the_old_one_or_the_new_one(mongodb_url, tmp_path):
     old, new = (write(tmp_path / f"{v}.geojson", nested_map(v)) for v in "旧新")

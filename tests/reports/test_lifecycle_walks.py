@@ -72,6 +72,7 @@ async def walk(districts: Districts, walks: int, trail: Trail) -> None:
             raise
 
 
+@pytest.mark.long
 def test_whoever_does_whatever_the_case_goes_only_the_ways_of_the_table(districts):
     began, trail = time.process_time(), Trail()
     run(walk(districts, amount(1_000, 10_000), trail))

@@ -134,6 +134,7 @@ async def test_following_loses_nothing_and_counts_nothing_twice_though_it_is_kil
     await house.answers_like_a_slow_count(selection, "unit")
 
 
+@pytest.mark.long
 async def test_what_they_say_is_counted_is_counted_and_cases_that_change_all_the_time_are(house):
     """A case changes every tenth of a second: what changed before a moment is counted long before that one rests."""
     await house.reports.delete_many({})

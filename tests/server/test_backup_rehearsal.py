@@ -52,6 +52,7 @@ async def indexes(database: Any) -> dict[str, Any]:
     return {name: await database[name].index_information() for name in await database.list_collection_names()}
 
 
+@pytest.mark.long
 async def test_a_backup_made_under_load_restores_all_that_was_acknowledged_before_its_moment(
     mongodb_url, redis_url, tmp_path
 ):

@@ -237,6 +237,7 @@ def one_of_each_story():
     return cases.model_copy(update={"cases": [c for c in cases.cases if c in firsts or c.address in same]})
 
 
+@pytest.mark.long
 async def test_a_loading_killed_anywhere_is_finished_by_the_next_and_nothing_is_there_twice(
     mongodb_url, redis_url, tmp_path, monkeypatch
 ):

@@ -46,6 +46,7 @@ async def test_mongod_takes_durable_writes_transactions_and_change_streams(tmp_p
         assert (change["operationType"], change["documentKey"]) == ("insert", {"_id": 1})
 
 
+@pytest.mark.long
 async def test_mongod_comes_back_on_another_port_with_its_data(tmp_path: Path) -> None:
     async with mongod(tmp_path) as (first, things):
         await things.insert_one({"_id": 1})

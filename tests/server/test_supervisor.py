@@ -343,6 +343,7 @@ async def answering_processes(client: httpx.AsyncClient, url: str) -> set[int]:
     return {(await client.get(url, headers={"Connection": "close"})).json()["pid"] for _ in range(24)}
 
 
+@pytest.mark.long
 async def test_everything_comes_up_shares_a_port_and_survives_the_loss_of_each_part(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         wished = taken.getsockname()[1]

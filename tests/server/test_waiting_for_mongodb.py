@@ -69,6 +69,7 @@ async def waits(process: Forked) -> None:
     await until(said)
 
 
+@pytest.mark.long
 async def test_they_wait_for_mongodb_and_begin_when_it_is_there(place: Place):
     application, worker = await place.start("app"), await place.start("worker")
     async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{place.port}", trust_env=False) as http:
@@ -115,6 +116,7 @@ async def test_they_wait_for_mongodb_and_begin_when_it_is_there(place: Place):
             await mongod.stop()
 
 
+@pytest.mark.long
 async def test_told_to_stop_while_they_wait_they_do(place: Place):
     for what in ("app", "worker"):
         process = await place.start(what)
