@@ -16,7 +16,6 @@ from core.encryption import Signer, Vault
 from core.idempotency import Idempotency
 from core.marks import ExportMarks
 from core.room import (
-    Condition,
     Debts,
     PathParameter,
     PersonalData,
@@ -64,7 +63,7 @@ from reports.queries import ReportQueries
 from reports.relations.merge import Merging
 from reports.relations.split import Splitting
 from reports.service import ReportService
-from reports.settings import escalation_of, policy, working_hours
+from reports.settings import escalation_of, policy
 from reports.site_checks import tasks
 from reports.site_checks.tasks import SiteChecks
 from reports.site_checks.worker import SiteCheckWorker
@@ -80,7 +79,6 @@ from reports.topics.ranking import Topics
 from reports.triage.duplicates import Duplicates
 from reports.triage.suggestions import Suggestions
 from reports.worker import ReportWorker
-from worktime import calendar
 from worktime.calendar import CalendarService
 
 log = structlog.get_logger(__name__)
@@ -88,8 +86,7 @@ log = structlog.get_logger(__name__)
 
 async def _open(services: Services, _stack: AsyncExitStack) -> None:
     database, settings = services.database, services.settings
-    days = CalendarService(database, working_hours(settings))
-    await days.current()  # from here on the latest is never older than this process
+    days = services[CalendarService]
     photos, places, staff = services[PhotoService], services[PlaceService], services[StaffService]
     idempotency, vault, inference = services[Idempotency], services[Vault], services[InferenceService]
     types, standards, queries = Catalogue(database), StandardLibrary(database), ReportQueries(database)
@@ -125,7 +122,6 @@ async def _open(services: Services, _stack: AsyncExitStack) -> None:
     services.jobs.register(REPORT_EXPORT, exports.run)
     services.jobs.register(HOTLINE_IMPORT, sheets.run)
     services.add(
-        days,
         types,
         standards,
         queries,
@@ -237,19 +233,10 @@ async def _forget(services: Services, citizen_id: str) -> None:
     await services[ReportPeople].forget(citizen_id)
 
 
-async def _condition(services: Services) -> Condition:
-    return Condition(
-        warnings=[
-            f"没有 {year} 年的节假日安排，该年只按周末计算工作时间；请更新程序，或由管理员录入。"
-            for year in await services[CalendarService].unpublished()
-        ]
-    )
-
-
 ROOM = Room(
     name="reports",
     indexes=merge_indexes(
-        part.INDEXES for part in (calendar, case_indexes, batches, orders, schemes, categories, library, tasks)
+        part.INDEXES for part in (case_indexes, batches, orders, schemes, categories, library, tasks)
     ),
     sharded=frozenset({"reports", "batches", "external_orders", "side_tasks"}),
     open=_open,
@@ -257,7 +244,7 @@ ROOM = Room(
         *administered("categories", "routing_rules", "catalogue_types", "filing_standards", "indicator_schemes"),
         Debts(
             collection="calendar_days",
-            pay={"audit": pay_audit, "recount": lambda services: services[LimitRecalculation].pay_recount},
+            pay={"recount": lambda services: services[LimitRecalculation].pay_recount},
         ),
         Debts(
             collection="reports",
@@ -323,7 +310,6 @@ ROOM = Room(
     path_parameters={
         "number": PathParameter(NUMBER_PATTERN, "The case number: division (6), date (8), serial (6)."),
         "action": PathParameter(r"[a-z_]{1,40}", "An action of the table of transitions, e.g. dispatch."),
-        "day": PathParameter(r"\d{4}-\d{2}-\d{2}", "A date in Asia/Shanghai, e.g. 2026-10-01."),
         "indicator": PathParameter(r"[a-z0-9_]{2,40}", "The key of an indicator, e.g. handling_rate."),
         "category_key": PathParameter(r"[a-z0-9_]{2,40}", "The key of a category, e.g. exposed_garbage."),
         "topic_id": PathParameter(NUMBER_PATTERN, "The id of a topic: the number of the report that founded it."),
@@ -352,5 +338,4 @@ ROOM = Room(
         export=_export,
         forget=_forget,
     ),
-    condition=_condition,
 )

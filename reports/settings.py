@@ -3,25 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import fields
-from datetime import time
 
 from core.config import ConfigurationError, Settings
 from reports.lifecycle.guards import Policy
 from reports.lifecycle.required_checks import RequiredChecks
 from reports.lifecycle.running_limit import Escalation, WarningStep
-from worktime.calendar import FIRST_YEAR
-from worktime.limits import Limit, WorkCalendar
-
-
-def working_hours(settings: Settings) -> WorkCalendar:
-    """The district's working hours in a week without holidays. Raises :class:`ConfigurationError`."""
-    reports = settings.reports
-    periods = tuple((time.fromisoformat(a), time.fromisoformat(b)) for a, b in reports.working_periods)
-    weekdays = {d - 1: periods if d in reports.working_weekdays else () for d in range(1, 8)}
-    try:
-        return WorkCalendar(periods=periods, weekday_periods=weekdays, first_year=FIRST_YEAR, last_year=FIRST_YEAR)
-    except ValueError as error:
-        raise ConfigurationError(f"reports: {error}") from error
+from worktime.limits import Limit
 
 
 def escalation_of(settings: Settings) -> Escalation:

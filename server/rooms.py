@@ -22,8 +22,20 @@ from places.room import ROOM as PLACES
 from reports.room import ROOM as REPORTS
 from reports.snapshots.room import ROOM as SNAPSHOTS
 from webhooks.room import ROOM as WEBHOOKS
+from worktime.room import ROOM as WORKTIME
 
-ROOMS: Final[tuple[Room, ...]] = (COMMON, PLACES, ACCOUNTS, PHOTOS, NOTICES, INFERENCE, REPORTS, SNAPSHOTS, WEBHOOKS)
+ROOMS: Final[tuple[Room, ...]] = (
+    COMMON,
+    PLACES,
+    ACCOUNTS,
+    PHOTOS,
+    WORKTIME,
+    NOTICES,
+    INFERENCE,
+    REPORTS,
+    SNAPSHOTS,
+    WEBHOOKS,
+)
 
 
 def settings_of(rooms: Sequence[Room]) -> type[Settings]:

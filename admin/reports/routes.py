@@ -4,7 +4,6 @@ from admin import PREFIX
 from admin.reports import (
     assignees,
     batch,
-    calendar,
     cases,
     categories,
     duplicates,
@@ -39,8 +38,6 @@ ROUTES = (
     Route(f"{PREFIX}/routing/what-would-happen", routing.RoutingForeseen, "Staff: administration"),
     Route(f"{PREFIX}/exports", exports.Exports, "Staff: jobs"),
     Route(f"{PREFIX}/exports/trace", exports.ExportTrace, "Staff: jobs"),
-    Route(f"{PREFIX}/calendar", calendar.WorkYear, "Staff: calendar"),
-    Route(f"{PREFIX}/calendar/{{day}}", calendar.WorkDay, "Staff: calendar"),
     Route(f"{PREFIX}/indicators", indicators.Indicators, "Staff: indicators"),
     Route(f"{PREFIX}/indicators/monthly.xlsx", indicators.MonthlySheet, "Staff: indicators"),
     Route(f"{PREFIX}/indicators/scheme", indicators.IndicatorSchemes, "Staff: indicators"),

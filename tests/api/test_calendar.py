@@ -11,7 +11,6 @@ import pytest_asyncio
 from accounts.models import StaffSession
 from core.clock import SHANGHAI, now, shanghai
 from core.ids import new_id
-from reports.settings import working_hours
 from server.services import open_services
 from tests.api.support import problem
 from tests.clock import move_to, unmoved_clock
@@ -19,6 +18,7 @@ from tests.district import open_district
 from tests.timing import until
 from worktime.calendar import LAST_PUBLISHED, PUBLISHED, CalendarService
 from worktime.limits import Limit, due_at
+from worktime.room import working_hours
 
 SOMEBODY = StaffSession("0" * 26, "管理员", ("admin",), frozenset({"calendar.manage"}), ("990101",), None)
 

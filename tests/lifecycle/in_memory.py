@@ -30,7 +30,7 @@ from reports.models import Child, External, Finder, Given, NewReport, Partner, P
 from reports.queries import ReportQueries
 from reports.relations.split import Splitting
 from reports.service import ReportService
-from reports.settings import escalation_of, policy, working_hours
+from reports.settings import escalation_of, policy
 from reports.worker import ReportWorker
 from tests.clock import move_to
 from tests.lifecycle.calls import (
@@ -54,6 +54,7 @@ from tests.lifecycle.model import Refusal
 from tests.lifecycle.walk import BEGIN, Offer, Trail, Walk
 from tests.seeding import RULES, UNITS
 from worktime.calendar import CalendarService
+from worktime.room import working_hours
 
 _VAGUE = "这里的情况请有关部门来看一看，谢谢"
 
