@@ -37,45 +37,6 @@ DEBTS_OLDEST = Gauge(
     multiprocess_mode="mostrecent",
 )
 CHANGES = Counter("gongzhi_changes_total", "Changes recorded in the feed")
-LIVE_FOLLOWERS = Gauge("gongzhi_live_followers", "Connections that follow changes", multiprocess_mode="livesum")
-LIVE_MESSAGES = Counter("gongzhi_live_messages_total", "Messages about changes to who follows them")
-LIVE_RESYNCS = Counter("gongzhi_live_resyncs_total", "Followers told to fetch anew because they read too slowly")
-WEBHOOKS_SENT = Counter("gongzhi_webhooks_total", "Attempts to send webhooks, and those given up", ["outcome"])
-SNAPSHOTS = Counter(
-    "gongzhi_snapshots_total",
-    "Snapshots of cameras: received, and what became of them",
-    ["outcome"],
-)
-SNAPSHOTS_STANDING = Gauge(
-    "gongzhi_snapshots_standing",
-    "Snapshots that wait to be looked at (received) or for a reviewer (waiting)",
-    ["state"],
-    multiprocess_mode="mostrecent",
-)
-JUDGEMENTS = Counter("gongzhi_inference_total", "Photos and texts judged, by what was answered", ["task", "label"])
-CONFIDENCE = Gauge(
-    "gongzhi_inference_confidence",
-    "The mean confidence of the last whole day",
-    ["task"],
-    multiprocess_mode="mostrecent",
-)
-STABILITY = Gauge(
-    "gongzhi_inference_stability_index",
-    "How far the answers of the last whole day are from those of the model's first 30 days (PSI)",
-    ["task"],
-    multiprocess_mode="mostrecent",
-)
-DISAGREEMENT = Gauge(
-    "gongzhi_inference_disagreement",
-    "The share of the last whole day's labels in which people say something else than the model had",
-    ["task"],
-    multiprocess_mode="mostrecent",
-)
-SHADOW_JUDGEMENTS = Counter(
-    "gongzhi_inference_shadow_total",
-    "Judgements that a model in shadow gave as well: it agreed, or differed",
-    ["task", "outcome"],
-)
 QUEUED_JOBS = Gauge("gongzhi_jobs_queued", "Jobs waiting in the queue", multiprocess_mode="mostrecent")
 WECHAT_CALLS = Counter("gongzhi_wechat_calls_total", "Calls to WeChat", ["path", "errcode"])
 WECHAT_SECONDS = Histogram("gongzhi_wechat_call_seconds", "Seconds a call to WeChat took", ["path"])

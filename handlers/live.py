@@ -21,10 +21,10 @@ from pymongo.errors import PyMongoError
 from accounts.models import StaffSession
 from core.changes.log import CHANNEL, ChangeLog
 from core.errors import AppError, TooManyRequests, Unavailable
-from core.metrics import LIVE_FOLLOWERS, LIVE_MESSAGES, LIVE_RESYNCS
 from core.queue.debts import Document
 from core.services import Services
 from core.waiting import until_set
+from handlers.live_metrics import LIVE_FOLLOWERS, LIVE_MESSAGES, LIVE_RESYNCS
 
 log = structlog.get_logger(__name__)
 

@@ -17,8 +17,8 @@ from pymongo import ASCENDING, IndexModel, UpdateOne
 
 from core.clock import SHANGHAI, now, shanghai
 from core.database import Database
-from core.metrics import CONFIDENCE, DISAGREEMENT, JUDGEMENTS, SHADOW_JUDGEMENTS, STABILITY
 from core.queue.debts import Document
+from inference.metrics import CONFIDENCE, DISAGREEMENT, JUDGEMENTS, SHADOW_JUDGEMENTS, STABILITY
 from inference.predictions import Judgement
 
 INDEXES = {

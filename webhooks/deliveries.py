@@ -23,10 +23,10 @@ from core.clock import now
 from core.config_sections import Webhooks as WebhookSettings
 from core.database import Collection, Database
 from core.encryption import Vault
-from core.metrics import WEBHOOKS_SENT
 from core.queue.debts import Amendment, Document, Parties, Payment, Postponed, owe
 from core.queue.leadership import Leadership
 from core.waiting import until_set
+from webhooks.metrics import WEBHOOKS_SENT
 from webhooks.models import GIVE_UP_AFTER, Wanted, event_of, message_of, pause_after
 from webhooks.sending import Outcome, Sender
 

@@ -20,11 +20,11 @@ from core.clock import now
 from core.config_sections import Snapshots
 from core.database import Database
 from core.errors import Conflict, Invalid, TooManyRequests
-from core.metrics import SNAPSHOTS
 from core.queue.debts import Document
 from core.storage.files import FileStore
 from photos.pictures import MAX_BYTES, inspect_picture
 from reports.snapshots.cameras import CameraService
+from reports.snapshots.metrics import SNAPSHOTS
 from reports.snapshots.models import NewSnapshot, new_snapshot, snapshot_id
 
 # Cameras' clocks are set by people; one that is far ahead would keep its class from being seen again.

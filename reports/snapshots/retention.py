@@ -7,8 +7,8 @@ from datetime import timedelta
 from core.clock import now
 from core.config_sections import Snapshots
 from core.database import Database
-from core.metrics import SNAPSHOTS
 from core.storage.files import FileStore
+from reports.snapshots.metrics import SNAPSHOTS
 
 _AT_ONCE = 500
 

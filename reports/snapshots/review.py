@@ -19,7 +19,6 @@ from core.config_sections import Snapshots
 from core.database import Database
 from core.encryption import Signer
 from core.errors import Conflict, Forbidden, Invalid, NotFound
-from core.metrics import SNAPSHOTS
 from core.paging import highest_first, newest_first
 from core.queue.debts import Amendment, Document, owe
 from core.storage.files import FileStore
@@ -27,6 +26,7 @@ from inference.predictions import PHOTO_CLASSES
 from inference.suggestion import PHOTO_CATEGORY
 from reports.catalogue.categories import Catalogue
 from reports.snapshots.cases import SnapshotCases
+from reports.snapshots.metrics import SNAPSHOTS
 from reports.snapshots.models import SnapshotState
 
 Order = Literal["time", "score"]

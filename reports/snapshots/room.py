@@ -9,7 +9,6 @@ import structlog
 from accounts.api_keys import ApiKeyService
 from core.config import s3_options, store_url
 from core.encryption import Signer
-from core.metrics import SNAPSHOTS_STANDING
 from core.room import Debts, PathParameter, Room, Turn, administered, pay_audit
 from core.services import Services
 from core.storage.files import FileStore
@@ -20,6 +19,7 @@ from places.service import PlaceService
 from reports.catalogue.categories import Catalogue
 from reports.queries import ReportQueries
 from reports.service import ReportService
+from reports.snapshots.metrics import SNAPSHOTS_STANDING
 from reports.snapshots.models import INDEXES
 from reports.snapshots.services import SnapshotServices, snapshot_services
 

@@ -17,7 +17,6 @@ from core.clock import now
 from core.config_sections import Snapshots
 from core.database import Database
 from core.errors import Invalid, NotFound, TooLarge, UnsupportedMedia
-from core.metrics import SNAPSHOTS
 from core.queue.debts import Amendment, Document, Payment, Postponed
 from core.storage.files import FileStore
 from inference.model_files import ModelUnavailable
@@ -26,6 +25,7 @@ from inference.service import InferenceService
 from reports.queries import ReportQueries
 from reports.service import ReportService
 from reports.snapshots.cameras import CameraService
+from reports.snapshots.metrics import SNAPSHOTS
 from reports.snapshots.models import FilterReason
 from reports.snapshots.rules import named_by_camera, sieve, weigh
 from reports.states import OPEN
