@@ -116,6 +116,15 @@ class Task:
     by_clock: bool = False
 
 
+@dataclass(frozen=True)
+class PhotoHolder:
+    """What documents of a kind that photos are attached to are told of one, given their ids and the photo: WeChat's
+    verdict on it, and that its public picture is there or was withdrawn. Each may be told again."""
+
+    verdict: Callable[[Services, Sequence[str], Document], Awaitable[None]]
+    blurred: Callable[[Services, Sequence[str], Document], Awaitable[None]]
+
+
 @dataclass(frozen=True, kw_only=True)
 class PersonalData:
     """What a room holds of citizens (PIPL articles 44 to 47).
@@ -148,9 +157,10 @@ class Room:
     addresses of the stores in which it keeps files, which a backup copies. ``http``: modules with its routes
     (``ROUTES``). ``path_parameters``: what a parameter in an address looks like, and what it is. ``permissions``: those
     that staff need besides what its endpoints declare. ``roles``: a YAML file of what the starting roles may do in it.
-    ``known``: by kind of thing, such as ``area``, which of some ids it has; ``uses``: what in it still needs one, as of
-    a ``unit`` that is to be retired. ``observe`` sets its gauges whenever the figures are asked for; ``condition`` is
-    asked for by ``/readyz``.
+    ``photo_holders``: by the kind that photos are attached to, what its documents are told of them. ``known``: by kind
+    of thing, such as ``area``, which of some ids it has; ``uses``: what in it still needs one, as of a ``unit`` that is
+    to be retired. ``observe`` sets its gauges whenever the figures are asked for; ``condition`` is asked for by
+    ``/readyz``.
     """
 
     name: str
@@ -168,6 +178,7 @@ class Room:
     permissions: frozenset[str] = frozenset()
     roles: Path | None = None
     personal: PersonalData | None = None
+    photo_holders: Mapping[str, PhotoHolder] = field(default_factory=dict)
     known: Mapping[str, Known] = field(default_factory=dict)
     uses: Mapping[str, Uses] = field(default_factory=dict)
     observe: Callable[[Services], Awaitable[None]] | None = None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from typing import Any
 
@@ -10,7 +10,8 @@ import structlog
 
 from core.config import s3_options, store_url
 from core.encryption import Signer
-from core.room import Debts, PathParameter, PersonalData, Room, Turn, pay_audit
+from core.queue.debts import Document, Payer, Payment
+from core.room import Debts, PathParameter, PersonalData, PhotoHolder, Room, Turn, pay_audit
 from core.services import Services
 from core.wechat import WeChat
 from photos.marks import PhotoMarks
@@ -34,6 +35,25 @@ async def _open(services: Services, _stack: AsyncExitStack) -> None:
         ),
         PhotoMarks(services.database),
     )
+
+
+Tell = Callable[[Services, Sequence[str], Document], Awaitable[None]]
+
+
+def tell_holders(services: Services, what: Callable[[PhotoHolder], Tell]) -> Payer:
+    """Who tells whatever has a photo attached. A photo that nothing holds yet has nobody to tell: whatever attaches it
+    later reads how it stands then."""
+    holders = {kind: holder for room in services.rooms for kind, holder in room.photo_holders.items()}
+
+    async def pay(photo: Document, _debt: Document) -> Payment:
+        by_kind: dict[str, list[str]] = {}
+        for held_by in photo["attached_to"] or ():
+            by_kind.setdefault(held_by["kind"], []).append(held_by["id"])
+        for kind in by_kind.keys() & holders.keys():
+            await what(holders[kind])(services, by_kind[kind], photo)
+        return Payment()
+
+    return pay
 
 
 async def clear_unused_photos(services: Services) -> None:
@@ -61,7 +81,17 @@ ROOM = Room(
     debts=(
         Debts(
             collection="photos",
-            pay={"await_verdict": lambda services: services[PhotoService].pay_await_verdict, "audit": pay_audit},
+            pay={
+                "await_verdict": lambda services: services[PhotoService].pay_await_verdict,
+                "tell_verdict": lambda services: tell_holders(services, lambda holder: holder.verdict),
+                "audit": pay_audit,
+            },
+        ),
+        Debts(
+            collection="photos",
+            group="blurring",
+            pay={"tell_blurred": lambda services: tell_holders(services, lambda holder: holder.blurred)},
+            can_wait=frozenset({"tell_blurred"}),
         ),
         Debts(collection="photos", pay={"check": lambda services: services[PhotoService].pay_check}, outside=True),
     ),

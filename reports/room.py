@@ -59,6 +59,7 @@ from reports.lifecycle.training_labels import TrainingLabels
 from reports.limits.recalculation import LimitRecalculation
 from reports.limits.warnings import TimeLimits
 from reports.new_case import NUMBER_PATTERN
+from reports.photos_of_cases import HOLDER
 from reports.queries import ReportQueries
 from reports.relations.merge import Merging
 from reports.relations.split import Splitting
@@ -284,13 +285,6 @@ ROOM = Room(
                 "audit": pay_audit,
             },
         ),
-        Debts(collection="photos", pay={"tell_verdict": lambda services: services[ReportWorker].pay_tell_verdict}),
-        Debts(
-            collection="photos",
-            group="blurring",
-            pay={"tell_blurred": lambda services: services[ReportWorker].pay_tell_blurred},
-            can_wait=frozenset({"tell_blurred"}),
-        ),
     ),
     changes=(
         Watched(
@@ -323,6 +317,7 @@ ROOM = Room(
             r"[A-Za-z0-9][A-Za-z0-9_-]{0,59}", "The number that the sender gave the order."
         ),
     },
+    photo_holders={"report": HOLDER},
     uses={"unit": _uses_of_unit},
     permissions=frozenset(row.permission for row in TRANSITIONS if "staff" in row.actors and row.permission),
     personal=PersonalData(

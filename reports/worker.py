@@ -14,8 +14,7 @@ from core.queue.debts import Amendment, Document, Payment, Postponed
 from core.wechat import MAX_CHECKED_CHARACTERS, NotRecentlyActive, Scene, WeChat
 from notices.models import Message
 from notices.service import NoticeService
-from photos.marks import marks_of
-from photos.service import PhotoService, is_blurred
+from photos.service import PhotoService
 from reports.catalogue.categories import Catalogue
 from reports.channels import CHANNELS
 from reports.lifecycle.guards import wanted
@@ -198,31 +197,6 @@ class ReportWorker:
             at=entry["at"],
             asked=Origin(**debt["asked"]),
         )
-        return Payment()
-
-    async def pay_tell_verdict(self, photo: Document, _debt: Document) -> Payment:
-        """Tell the reports that hold ``photo`` of its verdict. The debt is the photo's.
-
-        A photo that nothing holds yet has nobody to tell: whatever attaches it later reads the verdict then.
-        """
-        holders = [holder["id"] for holder in photo["attached_to"] or ()]
-        await self._collection.update_many(
-            {"_id": {"$in": holders}}, {"$set": {f"photo_verdicts.{photo['_id']}": photo["check"]["verdict"]}}
-        )
-        return Payment()
-
-    async def pay_tell_blurred(self, photo: Document, _debt: Document) -> Payment:
-        """Tell the reports that hold ``photo`` that its public picture is there (True, or its revision), or that it was
-        withdrawn. The debt is the photo's."""
-        name, holding = f"photos_blurred.{photo['_id']}", {"$in": [h["id"] for h in photo["attached_to"] or ()]}
-        # A worker who was held up with this takes nothing back that has been made meanwhile: only earlier ones change.
-        if is_blurred(photo):
-            revision = photo["blurred"].get("revision", 0)
-            unless_later = {"$not": {"$gt": revision}}  # True is no number: not later than any
-            await self._collection.update_many({"_id": holding, name: unless_later}, {"$set": {name: revision or True}})
-        elif revision := marks_of(photo)["revision"]:
-            earlier = {"$in": [True, *range(1, revision)]}
-            await self._collection.update_many({"_id": holding, name: earlier}, {"$unset": {name: ""}})
         return Payment()
 
 

@@ -10,10 +10,10 @@ import pytest
 import pytest_asyncio
 
 from core.ids import new_id
+from core.room import payers
 from inference.photo_blurring import PhotoBlurring
 from photos.service import PhotoService
 from reports.service import ReportService
-from reports.worker import ReportWorker
 from tests.api.support import collector, fields, problem
 from tests.api.test_public_pictures import SHARP, SMOOTH, fetched, ready, reported
 from tests.district import Client, District, location, open_district, picture
@@ -164,8 +164,8 @@ async def test_a_worker_who_is_late_with_the_picture_of_before_shows_nothing_of_
         while await photos.settle_due():
             pass
         await district.services[PhotoBlurring].pay_blur(held_up, {"attempts": 1})
-        await district.services[ReportWorker].pay_tell_blurred(
-            {**held_up, "marks": {"revision": 1}, "attached_to": [{"id": number}]}, {}
+        await payers(district.services)["photos"]["tell_blurred"](
+            {**held_up, "marks": {"revision": 1}, "attached_to": [{"kind": "report", "id": number}]}, {}
         )
         link = district.services[PhotoService].link(photo_id, "large")
         assert detail(await fetched(district, link), SUIT) < SMOOTH
@@ -175,7 +175,7 @@ async def test_a_worker_who_is_late_with_the_picture_of_before_shows_nothing_of_
         report = await district.services[ReportService].get(number)
         assert report["photos_blurred"] == {photo_id: 1}, "who is late with the withdrawal takes nothing away"
         first = {**photo, "blurred": {**photo["blurred"], "revision": 0}}
-        await district.services[ReportWorker].pay_tell_blurred(first, {})
+        await payers(district.services)["photos"]["tell_blurred"](first, {})
         report = await district.services[ReportService].get(number)
         assert report["photos_blurred"][photo_id] is not True, "who is late with the picture of before tells of none"
 
