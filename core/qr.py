@@ -14,13 +14,13 @@ from typing import Literal
 from xml.sax.saxutils import escape
 
 from PIL import Image, ImageDraw, ImageFont
-from qrcode.constants import (  # type: ignore[import-untyped]
+from qrcode.constants import (
     ERROR_CORRECT_H,
     ERROR_CORRECT_L,
     ERROR_CORRECT_M,
     ERROR_CORRECT_Q,
 )
-from qrcode.main import QRCode  # type: ignore[import-untyped]
+from qrcode.main import QRCode
 
 from core import typeface
 from core.errors import Invalid

@@ -12,10 +12,10 @@ from functools import cache
 from pathlib import Path
 from threading import Lock
 
-import noto_cjk_sans_otc  # type: ignore[import-untyped]
-from fontTools.pens.svgPathPen import SVGPathPen  # type: ignore[import-untyped]
-from fontTools.pens.transformPen import TransformPen  # type: ignore[import-untyped]
-from fontTools.ttLib import TTFont  # type: ignore[import-untyped]
+import noto_cjk_sans_otc
+from fontTools.pens.svgPathPen import SVGPathPen
+from fontTools.pens.transformPen import TransformPen
+from fontTools.ttLib import TTFont
 from PIL import ImageFont
 
 from core.plain_text import without_unseen
