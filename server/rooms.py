@@ -38,6 +38,9 @@ ROOMS: Final[tuple[Room, ...]] = (
 )
 
 
+_AUDIENCES: Final = ("/api/v1/", "/admin/api/v1/", "/")
+
+
 def settings_of(rooms: Sequence[Room]) -> type[Settings]:
     """The settings of a house of ``rooms``."""
     return settings_with({name: section for room in rooms for name, section in room.settings.items()})
@@ -52,8 +55,13 @@ def load_settings(**overrides: Any) -> Settings:
 
 
 def routes_of(rooms: Sequence[Room]) -> tuple[Route, ...]:
-    """Every address that they serve."""
-    return tuple(route for room in rooms for module in room.http for route in import_module(module).ROUTES)
+    """Every address that they serve: citizens' first, then staff's, then those of other systems and operators."""
+    found: list[Route] = [route for room in rooms for module in room.http for route in import_module(module).ROUTES]
+    return tuple(sorted(found, key=lambda route: (_AUDIENCES.index(_audience(route)), route.tag == "System")))
+
+
+def _audience(route: Route) -> str:
+    return next(prefix for prefix in _AUDIENCES if route.path.startswith(prefix))
 
 
 def path_parameters_of(rooms: Sequence[Room]) -> Mapping[str, PathParameter]:

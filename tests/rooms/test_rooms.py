@@ -36,6 +36,11 @@ def test_every_parameter_of_an_address_is_used_and_known():
     assert len({route.path for route in routes_of(ROOMS)}) == len(routes_of(ROOMS)), "two rooms serve one address"
 
 
+def test_the_description_begins_with_citizens_and_ends_with_the_system():
+    tags = list(dict.fromkeys(route.tag.partition(":")[0] for route in routes_of(ROOMS)))
+    assert (tags[:2], tags[-1]) == (["Citizen", "Staff"], "System")
+
+
 def test_two_rooms_cannot_have_the_same_collection_parameter_or_section():
     again = Room(name="again", indexes=ROOMS[0].indexes, path_parameters=ROOMS[0].path_parameters)
     with pytest.raises(ValueError, match="idempotency"):
